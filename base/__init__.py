@@ -1,0 +1,1 @@
+"""The ground floor: standard library only; imports none of our packages."""
