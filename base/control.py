@@ -1,0 +1,232 @@
+"""Control sockets: AF_UNIX stream, newline JSON, permissions by SO_PEERCRED.
+
+Request ``{"v":1,"id":…,"op":…,…}`` → ``{"id":…,"ok":…}`` or ``{"id":…,"error":{"code","where","remedy"}}``. Root may act, members of group
+``brainctl`` may read, nobody else gets in. Clients are bounded in number, and one that does not read is dropped.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from base.channel import Channel, JsonObject, LineDecoder, encode_line
+from base.pump import Pump
+
+PROTOCOL_VERSION = 1
+READER_GROUP = "brainctl"
+MAX_CLIENTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, by SO_PEERCRED."""
+
+    pid: int
+    uid: int
+    gid: int
+    may_act: bool
+
+
+class RequestError(Exception):
+    """A request that is refused: ``code`` for programs, ``where`` and ``remedy`` for the person."""
+
+    def __init__(self, code: str, where: str, remedy: str) -> None:
+        super().__init__(f"{code}: {where}; {remedy}")
+        self.code, self.where, self.remedy = code, where, remedy
+
+    def to_json(self) -> JsonObject:
+        """The error object of an answer."""
+        return {"code": self.code, "where": self.where, "remedy": self.remedy}
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection; ``push`` sends an unasked line (for ``subscribe``)."""
+
+    peer: Peer
+    channel: Channel
+
+    def push(self, message: JsonObject) -> bool:
+        """Send a line without an id; False if the client is gone or does not read (it is dropped then)."""
+        if self.channel.send(message):
+            return True
+        self.channel.close("the client does not read")
+        return False
+
+
+Handler = Callable[[Client, JsonObject], Any]
+"""Takes a request and returns the value of ``ok``; raises RequestError to refuse."""
+
+
+class ControlServer:
+    """Listens on ``path``; ``handlers`` maps an op to (handler, acts). Ops with ``acts`` need root."""
+
+    def __init__(self, pump: Pump, path: str, handlers: dict[str, tuple[Handler, bool]]) -> None:
+        self._pump = pump
+        self.path = path
+        self._handlers = handlers
+        self._clients: dict[int, Client] = {}
+        self.refused_clients = 0
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        _remove_stale(path)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._listener.bind(path)
+        gid = _reader_gid()
+        if gid is not None and os.geteuid() == 0:
+            os.chown(path, 0, gid)
+        os.chmod(path, 0o660)
+        self._listener.listen(16)
+        pump.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Close every client and remove the socket file."""
+        self._pump.remove_reader(self._listener)
+        self._listener.close()
+        for client in list(self._clients.values()):
+            client.channel.close()
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+    def _accept(self) -> None:
+        for _ in range(8):
+            try:
+                sock, _addr = self._listener.accept()
+            except (BlockingIOError, OSError):
+                return
+            peer = _peer_of(sock)
+            if len(self._clients) >= MAX_CLIENTS or peer is None:
+                self.refused_clients += 1
+                sock.close()
+                continue
+            self._serve(sock, peer)
+
+    def _serve(self, sock: socket.socket, peer: Peer) -> None:
+        key = sock.fileno()
+        channel = Channel(self._pump, sock, lambda request: self._answer(key, request), lambda _why: self._forget(key))
+        self._clients[key] = Client(peer, channel)
+
+    def _forget(self, key: int) -> None:
+        self._clients.pop(key, None)
+
+    def _answer(self, key: int, request: JsonObject) -> None:
+        client = self._clients.get(key)
+        if client is None:
+            return
+        answer: JsonObject = {"id": request.get("id")}
+        try:
+            answer["ok"] = self._dispatch(client, request)
+        except RequestError as error:
+            answer["error"] = error.to_json()
+        client.push(answer)
+
+    def _dispatch(self, client: Client, request: JsonObject) -> Any:
+        if request.get("v") != PROTOCOL_VERSION:
+            raise RequestError("version", "field v", f"send v={PROTOCOL_VERSION}")
+        op = request.get("op")
+        entry = self._handlers.get(op) if isinstance(op, str) else None
+        if entry is None:
+            raise RequestError("unknown_op", f"op {op!r}", f"one of {', '.join(sorted(self._handlers))}")
+        handler, acts = entry
+        if acts and not client.peer.may_act:
+            raise RequestError("permission", f"op {op}", "run this as root")
+        return handler(client, request)
+
+
+def _reader_gid() -> int | None:
+    try:
+        return grp.getgrnam(READER_GROUP).gr_gid
+    except KeyError:
+        return None
+
+
+def _peer_of(sock: socket.socket) -> Peer | None:
+    """The peer, or None if it may not even read."""
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid == 0 or uid == os.geteuid():
+        return Peer(pid, uid, gid, True)
+    reader = _reader_gid()
+    if reader is None:
+        return None
+    try:
+        groups = {gid, *os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)}
+    except KeyError:
+        groups = {gid}
+    return Peer(pid, uid, gid, False) if reader in groups else None
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file nobody listens on; raise FileExistsError if somebody does, or if it is no socket."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(f"{path} exists and is not a socket; move it away")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            os.unlink(path)
+            return
+    raise FileExistsError(f"another daemon listens on {path}; stop it first or use another --run-dir")
+
+
+class ControlClient:
+    """A blocking client for commands; ``timeout_s`` bounds each call."""
+
+    def __init__(self, path: str, timeout_s: float = 5.0) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._sock.settimeout(timeout_s)
+        self._sock.connect(path)
+        self._decoder = LineDecoder()
+        self._next_id = 0
+        self._pending: list[JsonObject] = []
+
+    def call(self, op: str, **fields: Any) -> Any:
+        """Send a request and return ``ok``; raises RequestError (refused) or OSError (daemon gone, timeout)."""
+        self._next_id += 1
+        self._sock.sendall(encode_line({"v": PROTOCOL_VERSION, "id": self._next_id, "op": op, **fields}))
+        while True:
+            message = self._receive()
+            if message.get("id") != self._next_id:
+                self._pending.append(message)
+                continue
+            if "error" in message:
+                error = message["error"]
+                raise RequestError(str(error.get("code")), str(error.get("where")), str(error.get("remedy")))
+            return message.get("ok")
+
+    def next_push(self) -> JsonObject:
+        """The next unasked line; raises TimeoutError."""
+        return self._pending.pop(0) if self._pending else self._receive()
+
+    def _receive(self) -> JsonObject:
+        while not (messages := self._decoder.feed(self._read())):
+            pass
+        first, *rest = messages
+        self._pending += rest
+        return first
+
+    def _read(self) -> bytes:
+        data = self._sock.recv(65536)
+        if not data:
+            raise ConnectionResetError("the daemon closed the control socket")
+        return data
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
