@@ -1,0 +1,38 @@
+# Everything runs on a fresh Debian 12 as root with nothing but Python 3.11; set-up is part of every goal and quick when done.
+PYTHON := .venv/bin/python
+JOBS ?= 2
+
+.PHONY: help setup setup-demo lint format test demo bench wheel clean
+
+help:           ## what there is
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
+
+setup:          ## Debian packages, .venv, the three programs in .venv/bin
+	@scripts/setup.sh test
+
+setup-demo:     ## only what the demo needs
+	@scripts/setup.sh demo
+
+lint: setup     ## ruff and mypy --strict
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+format: setup   ## let ruff rewrite the sources
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+test: lint      ## lint and every test
+	$(PYTHON) -m pytest -n $(JOBS)
+
+demo: setup-demo ## a pair of nodes in this machine, split in every way and healed (at most ten minutes)
+	@.venv/bin/brainctl demo $(ARGS)
+
+bench: setup    ## takeover and detection measured beside keepalived
+	$(PYTHON) -m bench $(ARGS)
+
+wheel: setup    ## dist/*.whl
+	$(PYTHON) -m build --wheel --no-isolation
+
+clean:          ## caches and the build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
