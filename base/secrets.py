@@ -1,6 +1,7 @@
 """Secrets from files, the environment or systemd credentials: never from argv, never in a log.
 
-A secret is named by a reference: ``file:/path``, ``env:NAME`` or ``credential:NAME`` ($CREDENTIALS_DIRECTORY). A bare absolute path is a file.
+A secret is named by a reference: ``file:/path``, ``env:NAME`` or ``credential:NAME`` ($CREDENTIALS_DIRECTORY).
+A bare absolute path is a file.
 """
 
 from __future__ import annotations

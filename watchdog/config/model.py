@@ -1,0 +1,166 @@
+"""PURE: brain.toml as typed values (what keepalived.conf does not know). The same file lies on both nodes.
+
+``PerNode`` pairs hold what differs between the nodes (an interface name, an address, a tty).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from alerts.routing.settings import Receiver
+from fencing.plan.settings import FenceSettings
+
+
+class Mode(Enum):
+    """``policy.mode``; what each may do is in DESIGN section 1."""
+
+    OBSERVE = "observe"
+    RESOLVE = "resolve"
+    STRICT = "strict"
+
+
+class PathKind(Enum):
+    """Transports of heartbeats."""
+
+    ETHERNET = "ethernet"
+    MULTICAST = "multicast"
+    UNICAST = "unicast"
+    SERIAL = "serial"
+
+
+@dataclass(frozen=True, slots=True)
+class PerNode:
+    """A value for each of the two nodes."""
+
+    values: tuple[tuple[str, str], ...]
+
+    def of(self, node: str) -> str:
+        """The value of ``node``, or "" if it has none."""
+        return dict(self.values).get(node, "")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """``[node.NAME]``. ``rank`` 1 acts first where both may act (fence, keep the VIP at equal health); ranks differ."""
+
+    name: str
+    rank: int
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathSettings:
+    """``[[path]]``: one heartbeat path. Paths with the same ``medium`` fail together and count as one."""
+
+    name: str
+    kind: PathKind
+    medium: str
+    interval_ms: int = 200
+    silent_after_ms: int = 1_000
+    interface: PerNode = PerNode(())
+    address: PerNode = PerNode(())
+    group: str = "239.255.83.66"
+    port: int = 6994
+    device: PerNode = PerNode(())
+    baud: int = 9600
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSettings:
+    """``[[reference]]``: a host on the service LAN that answers ARP when our own transmission works (usually the gateway)."""
+
+    name: str
+    address: str
+    interface: PerNode
+    interval_ms: int = 1_000
+    silent_after_ms: int = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """``[gate]``: which VRRP daemon runs beside us and how we hold it (DESIGN section 6)."""
+
+    daemon: str = "keepalived"
+    config: str = "/etc/keepalived/keepalived.conf"
+    pid_file: str = "/run/keepalived.pid"
+    vrrp_pid_file: str = "/run/vrrp.pid"
+    vrrpd_socket: str = "/run/brainctl/vrrpd.sock"
+    hold_file: str = "/run/brainctl/gate/hold"
+    grant_file: str = "/run/brainctl/gate/grant"
+    bridge_adverts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """``[policy]``. All times in ms.
+
+    ``confirm_ms``: a suspected split must still be true after this, and after one active census. ``settle_ms``:
+    nothing is judged worse than UNKNOWN for this long after start. ``yield_deadline_ms``: how long the asked loser
+    has before the next rung. ``act_on_isolation``: from resolve on, give the addresses up when isolated.
+    ``planned_grace_ms``: how long both may own a VIP after a priority-0 advert or a handover. ``second_look_ms``:
+    evidence used by the second look must be younger. ``barrier_ms``: a slower durable write means that we are sick:
+    no fence.
+    """
+
+    mode: Mode = Mode.OBSERVE
+    confirm_ms: int = 1_000
+    settle_ms: int = 5_000
+    yield_deadline_ms: int = 1_500
+    planned_grace_ms: int = 2_000
+    second_look_ms: int = 1_500
+    barrier_ms: int = 2_000
+    census_interval_ms: int = 1_000
+    census_window_ms: int = 200
+    stall_ms: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BrainSettings:
+    """The whole of brain.toml, seen from node ``self_name``."""
+
+    cluster: str
+    key_file: str
+    self_name: str
+    nodes: tuple[NodeSettings, NodeSettings]
+    policy: PolicySettings
+    gate: GateSettings
+    paths: tuple[PathSettings, ...]
+    references: tuple[ReferenceSettings, ...]
+    fence: FenceSettings
+    alerts: tuple[Receiver, ...]
+
+    @property
+    def me(self) -> NodeSettings:
+        """This node."""
+        return next(n for n in self.nodes if n.name == self.self_name)
+
+    @property
+    def peer(self) -> NodeSettings:
+        """The other node."""
+        return next(n for n in self.nodes if n.name != self.self_name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GroupKey:
+    """A VIP group = one VRRP instance, the same on both nodes. ``family`` is 4 or 6."""
+
+    vrid: int
+    family: int
+
+    def __str__(self) -> str:
+        return f"{self.vrid}/{self.family}"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """What the watcher reads from keepalived.conf about one VRRP instance. ``vips`` are plain addresses without prefix."""
+
+    key: GroupKey
+    name: str
+    interface: str
+    vips: tuple[str, ...]
+    priority: int
+    version: int
+    advert_interval_ms: int
+    use_vmac: bool = False
