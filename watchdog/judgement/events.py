@@ -1,0 +1,315 @@
+"""PURE: everything that can happen to the watcher. The shell and the simulator make these; nothing else reaches the core.
+
+The shell reports facts, never judgements: it decodes packets into addresses and priorities, and leaves "duplicate",
+"dead" and "isolated"
+to the core. Interfaces and addresses are plain strings ("eth0", "10.0.0.100"), MACs are lower-case colon form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from watchdog.config.model import GroupKey, GroupSettings
+from watchdog.frames.heartbeat import GroupState
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAddress:
+    """An address in this kernel."""
+
+    interface: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFence:
+    """A fence whose intent is durable but whose result is not: this daemon died in between. It is *unknown* until verified."""
+
+    order_id: str
+    target: str
+    level: int
+    intent_wall_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First event of every run; the core does nothing before it.
+
+    ``incarnation`` is durable and counts starts; ``wall_ns`` is for records only. ``quarantined``: this node was fenced
+    and nobody has cleared it.
+    ``recent_fence_wall_ns``: when fences of the peer were started in the last hour (for the budget); ``latched``: the
+    budget latch is shut.
+    ``same_boot``: the machine did not reboot since the last run of the daemon.
+    """
+
+    wall_ns: int
+    boot: bytes
+    nonce: bytes
+    incarnation: int
+    groups: tuple[GroupSettings, ...]
+    held: tuple[HeldAddress, ...]
+    quarantined: bool = False
+    latched: bool = False
+    open_fences: tuple[OpenFence, ...] = ()
+    recent_fence_wall_ns: tuple[int, ...] = ()
+    seen_peer_before: bool = False
+    same_boot: bool = False
+    macs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsChanged:
+    """keepalived.conf was re-read and is valid."""
+
+    groups: tuple[GroupSettings, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BytesReceived:
+    """A datagram or serial frame arrived on a heartbeat path, undecoded."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """A path can or cannot be used at all (carrier, socket error, hang-up); silence of the peer is not this."""
+
+    path: str
+    usable: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertHeard:
+    """The sniffer saw a VRRP advert. ``outgoing``: this host sent it. ``problem`` is "" or why a VRRP daemon would drop it."""
+
+    interface: str
+    key: GroupKey
+    priority: int
+    source_ip: str
+    source_mac: str
+    outgoing: bool
+    interval_ms: int
+    vips: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChanged:
+    """The kernel gained (``held``) or lost an address."""
+
+    interface: str
+    address: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesListed:
+    """A full dump of this kernel's addresses (start, netlink overrun)."""
+
+    held: tuple[HeldAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerClaimed:
+    """Somebody on the segment said by ARP or NA that ``address`` is at ``mac``.
+
+    ``probe_id`` names the probe it answers, None for what was heard passively (``gratuitous``). ``sender_mac`` is the
+    link-layer source. Our own answers
+    are not reported. ``request_index`` tells which request of the probe it answers: two answers to one request = two
+    owners behind one (virtual) MAC.
+    """
+
+    interface: str
+    address: str
+    mac: str
+    sender_mac: str
+    probe_id: int | None = None
+    request_index: int = 0
+    gratuitous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFinished:
+    """The whole window of an ownership probe is over. ``error`` is "" or why it could not be sent."""
+
+    probe_id: int
+    interface: str
+    address: str
+    requests_sent: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceAnswered:
+    """A reference target answered on the segment."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierChanged:
+    """An interface gained or lost carrier (IFF_UP and IFF_RUNNING)."""
+
+    interface: str
+    up: bool
+
+
+class DaemonState(Enum):
+    """The local VRRP daemon as the operating system sees it."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    HUNG = "hung"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDaemonChanged:
+    """The local VRRP daemon started, died, or is stopped in the scheduler's sense (SIGSTOP, D state for long)."""
+
+    state: DaemonState
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStateReported:
+    """Our own vrrpd told its state of a group (``subscribe``); a stock keepalived never does."""
+
+    key: GroupKey
+    state: GroupState
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStalled:
+    """This process (or the machine) did not run for ``stalled_ns``."""
+
+    stalled_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """The recorder has committed everything up to and including ``barrier``."""
+
+    barrier: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderChanged:
+    """The recorder came up or went away. While it is away nothing is durable: no fence."""
+
+    up: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceRunnerChanged:
+    """The fence runner is armed, or gone."""
+
+    up: bool
+    reason: str = ""
+
+
+class DeviceOutcome(Enum):
+    """What one device call came to."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    DENIED = "denied"
+    UNKNOWN_TARGET = "unknown_target"
+    STALE_ORDER = "stale_order"
+    CRASHED = "crashed"
+
+
+class PowerState(Enum):
+    """What a device says about the target."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class FenceReported:
+    """The runner finished one device action of an order. ``power`` only after ``status``; ``identity`` is what the
+    device says the outlet belongs to."""
+
+    order_id: str
+    level: int
+    device: str
+    action: str
+    outcome: DeviceOutcome
+    power: PowerState = PowerState.UNKNOWN
+    identity: str = ""
+    took_ms: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFailed:
+    """The shell could not execute a command (EPERM on a send, netlink error, gate file not writable)."""
+
+    command: str
+    detail: str
+
+
+class OperatorAction(Enum):
+    """What a person can order at the control socket."""
+
+    MAINTENANCE_ON = "maintenance_on"
+    MAINTENANCE_OFF = "maintenance_off"
+    CLEAR_QUARANTINE = "clear_quarantine"
+    CLEAR_LATCH = "clear_latch"
+    CONFIRM_OFF = "confirm_off"
+    FENCE_OFF = "fence_off"
+    FENCE_ON = "fence_on"
+    ACKNOWLEDGE = "acknowledge"
+    HANDOVER = "handover"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorActed:
+    """A person acted; ``who`` is uid and login. ``until_ms`` from now for maintenance; ``subject`` is an incident id,
+    group or node."""
+
+    action: OperatorAction
+    who: str
+    subject: str = ""
+    until_ms: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """SIGTERM: the daemon ends in an orderly way."""
+
+
+WatcherEvent: TypeAlias = (
+    Started
+    | GroupsChanged
+    | BytesReceived
+    | PathChanged
+    | AdvertHeard
+    | AddressChanged
+    | AddressesListed
+    | OwnerClaimed
+    | ProbeFinished
+    | ReferenceAnswered
+    | CarrierChanged
+    | LocalDaemonChanged
+    | GroupStateReported
+    | LoopStalled
+    | Persisted
+    | RecorderChanged
+    | FenceRunnerChanged
+    | FenceReported
+    | CommandFailed
+    | OperatorActed
+    | Stopping
+)
