@@ -1,0 +1,77 @@
+"""What ``brainctl init`` adds around a stock keepalived: the tracked gate files and the firewall rules that let adverts and beats pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from watchdog.config.model import GateSettings, GroupKey, Mode, PathKind, PathSettings
+from watchdog.gate import gate_file
+
+
+def tracker_name(key: GroupKey) -> str:
+    """The name of the track_file block of one group."""
+    return f"brainctl_{key.vrid}" if key.family == 4 else f"brainctl_{key.vrid}_v6"
+
+
+def track_file_blocks(keys: Iterable[GroupKey], mode: Mode, gate: GateSettings) -> str:
+    """The ``track_file`` blocks for keepalived.conf.
+
+    observe and resolve track the hold file (1 = FAULT), strict tracks the grant file reversed (anything but 1 = FAULT): only FAULT
+    holds a keepalived backup, a weight does not.
+    """
+    blocks = []
+    for key in keys:
+        path = gate_file(gate.grant_file if mode is Mode.STRICT else gate.hold_file, key)
+        weight = "weight 0 reverse" if mode is Mode.STRICT else "weight 0"
+        blocks.append(f'track_file {tracker_name(key)} {{\n    file "{path}"\n    {weight}\n}}\n')
+    return "".join(blocks)
+
+
+def instance_lines(key: GroupKey) -> str:
+    """The lines that go inside the vrrp_instance of the group."""
+    return f"    track_file {{\n        {tracker_name(key)}\n    }}\n"
+
+
+def keepalived_stanza(keys: Iterable[GroupKey], mode: Mode, gate: GateSettings) -> str:
+    """The whole text with instructions, for a person to paste."""
+    keys = tuple(keys)
+    parts = [
+        "# 1. Put these blocks at the top level of keepalived.conf, before the vrrp_instance blocks:\n\n",
+        track_file_blocks(keys, mode, gate),
+        "\n# 2. Put these lines inside each vrrp_instance:\n\n",
+    ]
+    for key in keys:
+        parts.append(f"# inside the vrrp_instance with virtual_router_id {key.vrid}:\n{instance_lines(key)}\n")
+    parts.append(
+        "# What this costs: while braind holds a group, keepalived is in FAULT: notify_fault and mail fire, and a released takeover\n"
+        "# costs one more master down interval.\n"
+    )
+    if mode is Mode.STRICT:
+        parts.append(
+            "# strict: without braind's grant (and after every boot) keepalived stays in FAULT until the takeover is proved safe.\n"
+        )
+    return "".join(parts)
+
+
+def firewall_rules(paths: Iterable[PathSettings], node: str, peer: str, service_interfaces: Iterable[str]) -> str:
+    """nftables rules for one node: VRRP, and every IP heartbeat path. Raw ethernet frames and serial lines need none."""
+    lines = [
+        f"# node {node}: load with  nft -f FILE  (or add the rules to your own input chain, before any drop)",
+        "table inet brainctl {",
+        "    chain input {",
+        "        type filter hook input priority -10; policy accept;",
+    ]
+    lines += [
+        f'        iifname "{interface}" ip protocol vrrp accept comment "VRRP adverts"' for interface in sorted(set(service_interfaces))
+    ]
+    for path in paths:
+        interface = path.interface.of(node)
+        if path.kind is PathKind.MULTICAST:
+            lines.append(f'        iifname "{interface}" ip daddr {path.group} udp dport {path.port} accept comment "path {path.name}"')
+            lines.append(f'        iifname "{interface}" ip protocol igmp accept')
+        elif path.kind is PathKind.UNICAST:
+            lines.append(
+                f'        iifname "{interface}" ip saddr {path.address.of(peer)} udp dport {path.port} accept comment "path {path.name}"'
+            )
+    lines += ["    }", "}", ""]
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""What braind reads from keepalived.conf: the VIP groups, whichever VRRP daemon runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from base.core import NS_PER_MS
+from base.diagnostics import Diagnostic
+from vrrp.config.load import load_config
+from vrrp.config.model.configuration import VrrpConfig
+from watchdog.config.model import GroupKey, GroupSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGroups:
+    """The groups, the whole configuration, what the reader remarked, and every file that was read (to see a change)."""
+
+    groups: tuple[GroupSettings, ...]
+    config: VrrpConfig
+    diagnostics: tuple[Diagnostic, ...]
+    files: tuple[str, ...]
+
+
+def read_groups(path: str) -> LoadedGroups:
+    """Read keepalived.conf; raises base.diagnostics.ConfigError with every error of the file."""
+    loaded = load_config(path)
+    return LoadedGroups(groups_of(loaded.config), loaded.config, tuple(loaded.diagnostics), tuple(loaded.files))
+
+
+def groups_of(config: VrrpConfig) -> tuple[GroupSettings, ...]:
+    """One group per vrrp_instance. ``brainctl check`` refuses the same VRID and family twice; here the first one counts."""
+    groups: dict[GroupKey, GroupSettings] = {}
+    for instance in config.instances:
+        key = GroupKey(instance.vrid, int(instance.family.value))
+        vips = tuple(str(a.address) for a in (*instance.addresses, *instance.excluded_addresses))
+        groups.setdefault(
+            key,
+            GroupSettings(
+                key=key,
+                name=instance.name,
+                interface=instance.interface,
+                vips=vips,
+                priority=instance.priority,
+                version=instance.version,
+                advert_interval_ms=instance.advert_interval_ns // NS_PER_MS,
+                use_vmac=instance.vmac is not None,
+            ),
+        )
+    return tuple(groups[key] for key in sorted(groups))
