@@ -1,0 +1,79 @@
+"""What a virtual router tells the shell to do. The order in which they are returned is the order of execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from vrrp.protocol.packet import Advert
+
+
+@dataclass(frozen=True, slots=True)
+class SendAdvert:
+    """Send ``advert`` to the group or to every unicast peer. The same object comes again until something changes."""
+
+    instance: str
+    advert: Advert
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddresses:
+    """Put every address, route and rule of the instance into the kernel. One that is there already is a success."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddresses:
+    """Take every address, route and rule of the instance out of the kernel. One that is not there is a success."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendGarp:
+    """Announce every address of the instance ``repeat`` times by gratuitous ARP (NA for IPv6)."""
+
+    instance: str
+    repeat: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunNotify:
+    """The state changed to ``state`` (MASTER, BACKUP, FAULT, STOP, DELETED): scripts, FIFO, subscribers. ``reason`` is for people."""
+
+    instance: str
+    state: str
+    priority: int
+    reason: str
+
+
+class ReportKind(Enum):
+    """Things worth telling that are not a change of state."""
+
+    LOWER_PRIORITY_MASTER_HEARD = "lower_priority_master_heard"
+    ADDRESSES_DIFFER = "addresses_differ"
+    INTERVAL_DIFFERS = "interval_differs"
+    PRIORITY_CHANGED = "priority_changed"
+    WAITING_FOR_FENCE = "waiting_for_fence"
+    WAITING_FOR_GROUP = "waiting_for_group"
+    GRANT_ACCEPTED = "grant_accepted"
+    GRANT_REFUSED = "grant_refused"
+    YIELDING = "yielding"
+    YIELD_ENDED = "yield_ended"
+    ADVERT_BRIDGED = "advert_bridged"
+    ADDRESS_RESTORED = "address_restored"
+    LISTENING_AFTER_STALL = "listening_after_stall"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell log and subscribers."""
+
+    instance: str
+    kind: ReportKind
+    detail: str
+
+
+InstanceCommand: TypeAlias = SendAdvert | AddAddresses | RemoveAddresses | SendGarp | RunNotify | Report

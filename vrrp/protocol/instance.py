@@ -1,0 +1,802 @@
+"""One virtual router: the VRRP state machine (RFC 5798 section 6, RFC 3768 section 6) with keepalived's extensions.
+
+Pure: it owns no socket and no clock. ``handle`` takes an event, ``on_deadline`` fires what is due, both return the commands for
+the shell in the order in which they must be executed. Every (state, event) pair stands in ``EVENT_TABLE`` and every (state,
+timer) pair in ``TIMER_TABLE``; a pair that means nothing says ``_ignore`` there.
+
+Differences from keepalived, on purpose (docs/adr/0104-heal-always-reannounces.md):
+only accepted packets move a timer · the advert timer is re-armed from its deadline, not from "now" · after a heal the winner always
+re-announces · at most one unscheduled advert and one set of announcements per interval, however many adverts a hang left in the
+queue · one refresh timer, cancelled on leaving MASTER · an address that somebody removed is put back at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from vrrp.protocol.commands import (
+    AddAddresses,
+    InstanceCommand,
+    RemoveAddresses,
+    Report,
+    ReportKind,
+    RunNotify,
+    SendAdvert,
+    SendGarp,
+)
+from vrrp.protocol.events import (
+    AddressFailed,
+    AddressLost,
+    AdvertBridged,
+    AdvertReceived,
+    AdvertRepeated,
+    AnnounceRequested,
+    DemotedByGroup,
+    FaultCleared,
+    FaultRaised,
+    InstanceEvent,
+    LocalAddressChanged,
+    ParametersChanged,
+    PriorityChanged,
+    ProcessStalled,
+    PromotedByGroup,
+    Started,
+    Stopped,
+    TakeoverGranted,
+    YieldCancelled,
+    YieldRequested,
+)
+from vrrp.protocol.packet import CS_NS, Advert, IPAddress
+from vrrp.protocol.parameters import InstanceParameters
+
+if TYPE_CHECKING:
+    from base.core import JsonValue
+
+RESTORE_GAP_NS = 1_000_000_000
+"""A virtual address that others keep removing is put back at most this often."""
+ADDRESS_RETRY_NS = 10_000_000_000
+"""After the kernel refused our addresses the instance tries again so much later."""
+REANNOUNCE_GAP_NS = 1_000_000_000
+"""Unscheduled announcements of one instance are at least so far apart, or one advert interval if that is longer."""
+ADDRESS_FAULT = "virtual address"
+
+
+class State(Enum):
+    """RFC 5798 section 6.3 and keepalived's FAULT."""
+
+    INIT = "INIT"
+    BACKUP = "BACKUP"
+    MASTER = "MASTER"
+    FAULT = "FAULT"
+
+
+class Timer(Enum):
+    """Everything a virtual router waits for. Timers due at the same instant fire in this order."""
+
+    STARTUP = "startup"
+    ADVERT = "advert"
+    YIELD_END = "yield_end"
+    PREEMPT_DELAY = "preempt_delay"
+    MASTER_DOWN = "master_down"
+    FAULT_RETRY = "fault_retry"
+    RESTORE = "restore"
+    GARP_AGAIN = "garp_again"
+    GARP_LOWER_AGAIN = "garp_lower_again"
+    REANNOUNCE = "reannounce"
+    GARP_REFRESH = "garp_refresh"
+
+
+_TIMER_ORDER = tuple(Timer)
+_BACKUP_TIMERS = (Timer.MASTER_DOWN, Timer.PREEMPT_DELAY)
+_MASTER_TIMERS = (Timer.ADVERT, Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What keepalived's statistics count, and what it forgets."""
+
+    adverts_sent: int = 0
+    adverts_received: int = 0
+    become_master: int = 0
+    release_master: int = 0
+    priority_zero_sent: int = 0
+    priority_zero_received: int = 0
+    lower_priority_heard: int = 0
+    addresses_differ: int = 0
+    adverts_bridged: int = 0
+    addresses_restored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """The MASTER that this instance believes in, from its last accepted advert."""
+
+    source: IPAddress
+    priority: int
+
+
+Commands: TypeAlias = list[InstanceCommand]
+
+
+class VrrpInstance:
+    """One virtual router as a ``base.core.Core[InstanceEvent, InstanceCommand]``.
+
+    ``local_address`` is the source of its adverts and breaks ties of priority. With ``gate_closed`` it does not become MASTER
+    without a valid ``TakeoverGranted`` (strict mode).
+    """
+
+    def __init__(self, parameters: InstanceParameters, *, local_address: IPAddress | None, gate_closed: bool = False) -> None:
+        self.parameters = parameters
+        self.local_address = local_address
+        self.gate_closed = gate_closed
+        self.state = State.INIT
+        self.priority = parameters.priority
+        """The effective priority: configured plus trackers."""
+        self.master: Master | None = None
+        self.master_interval_ns = parameters.interval_ns
+        """Master_Adver_Interval: ours, or the one a VRRPv3 BACKUP learned from its master."""
+        self.faults: dict[str, None] = {}
+        self.reason = "not started"
+        self.since_ns = 0
+        self.last_heard_ns = 0
+        self.wants_master = False
+        """In a sync group: ready to be MASTER, waits for the other members."""
+        self.waiting_for_fence = False
+        self.grant_epoch = 0
+        self.grant_expires_ns = 0
+        self.counters = Counters()
+        self.deadline_ns: int | None = None
+        self._timers: dict[Timer, int] = {}
+        self._last_accepted_addresses: tuple[IPAddress, ...] | None = None
+        self._last_unscheduled_advert_ns = -(1 << 62)
+        self._last_announce_ns = -(1 << 62)
+        self._last_restore_ns = -(1 << 62)
+        self._listening = False
+        self._repeatable = False
+        self._master_down_ns = 0
+        self._send_cache: SendAdvert | None = None
+        self._differing: IPAddress | None = None
+        self._rival: IPAddress | None = None
+        self._preempt_delay_over = False
+        self._bridging = False
+
+    # ---- Core -----------------------------------------------------------------------------------------------------
+
+    def handle(self, now_ns: int, event: InstanceEvent) -> Commands:
+        """Take one event in; see ``base.core.Core``."""
+        self._repeatable = self._repeatable and type(event) is AdvertRepeated
+        commands: Commands = []
+        EVENT_TABLE[self.state, type(event)](self, now_ns, event, commands)
+        self._settle()
+        return commands
+
+    def on_deadline(self, now_ns: int) -> Commands:
+        """Fire every timer that is due, in the order of ``Timer``."""
+        commands: Commands = []
+        for timer in _TIMER_ORDER:
+            due_ns = self._timers.get(timer)
+            if due_ns is not None and due_ns <= now_ns:
+                del self._timers[timer]
+                self._repeatable = False
+                TIMER_TABLE[self.state, timer](self, now_ns, due_ns, commands)
+        self._settle()
+        return commands
+
+    def next_deadline(self) -> int | None:
+        """The earliest armed timer (ns), or None."""
+        return self.deadline_ns
+
+    def snapshot(self) -> JsonValue:
+        """The whole state as JSON; times are CLOCK_BOOTTIME ns."""
+        master = self.master
+        return {
+            "name": self.parameters.name,
+            "vrid": self.parameters.vrid,
+            "family": int(self.parameters.family),
+            "version": self.parameters.version,
+            "state": self.state.value,
+            "since_ns": self.since_ns,
+            "reason": self.reason,
+            "base_priority": self.parameters.priority,
+            "priority": self.priority,
+            "advert_interval_ms": self.parameters.interval_ns // 1_000_000,
+            "master_interval_ms": self.master_interval_ns // 1_000_000,
+            "master": None if master is None else {"address": str(master.source), "priority": master.priority},
+            "last_heard_ns": self.last_heard_ns,
+            "local_address": None if self.local_address is None else str(self.local_address),
+            "addresses": [str(address) for address in self.parameters.addresses],
+            "faults": list(self.faults),
+            "wants_master": self.wants_master,
+            "gate": "closed" if self.gate_closed else "open",
+            "waiting_for_fence": self.waiting_for_fence,
+            "grant": {"epoch": self.grant_epoch, "expires_ns": self.grant_expires_ns},
+            "yield_until_ns": self._timers.get(Timer.YIELD_END),
+            "timers": {timer.value: self._timers[timer] for timer in _TIMER_ORDER if timer in self._timers},
+            "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
+        }
+
+    # ---- the hot path ---------------------------------------------------------------------------------------------
+
+    def repeat_accepted(self, now_ns: int) -> bool:
+        """The last accepted advert came again, byte for byte: move the master-down deadline, nothing else.
+
+        The same as ``handle(now_ns, AdvertRepeated())`` when that is possible; False if the advert must be looked at in full.
+        """
+        if not self._repeatable:
+            return False
+        deadline_ns = now_ns + self._master_down_ns
+        self._timers[Timer.MASTER_DOWN] = deadline_ns
+        if len(self._timers) == 1:
+            self.deadline_ns = deadline_ns
+        else:
+            self._settle()
+        self.last_heard_ns = now_ns
+        self.counters.adverts_received += 1
+        return True
+
+    def _settle(self) -> None:
+        self.deadline_ns = min(self._timers.values(), default=None)
+
+    # ---- timers and priorities ------------------------------------------------------------------------------------
+
+    def skew_ns(self) -> int:
+        """Skew_Time: RFC 3768 section 6.1 (of a second), RFC 5798 section 6.1 (of the master's interval)."""
+        unit_ns = 1_000_000_000 if self.parameters.version == 2 else self.master_interval_ns
+        return (256 - self.priority) * unit_ns // 256
+
+    def master_down_ns(self) -> int:
+        """Master_Down_Interval."""
+        return self.parameters.down_timer_adverts * self.master_interval_ns + self.skew_ns()
+
+    def _change(self, now_ns: int, state: State, reason: str, notify: str | None, commands: Commands) -> None:
+        self.state = state
+        self.reason = reason
+        self.since_ns = now_ns
+        self.waiting_for_fence = False
+        self.wants_master = False
+        self._listening = False
+        self._differing = None
+        self._rival = None
+        self._preempt_delay_over = False
+        self._bridging = False
+        if notify is not None:
+            commands.append(RunNotify(self.parameters.name, notify, self.priority, reason))
+
+    def _report(self, kind: ReportKind, detail: str, commands: Commands) -> None:
+        commands.append(Report(self.parameters.name, kind, detail))
+
+    def _wins_against(self, source: IPAddress, priority: int) -> bool:
+        """Does a MASTER with our priority and address stay MASTER when it hears this one (RFC 5798 section 6.4.3)?"""
+        if priority != self.priority:
+            return self.priority > priority
+        return self.local_address is not None and int(self.local_address) > int(source)
+
+    # ---- entering and leaving MASTER: the only places ---------------------------------------------------------------
+
+    def _enter_master(self, now_ns: int, reason: str, commands: Commands) -> None:
+        p = self.parameters
+        for timer in _BACKUP_TIMERS:
+            self._timers.pop(timer, None)
+        self.master = None
+        self.master_interval_ns = p.interval_ns
+        self._send_advert(commands)
+        commands.append(AddAddresses(p.name))
+        if p.garp_repeat:
+            commands.append(SendGarp(p.name, p.garp_repeat))
+        self._last_announce_ns = now_ns
+        self._timers[Timer.ADVERT] = now_ns + p.interval_ns
+        if p.garp_delay_ns and p.garp_repeat:
+            self._timers[Timer.GARP_AGAIN] = now_ns + p.garp_delay_ns
+        if p.garp_refresh_ns:
+            self._timers[Timer.GARP_REFRESH] = now_ns + p.garp_delay_ns + p.garp_refresh_ns
+        self.counters.become_master += 1
+        self._change(now_ns, State.MASTER, reason, "MASTER", commands)
+
+    def _leave_master(self, now_ns: int, state: State, reason: str, notify: str, commands: Commands, *, say_zero: bool) -> None:
+        if say_zero:
+            self._send_zero(commands)
+        commands.append(RemoveAddresses(self.parameters.name))
+        for timer in _MASTER_TIMERS:
+            self._timers.pop(timer, None)
+        self.counters.release_master += 1
+        self._change(now_ns, state, reason, notify, commands)
+
+    def _enter_backup(self, now_ns: int, reason: str, commands: Commands) -> None:
+        """From INIT or FAULT; the instance holds no address there."""
+        self.master_interval_ns = self.parameters.interval_ns
+        self._change(now_ns, State.BACKUP, reason, "BACKUP", commands)
+        self._arm_master_down(now_ns)
+
+    def _arm_master_down(self, now_ns: int) -> None:
+        self._master_down_ns = self.master_down_ns()
+        self._timers[Timer.MASTER_DOWN] = now_ns + self._master_down_ns
+
+    def _try_master(self, now_ns: int, reason: str, commands: Commands) -> None:
+        """Become MASTER if neither a yield, nor the gate, nor the sync group holds us."""
+        if Timer.YIELD_END in self._timers:
+            return  # its end arms a fresh master-down interval
+        if self.gate_closed and now_ns >= self.grant_expires_ns:
+            if not self.waiting_for_fence:
+                self.waiting_for_fence = True
+                self._report(ReportKind.WAITING_FOR_FENCE, reason, commands)
+            return
+        self.waiting_for_fence = False
+        if self.parameters.in_sync_group:
+            if not self.wants_master:
+                self.wants_master = True
+                self._report(ReportKind.WAITING_FOR_GROUP, reason, commands)
+            self.reason = reason
+            self._arm_master_down(now_ns)
+            return
+        self._enter_master(now_ns, reason, commands)
+
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    def _advert(self, priority: int) -> Advert:
+        p = self.parameters
+        return Advert(p.version, p.family, p.vrid, priority, p.addresses, p.interval_ns // CS_NS, p.auth_type, p.auth_data)
+
+    def _send_advert(self, commands: Commands) -> None:
+        if self._send_cache is None or self._send_cache.advert.priority != self.priority:
+            self._send_cache = SendAdvert(self.parameters.name, self._advert(self.priority))
+        self.counters.adverts_sent += 1
+        commands.append(self._send_cache)
+
+    def _send_zero(self, commands: Commands) -> None:
+        self.counters.adverts_sent += 1
+        self.counters.priority_zero_sent += 1
+        commands.append(SendAdvert(self.parameters.name, self._advert(0)))
+
+    def _send_unscheduled(self, now_ns: int, commands: Commands) -> None:
+        """An advert out of turn, at most one per interval: a hang may have queued hundreds of reasons for one."""
+        if now_ns - self._last_unscheduled_advert_ns < self.parameters.interval_ns:
+            return
+        self._last_unscheduled_advert_ns = now_ns
+        self._send_advert(commands)
+        self._timers[Timer.ADVERT] = now_ns + self.parameters.interval_ns
+
+    def _announce(self, now_ns: int, repeat: int, commands: Commands) -> None:
+        self._last_announce_ns = now_ns
+        self._timers.pop(Timer.REANNOUNCE, None)
+        commands.append(SendGarp(self.parameters.name, repeat))
+
+    def _announce_bounded(self, now_ns: int, commands: Commands) -> None:
+        """Win the neighbours' caches back: now, or as soon as the last announcement is old enough. Never forgotten."""
+        if not self.parameters.garp_lower_prio_repeat:
+            return
+        earliest_ns = self._last_announce_ns + max(REANNOUNCE_GAP_NS, self.parameters.interval_ns)
+        if now_ns < earliest_ns:
+            self._timers.setdefault(Timer.REANNOUNCE, earliest_ns)
+            return
+        self._reannounce(now_ns, now_ns, commands)
+
+    # ---- INIT -----------------------------------------------------------------------------------------------------
+
+    def _ignore(self, now_ns: int, event: object, commands: Commands) -> None:
+        """This pair means nothing."""
+
+    def _impossible(self, now_ns: int, due_ns: int, commands: Commands) -> None:
+        """A timer that is never armed in this state."""
+        raise AssertionError(f"{self.parameters.name}: stray timer in state {self.state.value}")
+
+    def _start(self, now_ns: int, event: object, commands: Commands) -> None:
+        # Whatever a dead predecessor left in the kernel goes before anything else is decided.
+        commands.append(RemoveAddresses(self.parameters.name))
+        self.since_ns = now_ns
+        self.reason = "starting"
+        if self.parameters.startup_delay_ns:
+            self.reason = f"startup delay of {self.parameters.startup_delay_ns // 1_000_000} ms"
+            self._timers[Timer.STARTUP] = now_ns + self.parameters.startup_delay_ns
+        else:
+            self._leave_init(now_ns, now_ns, commands)
+
+    def _leave_init(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        if self.faults:
+            self._change(now_ns, State.FAULT, ", ".join(self.faults), "FAULT", commands)
+        elif self.parameters.is_owner and self.parameters.start_as_master:
+            self._change(now_ns, State.BACKUP, "started as address owner", None, commands)
+            self._try_master(now_ns, "address owner", commands)
+        else:
+            self._enter_backup(now_ns, "started", commands)
+
+    def _stop_init(self, now_ns: int, event: Stopped, commands: Commands) -> None:
+        self._timers.clear()
+
+    def _stop_idle(self, now_ns: int, event: Stopped, commands: Commands) -> None:
+        self._timers.clear()
+        self._change(now_ns, State.INIT, "stopped", event.notify, commands)
+
+    def _stop_master(self, now_ns: int, event: Stopped, commands: Commands) -> None:
+        self._leave_master(now_ns, State.INIT, "stopped", event.notify, commands, say_zero=True)
+        self._timers.clear()
+
+    # ---- BACKUP ---------------------------------------------------------------------------------------------------
+
+    def _backup_advert(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
+        advert = event.advert
+        self.counters.adverts_received += 1
+        if advert.priority == 0:
+            self.counters.priority_zero_received += 1
+            self._timers[Timer.MASTER_DOWN] = now_ns + self.skew_ns()
+            self._clear_wait()
+            return
+        if advert.priority >= self.priority:
+            self._timers.pop(Timer.PREEMPT_DELAY, None)
+            self._preempt_delay_over = False
+            self._accept(now_ns, event, commands)
+            self._repeatable = True
+        elif not self.parameters.preempt:
+            self._accept(now_ns, event, commands)
+            self._repeatable = True
+        elif self._preempt_delay_holds(now_ns):
+            self._accept(now_ns, event, commands)
+        elif self.master is not None and event.source == self.master.source:
+            self.master = Master(event.source, advert.priority)
+
+    def _preempt_delay_holds(self, now_ns: int) -> bool:
+        """keepalived: the delay starts at the first lower advert; when it is over the remaining master-down time runs out."""
+        if not self.parameters.preempt_delay_ns:
+            return False
+        if Timer.PREEMPT_DELAY not in self._timers:
+            if self._preempt_delay_over:
+                return False
+            self._timers[Timer.PREEMPT_DELAY] = now_ns + self.parameters.preempt_delay_ns
+        return True
+
+    def _accept(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
+        advert = event.advert
+        if self.parameters.version == 3:
+            self.master_interval_ns = advert.interval_ns
+        self.master = Master(event.source, advert.priority)
+        self.last_heard_ns = now_ns
+        self._bridging = False
+        self._clear_wait()
+        self._compare_addresses(event, commands)
+        self._arm_master_down(now_ns)
+
+    def _clear_wait(self) -> None:
+        self.waiting_for_fence = False
+        self.wants_master = False
+
+    def _compare_addresses(self, event: AdvertReceived, commands: Commands) -> None:
+        p = self.parameters
+        if not p.check_addresses or event.advert.addresses == self._last_accepted_addresses:
+            return
+        self._last_accepted_addresses = event.advert.addresses
+        theirs, ours = set(event.advert.addresses), set(p.addresses)
+        if theirs == ours:
+            self._differing = None
+            return
+        self.counters.addresses_differ += 1
+        if self._differing != event.source:
+            self._differing = event.source
+            only_ours = " ".join(str(a) for a in p.addresses if a not in theirs) or "none"
+            only_theirs = " ".join(str(a) for a in event.advert.addresses if a not in ours) or "none"
+            self._report(ReportKind.ADDRESSES_DIFFER, f"{event.source}: only ours {only_ours}; only theirs {only_theirs}", commands)
+
+    def _repeated(self, now_ns: int, event: object, commands: Commands) -> None:
+        self.repeat_accepted(now_ns)
+
+    def _master_down(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        self._try_master(now_ns, "no advert from a master within the master down interval", commands)
+
+    def _preempt_delay_ended(self, _now_ns: int, _due_ns: int, _commands: Commands) -> None:
+        self._preempt_delay_over = True
+
+    def _backup_priority(self, now_ns: int, event: PriorityChanged, commands: Commands) -> None:
+        before_ns = self.skew_ns()
+        self._set_priority(event.priority, commands)
+        due_ns = self._timers.get(Timer.MASTER_DOWN)
+        if due_ns is not None:
+            self._timers[Timer.MASTER_DOWN] = due_ns + self.skew_ns() - before_ns
+        self._master_down_ns = self.master_down_ns()
+
+    def _set_priority(self, priority: int, commands: Commands) -> None:
+        if priority != self.priority:
+            self._report(ReportKind.PRIORITY_CHANGED, f"{self.priority} to {priority}", commands)
+            self.priority = priority
+
+    def _other_priority(self, now_ns: int, event: PriorityChanged, commands: Commands) -> None:
+        self._set_priority(event.priority, commands)
+
+    def _backup_bridged(self, now_ns: int, event: AdvertBridged, commands: Commands) -> None:
+        """Only ever postpones a takeover, never beyond ``valid_ns`` from now (DESIGN section 6)."""
+        if event.priority == 0 or (event.priority < self.priority and self.parameters.preempt):
+            return
+        due_ns = min(now_ns - event.age_ns + self.master_down_ns(), now_ns + event.valid_ns)
+        if due_ns <= now_ns:
+            return
+        self.counters.adverts_bridged += 1
+        if self._timers.get(Timer.MASTER_DOWN, now_ns) < due_ns:
+            self._timers[Timer.MASTER_DOWN] = due_ns
+            if not self._bridging and now_ns - self.last_heard_ns > self.master_interval_ns + self.skew_ns():
+                self._bridging = True
+                self._report(ReportKind.ADVERT_BRIDGED, f"priority {event.priority}, {event.age_ns // 1_000_000} ms old", commands)
+        self._clear_wait()
+
+    def _backup_stalled(self, now_ns: int, event: ProcessStalled, commands: Commands) -> None:
+        """A silence that we slept through is no silence: give a living master one interval to be heard."""
+        due_ns = self._timers.get(Timer.MASTER_DOWN)
+        if due_ns is None or event.stalled_ns < self.master_interval_ns:
+            return
+        self._timers[Timer.MASTER_DOWN] = max(due_ns, now_ns + self.master_interval_ns + self.skew_ns())
+
+    def _granted_waiting(self, now_ns: int, event: TakeoverGranted, commands: Commands) -> None:
+        if self._note_grant(now_ns, event, commands) and self.waiting_for_fence:
+            self._try_master(now_ns, f"takeover granted (epoch {event.epoch})", commands)
+
+    def _granted(self, now_ns: int, event: TakeoverGranted, commands: Commands) -> None:
+        self._note_grant(now_ns, event, commands)
+
+    def _note_grant(self, now_ns: int, event: TakeoverGranted, commands: Commands) -> bool:
+        if event.epoch < self.grant_epoch or event.expires_ns <= now_ns:
+            self._report(ReportKind.GRANT_REFUSED, f"epoch {event.epoch}, newest seen {self.grant_epoch}", commands)
+            return False
+        if event.epoch > self.grant_epoch:
+            self._report(ReportKind.GRANT_ACCEPTED, f"epoch {event.epoch}", commands)
+        self.grant_epoch, self.grant_expires_ns = event.epoch, event.expires_ns
+        return True
+
+    def _promoted(self, now_ns: int, event: object, commands: Commands) -> None:
+        if Timer.YIELD_END not in self._timers:
+            self._enter_master(now_ns, self.reason if self.wants_master else "sync group became MASTER", commands)
+
+    # ---- yield: in every state ------------------------------------------------------------------------------------
+
+    def _yield_idle(self, now_ns: int, event: YieldRequested, commands: Commands) -> None:
+        if event.until_ns <= now_ns:
+            return
+        if Timer.YIELD_END not in self._timers:
+            self._report(ReportKind.YIELDING, f"for {(event.until_ns - now_ns) // 1_000_000} ms", commands)
+        self._timers[Timer.YIELD_END] = event.until_ns
+        self._clear_wait()
+
+    def _yield_master(self, now_ns: int, event: YieldRequested, commands: Commands) -> None:
+        if event.until_ns <= now_ns:
+            return
+        self._leave_master(now_ns, State.BACKUP, "asked to yield", "BACKUP", commands, say_zero=True)
+        self._yield_idle(now_ns, event, commands)
+        self._arm_master_down(now_ns)
+
+    def _unyield(self, now_ns: int, event: object, commands: Commands) -> None:
+        if self._timers.pop(Timer.YIELD_END, None) is not None:
+            self._yield_ended(now_ns, now_ns, commands)
+
+    def _yield_ended(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        self._report(ReportKind.YIELD_ENDED, "", commands)
+        if self.state is State.BACKUP:
+            # Nothing was decided while we yielded: whoever is MASTER now gets a whole interval to be heard.
+            self._timers[Timer.MASTER_DOWN] = max(self._timers.get(Timer.MASTER_DOWN, 0), now_ns + self.master_down_ns())
+
+    # ---- MASTER ---------------------------------------------------------------------------------------------------
+
+    def _advert_due(self, now_ns: int, due_ns: int, commands: Commands) -> None:
+        next_ns = due_ns + self.parameters.interval_ns
+        self._timers[Timer.ADVERT] = next_ns if next_ns > now_ns else now_ns + self.parameters.interval_ns
+        self._send_advert(commands)
+        if self._listening:
+            self._listening = False
+            self._announce_bounded(now_ns, commands)
+
+    def _master_advert(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
+        advert = event.advert
+        self.counters.adverts_received += 1
+        if advert.priority == 0:
+            # A second MASTER that leaves: the neighbours may still know its address only.
+            self.counters.priority_zero_received += 1
+            self._send_unscheduled(now_ns, commands)
+            self._announce_bounded(now_ns, commands)
+        elif self._listening and not self.parameters.preempt:
+            self._lose_to(now_ns, event, "another master took over while this node stood still", commands)
+        elif self._wins_against(event.source, advert.priority):
+            self._keep_against(now_ns, event, commands)
+        else:
+            word = "higher" if advert.priority > self.priority else "equal"
+            self._lose_to(now_ns, event, f"heard {word} priority {advert.priority} from {event.source}", commands)
+
+    def _keep_against(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
+        self.counters.lower_priority_heard += 1
+        self._listening = False
+        if event.source != self._rival:
+            self._rival = event.source
+            detail = f"priority {event.advert.priority} from {event.source}"
+            self._report(ReportKind.LOWER_PRIORITY_MASTER_HEARD, detail, commands)
+        if not self.parameters.lower_prio_no_advert:
+            self._send_unscheduled(now_ns, commands)
+        self._announce_bounded(now_ns, commands)
+
+    def _lose_to(self, now_ns: int, event: AdvertReceived, reason: str, commands: Commands) -> None:
+        if self.parameters.higher_prio_send_advert and not self._wins_against(event.source, event.advert.priority):
+            # The last word: the winner hears that there were two and announces itself (keepalived and we answer it so).
+            self._send_advert(commands)
+        self._leave_master(now_ns, State.BACKUP, reason, "BACKUP", commands, say_zero=False)
+        self._accept(now_ns, event, commands)
+
+    def _reannounce(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        p = self.parameters
+        self._announce(now_ns, p.garp_lower_prio_repeat, commands)
+        if p.garp_lower_prio_delay_ns:
+            self._timers.setdefault(Timer.GARP_LOWER_AGAIN, now_ns + p.garp_lower_prio_delay_ns)
+
+    def _garp_lower_again(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        self._rival = None
+        self._announce(now_ns, self.parameters.garp_lower_prio_repeat, commands)
+
+    def _garp_again(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        self._announce(now_ns, self.parameters.garp_repeat, commands)
+
+    def _garp_refresh(self, now_ns: int, due_ns: int, commands: Commands) -> None:
+        self._timers[Timer.GARP_REFRESH] = max(due_ns, now_ns - self.parameters.garp_refresh_ns) + self.parameters.garp_refresh_ns
+        self._announce(now_ns, self.parameters.garp_refresh_repeat, commands)
+
+    def _announce_asked(self, now_ns: int, event: object, commands: Commands) -> None:
+        self._announce(now_ns, max(1, self.parameters.garp_lower_prio_repeat), commands)
+
+    def _address_lost(self, now_ns: int, event: AddressLost, commands: Commands) -> None:
+        earliest_ns = self._last_restore_ns + RESTORE_GAP_NS
+        if now_ns >= earliest_ns:
+            self._restore(now_ns, now_ns, commands)
+        else:
+            self._timers.setdefault(Timer.RESTORE, earliest_ns)
+
+    def _restore(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        self._last_restore_ns = now_ns
+        self.counters.addresses_restored += 1
+        self._report(ReportKind.ADDRESS_RESTORED, "somebody removed a virtual address", commands)
+        commands.append(AddAddresses(self.parameters.name))
+        self._announce(now_ns, max(1, self.parameters.garp_repeat), commands)
+
+    def _address_failed(self, now_ns: int, event: AddressFailed, commands: Commands) -> None:
+        """A MASTER that advertises without its addresses is worse than none: hand over, try again later."""
+        self._timers[Timer.FAULT_RETRY] = now_ns + ADDRESS_RETRY_NS
+        self._fault_master(now_ns, FaultRaised(f"{ADDRESS_FAULT}: {event.error}"), commands)
+
+    def _fault_retry(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        for cause in [cause for cause in self.faults if cause.startswith(ADDRESS_FAULT)]:
+            if self.state is State.FAULT:
+                self._fault_cleared(now_ns, FaultCleared(cause), commands)
+            else:
+                del self.faults[cause]
+
+    def _master_stalled(self, now_ns: int, event: ProcessStalled, commands: Commands) -> None:
+        """After a sleep longer than the others' patience: listen for one interval before speaking; in strict mode, step down."""
+        if event.stalled_ns < self.parameters.down_timer_adverts * self.parameters.interval_ns:
+            return
+        detail = f"stood still for {event.stalled_ns // 1_000_000} ms"
+        if self.gate_closed:
+            self.grant_expires_ns = 0
+            self._leave_master(now_ns, State.BACKUP, f"{detail} in strict mode", "BACKUP", commands, say_zero=True)
+            self._arm_master_down(now_ns)
+            return
+        self._listening = True
+        self._timers[Timer.ADVERT] = now_ns + self.parameters.interval_ns
+        self._report(ReportKind.LISTENING_AFTER_STALL, detail, commands)
+
+    def _demoted(self, now_ns: int, event: object, commands: Commands) -> None:
+        self._leave_master(now_ns, State.BACKUP, "sync group went to BACKUP", "BACKUP", commands, say_zero=False)
+        self._arm_master_down(now_ns)
+
+    # ---- FAULT ----------------------------------------------------------------------------------------------------
+
+    def _note_fault(self, now_ns: int, event: FaultRaised, commands: Commands) -> None:
+        self.faults[event.cause] = None
+
+    def _forget_fault(self, now_ns: int, event: FaultCleared, commands: Commands) -> None:
+        self.faults.pop(event.cause, None)
+
+    def _fault_backup(self, now_ns: int, event: FaultRaised, commands: Commands) -> None:
+        self.faults[event.cause] = None
+        for timer in _BACKUP_TIMERS:
+            self._timers.pop(timer, None)
+        self._change(now_ns, State.FAULT, event.cause, "FAULT", commands)
+
+    def _fault_master(self, now_ns: int, event: FaultRaised, commands: Commands) -> None:
+        self.faults[event.cause] = None
+        self._leave_master(now_ns, State.FAULT, event.cause, "FAULT", commands, say_zero=True)
+
+    def _fault_cleared(self, now_ns: int, event: FaultCleared, commands: Commands) -> None:
+        self.faults.pop(event.cause, None)
+        if self.faults:
+            self.reason = ", ".join(self.faults)
+            return
+        self._enter_backup(now_ns, f"fault cleared: {event.cause}", commands)
+        if self.parameters.is_owner and self.parameters.start_as_master:
+            self._timers[Timer.MASTER_DOWN] = now_ns + self.parameters.interval_ns + self.skew_ns()
+
+    # ---- configuration --------------------------------------------------------------------------------------------
+
+    def _address_set(self, now_ns: int, event: LocalAddressChanged, commands: Commands) -> None:
+        self.local_address = event.address
+
+    def _reload(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
+        self._replace_parameters(event.parameters)
+
+    def _reload_backup(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
+        before_ns = self.master_down_ns()
+        learned = self.master is not None and self.parameters.version == 3
+        self._replace_parameters(event.parameters)
+        if not learned:
+            self.master_interval_ns = event.parameters.interval_ns
+        self._master_down_ns = self.master_down_ns()
+        due_ns = self._timers.get(Timer.MASTER_DOWN)
+        if due_ns is not None:
+            self._timers[Timer.MASTER_DOWN] = due_ns + self._master_down_ns - before_ns
+        if not event.parameters.preempt_delay_ns:
+            self._timers.pop(Timer.PREEMPT_DELAY, None)
+
+    def _reload_master(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
+        """Stay MASTER. The shell has taken out what is gone; what is new is added and announced."""
+        before = self.parameters
+        self._replace_parameters(event.parameters)
+        p = self.parameters
+        if p.interval_ns != before.interval_ns:
+            self._timers[Timer.ADVERT] = min(self._timers[Timer.ADVERT], now_ns + p.interval_ns)
+        if p.garp_refresh_ns != before.garp_refresh_ns:
+            self._timers.pop(Timer.GARP_REFRESH, None)
+            if p.garp_refresh_ns:
+                self._timers[Timer.GARP_REFRESH] = now_ns + p.garp_refresh_ns
+        commands.append(AddAddresses(p.name))
+        if p.addresses != before.addresses and p.garp_repeat:
+            self._announce(now_ns, p.garp_repeat, commands)
+
+    def _replace_parameters(self, parameters: InstanceParameters) -> None:
+        """The effective priority follows by its own event, from the trackers; an untracked one is set here."""
+        if self.priority == self.parameters.priority:
+            self.priority = parameters.priority
+        self.parameters = replace(parameters)
+        self._send_cache = None
+        self._last_accepted_addresses = None
+
+
+Handler: TypeAlias = Callable[[VrrpInstance, int, Any, Commands], None]
+
+_V = VrrpInstance
+
+_EVENT_ROWS: Mapping[type, tuple[Handler, Handler, Handler, Handler]] = {
+    #                     INIT                  BACKUP                 MASTER                 FAULT
+    Started:             (_V._start,            _V._ignore,            _V._ignore,            _V._ignore),
+    Stopped:             (_V._stop_init,        _V._stop_idle,         _V._stop_master,       _V._stop_idle),
+    AdvertReceived:      (_V._ignore,           _V._backup_advert,     _V._master_advert,     _V._ignore),
+    AdvertRepeated:      (_V._ignore,           _V._repeated,          _V._ignore,            _V._ignore),
+    PriorityChanged:     (_V._other_priority,   _V._backup_priority,   _V._other_priority,    _V._other_priority),
+    FaultRaised:         (_V._note_fault,       _V._fault_backup,      _V._fault_master,      _V._note_fault),
+    FaultCleared:        (_V._forget_fault,     _V._ignore,            _V._ignore,            _V._fault_cleared),
+    LocalAddressChanged: (_V._address_set,      _V._address_set,       _V._address_set,       _V._address_set),
+    AddressLost:         (_V._ignore,           _V._ignore,            _V._address_lost,      _V._ignore),
+    AddressFailed:       (_V._ignore,           _V._ignore,            _V._address_failed,    _V._ignore),
+    ParametersChanged:   (_V._reload,           _V._reload_backup,     _V._reload_master,     _V._reload),
+    ProcessStalled:      (_V._ignore,           _V._backup_stalled,    _V._master_stalled,    _V._ignore),
+    TakeoverGranted:     (_V._granted,          _V._granted_waiting,   _V._granted,           _V._granted),
+    YieldRequested:      (_V._yield_idle,       _V._yield_idle,        _V._yield_master,      _V._yield_idle),
+    YieldCancelled:      (_V._unyield,          _V._unyield,           _V._unyield,           _V._unyield),
+    AdvertBridged:       (_V._ignore,           _V._backup_bridged,    _V._ignore,            _V._ignore),
+    AnnounceRequested:   (_V._ignore,           _V._ignore,            _V._announce_asked,    _V._ignore),
+    PromotedByGroup:     (_V._ignore,           _V._promoted,          _V._ignore,            _V._ignore),
+    DemotedByGroup:      (_V._ignore,           _V._ignore,            _V._demoted,           _V._ignore),
+}  # fmt: skip
+
+_TIMER_ROWS: Mapping[Timer, tuple[Handler, Handler, Handler, Handler]] = {
+    #                       INIT                BACKUP                     MASTER                  FAULT
+    Timer.STARTUP:          (_V._leave_init,    _V._impossible,            _V._impossible,         _V._impossible),
+    Timer.ADVERT:           (_V._impossible,    _V._impossible,            _V._advert_due,         _V._impossible),
+    Timer.YIELD_END:        (_V._yield_ended,   _V._yield_ended,           _V._impossible,         _V._yield_ended),
+    Timer.PREEMPT_DELAY:    (_V._impossible,    _V._preempt_delay_ended,   _V._impossible,         _V._impossible),
+    Timer.MASTER_DOWN:      (_V._impossible,    _V._master_down,           _V._impossible,         _V._impossible),
+    Timer.FAULT_RETRY:      (_V._impossible,    _V._impossible,            _V._impossible,         _V._fault_retry),
+    Timer.RESTORE:          (_V._impossible,    _V._impossible,            _V._restore,            _V._impossible),
+    Timer.GARP_AGAIN:       (_V._impossible,    _V._impossible,            _V._garp_again,         _V._impossible),
+    Timer.GARP_LOWER_AGAIN: (_V._impossible,    _V._impossible,            _V._garp_lower_again,   _V._impossible),
+    Timer.REANNOUNCE:       (_V._impossible,    _V._impossible,            _V._reannounce,         _V._impossible),
+    Timer.GARP_REFRESH:     (_V._impossible,    _V._impossible,            _V._garp_refresh,       _V._impossible),
+}  # fmt: skip
+
+_STATE_COLUMNS = (State.INIT, State.BACKUP, State.MASTER, State.FAULT)
+EVENT_TABLE: dict[tuple[State, type], Handler] = {
+    (state, event): row[column] for event, row in _EVENT_ROWS.items() for column, state in enumerate(_STATE_COLUMNS)
+}
+TIMER_TABLE: dict[tuple[State, Timer], Handler] = {
+    (state, timer): row[column] for timer, row in _TIMER_ROWS.items() for column, state in enumerate(_STATE_COLUMNS)
+}
