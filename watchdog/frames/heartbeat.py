@@ -74,7 +74,8 @@ class Heartbeat:
     nonce heard from the receiver (zeros = none): a frame without my current nonce proves nothing after my restart.
     ``epoch`` counts the sender's incarnations (durable). ``hears`` is a bit mask over the *configured path order*:
     on which paths the sender hears the receiver now. ``health`` 0..255, higher is better. ``sent_ns`` is the
-    sender's CLOCK_BOOTTIME (0 on serial).
+    sender's CLOCK_BOOTTIME (0 on serial). ``episode`` (u16, wraps) is the highest episode number the sender knows: incident
+    ids of both nodes derive from it, so that their pages of one incident are one (watchdog/judgement/incidents.py).
     """
 
     node: str
@@ -88,3 +89,4 @@ class Heartbeat:
     flags: NodeFlags
     groups: tuple[GroupReport, ...]
     sent_ns: int = 0
+    episode: int = 0
