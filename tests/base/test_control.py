@@ -1,0 +1,135 @@
+"""The control socket: who gets in, what is refused, and that bad input harms nobody."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from base.channel import JsonObject
+from base.control import MAX_CLIENTS, Client, ControlClient, ControlServer, RequestError
+from base.core import NS_PER_MS
+from base.pump import Pump
+
+
+class Server:
+    """A control server on a pump in a thread."""
+
+    def __init__(self, path: str) -> None:
+        self.pump = Pump(next_deadline=lambda: None, on_deadline=lambda _n: None)
+        self.subscribers: list[Client] = []
+        self.server = ControlServer(
+            self.pump,
+            path,
+            {"echo": (lambda _c, r: r.get("x"), False), "act": (lambda _c, _r: "done", True), "refuse": (self.refuse, False)},
+        )
+        self.running = True
+        self.thread = threading.Thread(target=self.loop)
+        self.thread.start()
+
+    @staticmethod
+    def refuse(_client: Client, request: JsonObject) -> object:
+        raise RequestError("nope", "field x", "leave it")
+
+    def loop(self) -> None:
+        while self.running:
+            self.pump.turn(20 * NS_PER_MS)
+
+    def close(self) -> None:
+        self.running = False
+        self.thread.join()
+        self.server.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(str(tmp_path_factory.mktemp("run") / "x.sock"))
+    yield made
+    made.close()
+
+
+def test_root_may_read_and_act(server: Server) -> None:
+    with ControlClient(server.server.path) as client:
+        assert client.call("echo", x=[1, {"y": None}]) == [1, {"y": None}]
+        assert client.call("act") == "done"
+
+
+def test_errors_name_the_place_and_the_remedy(server: Server) -> None:
+    with ControlClient(server.server.path) as client:
+        with pytest.raises(RequestError) as refused:
+            client.call("refuse")
+        assert (refused.value.code, refused.value.where, refused.value.remedy) == ("nope", "field x", "leave it")
+        with pytest.raises(RequestError) as unknown:
+            client.call("ecoh")
+        assert "echo" in unknown.value.remedy
+
+
+def test_a_stranger_does_not_get_in(server: Server) -> None:
+    """uid 65534 (nobody) is not root and not in group brainctl: the kernel's file mode already stops it."""
+    os.chmod(Path(server.server.path).parent, 0o755)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(server.server.path)
+                sock.settimeout(2)
+                code = 0 if sock.recv(10) == b"" else 1
+        except OSError:
+            code = 0
+        os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_clients_are_bounded(server: Server) -> None:
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(MAX_CLIENTS + 5)]
+    for sock in clients:
+        sock.connect(server.server.path)
+    refused = 0
+    for sock in clients:
+        sock.settimeout(0.3)
+        try:
+            refused += sock.recv(1) == b""
+        except TimeoutError:
+            continue
+    for sock in clients:
+        sock.close()
+    assert refused >= 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=400))
+def test_random_bytes_never_stop_the_service(server: Server, data: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(server.server.path)
+        sock.sendall(data + b"\n")
+    with ControlClient(server.server.path) as client:
+        assert client.call("echo", x=1) == 1
+
+
+def test_a_second_daemon_is_told_that_the_first_one_listens(server: Server) -> None:
+    pump = Pump(next_deadline=lambda: None, on_deadline=lambda _n: None)
+    with pytest.raises(FileExistsError, match="another daemon"):
+        ControlServer(pump, server.server.path, {})
+
+
+def test_a_stale_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "y.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    pump = Pump(next_deadline=lambda: None, on_deadline=lambda _n: None)
+    ControlServer(pump, str(path), {}).close()
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match="not a socket"):
+        ControlServer(pump, str(path), {})
+    assert path.read_text() == "precious"
