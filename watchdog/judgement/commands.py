@@ -113,7 +113,8 @@ class Row:
     ("suspected"|"confirmed"|""), reason, evidence (ids), incident.
     INCIDENT: id, state ("open"|"updated"|"closed"), scope, verdict, summary. ACTION: id, incident, action, subject,
     detail, outcome.
-    FENCE: order_id, incident, target, level, state (requested|claimed|proved|refuted|unknown), detail. ALERT:
+    FENCE: order_id, incident, target, level, state (requested|claimed|proved|refuted|unknown|not_done), detail;
+    level 0 = the whole fence. ALERT:
     dedup_key, incident, severity, action
     ("trigger"|"resolve"), summary, details, dedup. NODE: quarantine, latch, seen_peer and other durable facts about this node (key, value).
     """

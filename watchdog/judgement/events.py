@@ -238,7 +238,7 @@ class PowerState(Enum):
 @dataclass(frozen=True, slots=True)
 class FenceReported:
     """The runner finished one device action of an order. ``power`` only after ``status``; ``identity`` is what the
-    device says the outlet belongs to."""
+    device says the outlet belongs to. ``attempt`` is the order's, so that a late report of an earlier reading is told apart."""
 
     order_id: str
     level: int
@@ -249,6 +249,7 @@ class FenceReported:
     identity: str = ""
     took_ms: int = 0
     detail: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
