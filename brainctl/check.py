@@ -1,0 +1,243 @@
+"""Checks brain.toml, keepalived.conf, key, devices and gate on this node, and prints the bounds that this configuration gives.
+
+Exit status: 0 all good, 1 warnings, 2 errors. Nothing is changed and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from base.diagnostics import ConfigError, Diagnostic, Position, Severity
+from base.secrets import SecretError, read_secret_file, resolve_secret
+from brainctl.options import add_common
+from brainctl.output import paint
+from brainctl.stanza import track_file_blocks
+from vrrp.config.model.configuration import VrrpConfig
+from watchdog.config.load import LoadedBrain, load_brain
+from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
+from watchdog.gate import gate_file
+from watchdog.groups import LoadedGroups, read_groups
+
+LEAST_KEY_BYTES = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``brainctl check``."""
+    add_common(parser)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the configuration promises, in ms; None where it cannot promise anything.
+
+    ``detect_ms`` (D): second owner's first claim → confirmed verdict. ``resolve_ms`` (R): confirmed verdict → one owner, when a path lives.
+    ``fence_ms``: confirmed verdict → proved fence, when the device answers within its deadline (None: not enabled).
+    """
+
+    detect_ms: int
+    resolve_ms: int | None
+    fence_ms: int | None
+    why: str
+
+
+def bounds_of(brain: BrainSettings) -> Bounds:
+    """The bounds of DESIGN section 1, from the configured times."""
+    policy = brain.policy
+    slowest_beat = max((p.interval_ms for p in brain.paths), default=0)
+    first_look = max(policy.census_interval_ms + policy.census_window_ms, slowest_beat)
+    detect = first_look + policy.confirm_ms + policy.census_window_ms
+    resolve = None if policy.mode is Mode.OBSERVE else policy.yield_deadline_ms + 2 * slowest_beat
+    fence = None
+    levels = brain.fence.levels_for(brain.peer.name)
+    if policy.mode is not Mode.OBSERVE and brain.fence.enabled and levels:
+        silence = max((p.silent_after_ms for p in brain.paths), default=0)
+        acts = sum(max(d.deadline_ms for d in level.devices) * 3 for level in levels)
+        delay = 0 if brain.me.rank == 1 else brain.fence.delay_ms
+        fence = silence + policy.confirm_ms + delay + policy.barrier_ms + acts + brain.fence.proof_silence_ms
+    why = (
+        f"claim → seen within census ({policy.census_interval_ms}+{policy.census_window_ms} ms) or beat ({slowest_beat} ms), "
+        f"then confirm_ms {policy.confirm_ms} and one more census; a total cut is seen by neither side"
+    )
+    return Bounds(detect, resolve, fence, why)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every finding and the bounds."""
+    findings: list[Diagnostic] = []
+    bounds: Bounds | None = None
+    try:
+        loaded = load_brain(args.config, args.node)
+        findings += loaded.diagnostics
+        findings += check_node(loaded)
+        bounds = bounds_of(loaded.settings)
+        findings += check_gate_and_groups(loaded)
+        findings += check_fence(loaded, args.state_dir)
+    except ConfigError as error:
+        findings += error.diagnostics
+    errors = sum(d.severity is Severity.ERROR for d in findings)
+    warnings = sum(d.severity is Severity.WARNING for d in findings)
+    if args.json:
+        print(
+            json.dumps(
+                {"findings": [d.to_json() for d in findings], "bounds": _bounds_json(bounds), "errors": errors, "warnings": warnings}
+            )
+        )
+    else:
+        _print(findings, bounds, errors, warnings)
+    return 2 if errors else 1 if warnings else 0
+
+
+def _bounds_json(bounds: Bounds | None) -> dict[str, int | str | None] | None:
+    if bounds is None:
+        return None
+    return {"detect_ms": bounds.detect_ms, "resolve_ms": bounds.resolve_ms, "fence_ms": bounds.fence_ms, "why": bounds.why}
+
+
+def check_node(loaded: LoadedBrain) -> Iterator[Diagnostic]:
+    """Key, interfaces, serial devices and secrets on this node."""
+    brain, at = loaded.settings, loaded.positions
+    try:
+        key = read_secret_file(brain.key_file).strip()
+        if len(key) < LEAST_KEY_BYTES:
+            yield _error(
+                at.of(("cluster", "key_file")),
+                f"{brain.key_file} holds {len(key)} bytes",
+                f"at least {LEAST_KEY_BYTES}; brainctl init makes one",
+            )
+    except SecretError as error:
+        yield _error(at.of(("cluster", "key_file")), str(error), "brainctl init makes a key; both nodes need the same bytes")
+    names = {name for _, name in socket.if_nameindex()}
+    for number, path in enumerate(brain.paths):
+        place = at.of(("path", number, "interface"))
+        interface = path.interface.of(brain.self_name)
+        if path.kind is not PathKind.SERIAL and interface not in names:
+            yield _error(place, f"path {path.name}: this node has no interface {interface!r}", f"it has {', '.join(sorted(names))}")
+        if path.kind is PathKind.SERIAL:
+            yield from _serial(at.of(("path", number, "device")), path.name, path.device.of(brain.self_name))
+    for number, reference in enumerate(brain.references):
+        if reference.interface.of(brain.self_name) not in names:
+            yield _error(
+                at.of(("reference", number, "interface")), f"reference {reference.name}: no such interface here", "name one of this node"
+            )
+    for number, receiver in enumerate(brain.alerts):
+        for key_name, value in receiver.parameters:
+            if key_name.endswith("_secret"):
+                yield from _secret(at.of(("alert", number, key_name)), value)
+    for target, levels in brain.fence.levels:
+        for level in levels:
+            for device in level.devices:
+                for key_name, value in device.parameters:
+                    if key_name.endswith("_secret") and target != brain.self_name:
+                        yield from _secret(at.of(("fence",)), value)
+
+
+def _serial(place: Position, name: str, device: str) -> Iterator[Diagnostic]:
+    try:
+        if not stat.S_ISCHR(os.stat(device).st_mode):
+            yield _error(place, f"path {name}: {device} is not a character device", "name the tty, e.g. /dev/ttyS0")
+    except OSError as error:
+        yield _error(place, f"path {name}: {device}: {error.strerror}", "name the tty of this node, e.g. /dev/ttyS0")
+
+
+def _secret(place: Position, reference: str) -> Iterator[Diagnostic]:
+    try:
+        resolve_secret(reference)
+    except SecretError as error:
+        yield _error(place, str(error), "the daemon needs it before the first incident")
+
+
+def check_gate_and_groups(loaded: LoadedBrain) -> Iterator[Diagnostic]:
+    """keepalived.conf, and that the local VRRP daemon can be held."""
+    brain = loaded.settings
+    try:
+        groups = read_groups(brain.gate.config)
+    except ConfigError as error:
+        yield from error.diagnostics
+        return
+    yield from (d for d in groups.diagnostics if d.severity is not Severity.NOTE)
+    if not groups.groups:
+        yield _error(
+            Position(brain.gate.config), "no vrrp_instance", "brainctl watches VRRP instances; name the right file in [gate] config"
+        )
+    seen: dict[GroupKey, str] = {}
+    for instance in groups.config.instances:
+        key = GroupKey(instance.vrid, int(instance.family.value))
+        if key in seen:
+            yield _error(
+                instance.position,
+                f"{instance.name} has the same VRID and family as {seen[key]} on another interface",
+                "give it another virtual_router_id: beats name a group by VRID and family",
+            )
+        seen[key] = instance.name
+        if not instance.addresses and not instance.excluded_addresses:
+            yield _warning(instance.position, f"{instance.name} has no VIP: braind can only watch its adverts", "add virtual_ipaddress")
+    if brain.gate.daemon == "keepalived" and brain.policy.mode is not Mode.OBSERVE:
+        yield from _stanza(brain, groups)
+
+
+def _stanza(brain: BrainSettings, groups: LoadedGroups) -> Iterator[Diagnostic]:
+    """Does every instance track its gate file?"""
+    strict = brain.policy.mode is Mode.STRICT
+    base = brain.gate.grant_file if strict else brain.gate.hold_file
+    for instance in groups.config.instances:
+        key = GroupKey(instance.vrid, int(instance.family.value))
+        wanted = gate_file(base, key)
+        if wanted not in _tracked_files(groups.config, instance.name):
+            text = track_file_blocks([key], brain.policy.mode, brain.gate).replace("\n", " ").strip()
+            yield _error(
+                instance.position,
+                f"{instance.name} does not track {wanted}: braind cannot hold it in mode {brain.policy.mode.value}",
+                f"add {text} and track it in the instance (brainctl init writes it)",
+            )
+
+
+def _tracked_files(config: VrrpConfig, instance_name: str) -> set[str]:
+    instance = config.instance(instance_name)
+    if instance is None:
+        return set()
+    names = {track.name for track in instance.track.files}
+    return {track_file.path for track_file in config.track_files if track_file.name in names}
+
+
+def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:
+    """Known parameters, enrolment, and d ≥ Δ + F + margin."""
+    from fencing.check import check_settings  # paramiko and friends stay out of a plain status
+
+    brain, at = loaded.settings, loaded.positions
+    yield from check_settings(brain, at, state_dir)
+
+
+def _error(position: Position, message: str, remedy: str) -> Diagnostic:
+    return Diagnostic(position, Severity.ERROR, message, remedy)
+
+
+def _warning(position: Position, message: str, remedy: str) -> Diagnostic:
+    return Diagnostic(position, Severity.WARNING, message, remedy)
+
+
+_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "grey"}
+
+
+def _print(findings: list[Diagnostic], bounds: Bounds | None, errors: int, warnings: int) -> None:
+    for finding in findings:
+        head = paint(finding.severity.value, _COLOURS[finding.severity])
+        print(f"{finding.position}: {head}: {finding.message}")
+        if finding.remedy:
+            print(f"    → {finding.remedy}")
+    if bounds is not None:
+        print(f"\nD  second owner's claim → confirmed verdict   ≤ {bounds.detect_ms} ms")
+        print(f"R  confirmed → one owner, if a path lives     {_limit(bounds.resolve_ms, 'observe acts on nobody')}")
+        print(f"F  confirmed → proved fence                   {_limit(bounds.fence_ms, 'no automatic fencing')}")
+        print(f"   {bounds.why}")
+    words = f"{errors} error(s), {warnings} warning(s)"
+    print(paint(words, "red" if errors else "yellow" if warnings else "green"))
+
+
+def _limit(value: int | None, otherwise: str) -> str:
+    return f"≤ {value} ms" if value is not None else f"none: {otherwise}"

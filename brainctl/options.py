@@ -1,0 +1,31 @@
+"""Options that every subcommand shares, and the files they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+DEFAULT_CONFIG = "/etc/brainctl/brain.toml"
+DEFAULT_RUN_DIR = "/run/brainctl"
+DEFAULT_STATE_DIR = "/var/lib/brainctl"
+
+
+def add_common(parser: argparse.ArgumentParser, *, config: bool = True, json: bool = True) -> None:
+    """``--config --node --run-dir --state-dir --json``."""
+    if config:
+        parser.add_argument("--config", default=DEFAULT_CONFIG, help="brain.toml (%(default)s)")
+        parser.add_argument("--node", help="name of this node (default: the host name)")
+    parser.add_argument("--run-dir", default=DEFAULT_RUN_DIR, help="control sockets (%(default)s)")
+    parser.add_argument("--state-dir", default=DEFAULT_STATE_DIR, help="record and durable state (%(default)s)")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def control_socket(args: argparse.Namespace) -> str:
+    """braind's control socket."""
+    return os.path.join(args.run_dir, "braind.sock")
+
+
+def database(args: argparse.Namespace) -> str:
+    """The record."""
+    return os.path.join(args.state_dir, "brain.db")
