@@ -8,6 +8,13 @@ from enum import IntEnum, IntFlag
 
 from watchdog.config.model import GroupKey
 
+NONCE_BYTES = 8
+BOOT_BYTES = 8
+MAX_PATHS = 8
+"""``hears`` has one bit for each configured path."""
+NO_NONCE = bytes(NONCE_BYTES)
+"""``receiver_nonce`` of a sender that has not heard the receiver yet."""
+
 
 class GroupState(IntEnum):
     """What the sender's local VRRP daemon does for a group, as far as its watcher can see."""
@@ -74,7 +81,10 @@ class Heartbeat:
     nonce heard from the receiver (zeros = none): a frame without my current nonce proves nothing after my restart.
     ``epoch`` counts the sender's incarnations (durable). ``hears`` is a bit mask over the *configured path order*:
     on which paths the sender hears the receiver now. ``health`` 0..255, higher is better. ``sent_ns`` is the
-    sender's CLOCK_BOOTTIME (0 on serial). ``episode`` (u16, wraps) is the highest episode number the sender knows: incident
+    sender's CLOCK_BOOTTIME (0 on serial). ``sequence`` (u32) counts the frames of one session on *one path*, from 1, so that gaps
+    are losses. ``partial``: ``groups`` holds only one page of the sender's groups; the receiver keeps what it knows of
+    the others, and ``digest`` (of all of the sender's groups, see codec.state_digest) tells when it knows them all.
+    ``episode`` (u16, wraps) is the highest episode number the sender knows: incident
     ids of both nodes derive from it, so that their pages of one incident are one (watchdog/judgement/incidents.py).
     """
 
@@ -90,3 +100,23 @@ class Heartbeat:
     groups: tuple[GroupReport, ...]
     sent_ns: int = 0
     episode: int = 0
+    partial: bool = False
+    digest: int = 0
+
+
+def check_fields(heartbeat: Heartbeat) -> None:
+    """Raise ValueError if a field is out of its range on any wire."""
+    fits = (
+        len(heartbeat.boot) == BOOT_BYTES
+        and len(heartbeat.nonce) == NONCE_BYTES
+        and len(heartbeat.receiver_nonce) == NONCE_BYTES
+        and 0 <= heartbeat.epoch <= 0xFFFFFFFF
+        and 0 <= heartbeat.sequence <= 0xFFFFFFFF
+        and 0 <= heartbeat.hears < 1 << MAX_PATHS
+        and 0 <= heartbeat.health <= 255
+        and 0 <= heartbeat.flags <= 0xFFFF
+        and 0 <= heartbeat.episode <= 0xFFFF
+        and 0 <= heartbeat.sent_ns < 1 << 64
+    )
+    if not fits:
+        raise ValueError(f"a field of the heartbeat does not fit on the wire: {heartbeat}")
