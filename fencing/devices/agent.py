@@ -1,0 +1,171 @@
+"""Any ``fence_*`` agent of ClusterLabs' fence-agents, or one that keeps their API.
+
+Parameters go on stdin, never in argv or the environment; stdin is never empty (an agent without ``action=`` reboots
+its target). Only ``off``, ``on``, ``status``, ``list`` and ``metadata`` are used: ``reboot`` and ``method=cycle``
+report success without a verified off. Exit codes: off and on 0 = done; status 0 = on, 2 = off; everything else failed.
+An agent's "off" is a claim, its "off, identity as enrolled" a reading; nothing it says is a proof by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+from base.clock import now_ns
+from base.core import NS_PER_S
+from base.secrets import Secret
+from fencing.devices import identity as identities
+from fencing.devices.child import ChildResult, run_child
+from fencing.devices.device import (
+    ACTIONS,
+    NEVER_NS,
+    DeviceConfigError,
+    DeviceResult,
+    clean_detail,
+    elapsed_ms,
+    is_stale,
+    resolve_parameters,
+    stale_result,
+)
+from fencing.devices.identity import IdentityAnswer
+from fencing.devices.metadata import AgentMetadata, find_agent, read_metadata
+from fencing.plan.events import DeviceOutcome, PowerState
+from fencing.plan.settings import FenceDevice
+
+OWN_PARAMETERS = frozenset({"agent", "settle_ms", "identity_from", "identity_command"})
+IDENTITY_SOURCES = ("list", "ipmi", "command", "none")
+_MAX_IDENTITY_NS = 5 * NS_PER_S
+
+_DENIED = re.compile(
+    r"permission denied|authentication fail|auth fail|login denied|login failed|(invalid|incorrect|wrong) (user|password|credential)"
+    r"|access denied|unauthori[sz]ed|\b401\b|\b403\b|does not have the correct privileges|RAKP 2|unknown user name|wrong digest",
+    re.IGNORECASE,
+)
+_UNREACHABLE = re.compile(
+    r"connection refused|no route to host|(network|host) is (unreachable|down)|name or service not known|could not resolve|unknown host",
+    re.IGNORECASE,
+)
+_NO_ANSWER = re.compile(r"timed out|timeout|no response", re.IGNORECASE)
+_UNKNOWN_TARGET = re.compile(r"no such (instance|plug|outlet|port|system)|unknown (plug|outlet)|can not find|cannot find", re.IGNORECASE)
+_GOT_THROUGH = re.compile(r"waiting to power|connection lost", re.IGNORECASE)
+
+
+def build_stdin(action: str, plain: dict[str, str], secrets: dict[str, Secret]) -> bytes:
+    """The lines for the agent. Raises DeviceConfigError for a value that would be two lines, or a key that would change the action."""
+    lines = [f"action={action}"]
+    for key, value in [*plain.items(), *((key, secret.reveal()) for key, secret in secrets.items())]:
+        if key in OWN_PARAMETERS:
+            continue
+        if key in ("action", "option"):
+            raise DeviceConfigError(f"{key!r} is decided by brainctl; remove it from the device")
+        if any(c in text for text in (key, value) for c in "\n\r\0"):
+            raise DeviceConfigError(f"{key!r} holds a line break; it cannot be given to an agent")
+        lines.append(f"{key}={value}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def classify(action: str, result: ChildResult) -> DeviceOutcome:
+    """What an agent's end means; the reason comes from its text where the text tells it, else FAILURE.
+
+    For ``off`` and ``on``, only reasons that certainly lie before the command count as not carried out.
+    """
+    if not result.started:
+        return DeviceOutcome.UNREACHABLE
+    if result.timed_out:
+        return DeviceOutcome.TIMEOUT
+    if result.killed_by:
+        return DeviceOutcome.CRASHED
+    if result.exit_code == 0 or (result.exit_code == 2 and action == "status"):
+        return DeviceOutcome.SUCCESS
+    text = result.stderr + "\n" + result.stdout
+    if _GOT_THROUGH.search(text):
+        return DeviceOutcome.FAILURE
+    if _DENIED.search(text):
+        return DeviceOutcome.DENIED
+    if _UNREACHABLE.search(text):
+        return DeviceOutcome.UNREACHABLE
+    if _UNKNOWN_TARGET.search(text):
+        return DeviceOutcome.UNKNOWN_TARGET
+    if _NO_ANSWER.search(text):
+        return DeviceOutcome.UNREACHABLE if action == "status" else DeviceOutcome.TIMEOUT
+    return DeviceOutcome.FAILURE
+
+
+class AgentDevice:
+    """One agent with its parameters, armed. Raises DeviceConfigError or SecretError."""
+
+    def __init__(self, settings: FenceDevice) -> None:
+        self.settings = settings
+        self._plain, self._secrets = resolve_parameters(settings)
+        self.path = find_agent(self._plain.get("agent", ""))
+        self.metadata = read_metadata(self.path)
+        self._set_defaults()
+        self._stdin = {action: build_stdin(action, self._plain, self._secrets) for action in (*ACTIONS, "list")}
+        self.plug = next((self._plain[key] for key in ("plug", "port") if self._plain.get(key)), "")
+        self.identity_source = self._choose_identity_source()
+
+    def _set_defaults(self) -> None:
+        if self._plain.get("method", "onoff") != "onoff":
+            raise DeviceConfigError('method = "cycle" reports success without a verified off; use method = "onoff" or remove it')
+        if "method" in self.metadata.parameters:
+            self._plain["method"] = "onoff"
+
+    def _choose_identity_source(self) -> str:
+        chosen = self._plain.get("identity_from", "")
+        if chosen:
+            return chosen
+        if self._plain.get("identity_command"):
+            return "command"
+        if os.path.basename(self.path) in identities.IPMI_AGENTS:
+            return "ipmi"
+        return "list" if self.plug and lists_outlets(self.metadata) else "none"
+
+    def perform(self, action: str, deadline_ns: int, valid_until_ns: int = NEVER_NS) -> DeviceResult:
+        """See Device.perform."""
+        started_ns = now_ns()
+        if is_stale(action, valid_until_ns):
+            return stale_result(started_ns)
+        if action != "status":
+            result = self._run(action, deadline_ns)
+            return DeviceResult(classify(action, result), detail=self._detail(result), took_ms=elapsed_ms(started_ns))
+        answer = self._identify(min(deadline_ns, started_ns + _MAX_IDENTITY_NS))
+        if answer.outcome is not DeviceOutcome.SUCCESS:
+            return answer.as_result(elapsed_ms(started_ns))
+        result = self._run("status", deadline_ns)
+        outcome = classify("status", result)
+        power = PowerState.UNKNOWN
+        if outcome is DeviceOutcome.SUCCESS:
+            power = PowerState.OFF if result.exit_code == 2 else PowerState.ON
+        return DeviceResult(outcome, power, answer.identity, self._detail(result), elapsed_ms(started_ns))
+
+    def _run(self, action: str, deadline_ns: int) -> ChildResult:
+        stdin = self._stdin[action]
+        assert stdin.startswith(b"action=" + action.encode() + b"\n")
+        return run_child([self.path], stdin, deadline_ns)
+
+    def _identify(self, deadline_ns: int) -> IdentityAnswer:
+        match self.identity_source:
+            case "command":
+                return identities.from_command(self._plain["identity_command"], self._secrets, deadline_ns)
+            case "ipmi":
+                return identities.from_ipmi(self._plain, self._secrets, deadline_ns)
+            case "list":
+                result = self._run("list", deadline_ns)
+                outcome = classify("status", result)
+                if outcome is not DeviceOutcome.SUCCESS:
+                    return IdentityAnswer(outcome, detail=self._detail(result))
+                return identities.from_list(result.stdout, self.plug)
+        return IdentityAnswer(DeviceOutcome.SUCCESS)
+
+    def _detail(self, result: ChildResult) -> str:
+        if result.timed_out:
+            return "no answer within the deadline; the agent and its children were killed"
+        if result.killed_by:
+            return f"the agent was killed by {signal.Signals(result.killed_by).name}"
+        return clean_detail(result.stderr if result.stderr.strip() and result.exit_code else result.stdout, self._secrets)
+
+
+def lists_outlets(metadata: AgentMetadata) -> bool:
+    """Whether the agent controls several outlets and can list them."""
+    return "list" in metadata.actions and bool(metadata.parameters & {"plug", "port"})

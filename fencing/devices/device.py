@@ -1,0 +1,86 @@
+"""What every fence device can do, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from base.clock import now_ns
+from base.core import NS_PER_MS
+from base.secrets import Secret, resolve_secret
+from fencing.plan.events import DeviceOutcome, PowerState
+from fencing.plan.settings import FenceDevice
+
+ACTIONS = ("off", "on", "status")
+NEVER_NS = 1 << 62
+MAX_DETAIL_CHARS = 300
+SECRET_SUFFIX = "_secret"  # noqa: S105 (the end of a parameter's name)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """What one ``perform`` came to. ``power`` and ``identity`` are only meaningful after ``status``."""
+
+    outcome: DeviceOutcome
+    power: PowerState = PowerState.UNKNOWN
+    identity: str = ""
+    detail: str = ""
+    took_ms: int = 0
+
+
+class Device(Protocol):
+    """One armed device: secrets read, imports done, nothing left to prepare."""
+
+    settings: FenceDevice
+
+    def perform(self, action: str, deadline_ns: int, valid_until_ns: int = NEVER_NS) -> DeviceResult:
+        """Do "off", "on" or "status" and be back by ``deadline_ns`` (CLOCK_BOOTTIME), whatever the device does.
+
+        Blocks; call it in a thread. ``off`` and ``on`` are not sent to the device after ``valid_until_ns``: STALE_ORDER.
+        Never raises for anything the device or network does.
+        """
+        ...
+
+
+class DeviceConfigError(Exception):
+    """A device cannot be armed; the message names the parameter and the remedy."""
+
+
+def resolve_parameters(settings: FenceDevice) -> tuple[dict[str, str], dict[str, Secret]]:
+    """Split parameters into plain ones and secrets (``password_secret`` → ``password``). Raises SecretError."""
+    plain: dict[str, str] = {}
+    secrets: dict[str, Secret] = {}
+    for key, value in settings.parameters:
+        if key.endswith(SECRET_SUFFIX):
+            secrets[key.removesuffix(SECRET_SUFFIX)] = resolve_secret(value)
+        else:
+            plain[key] = value
+    return plain, secrets
+
+
+def clean_detail(text: str, secrets: Mapping[str, Secret]) -> str:
+    """The last line of what a device said: printable, short, and without any secret."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    for secret in secrets.values():
+        if value := secret.reveal():
+            last = last.replace(value, "***")
+    return "".join(c if c.isprintable() else "?" for c in last)[:MAX_DETAIL_CHARS]
+
+
+def elapsed_ms(started_ns: int) -> int:
+    """Milliseconds since ``started_ns``."""
+    return (now_ns() - started_ns) // NS_PER_MS
+
+
+def is_stale(action: str, valid_until_ns: int) -> bool:
+    """Whether the moment to send ``action`` has passed; reading is never stale."""
+    return action != "status" and now_ns() > valid_until_ns
+
+
+def stale_result(started_ns: int) -> DeviceResult:
+    """The refusal of an order that is too old."""
+    return DeviceResult(
+        DeviceOutcome.STALE_ORDER, detail="the order was too old at the device; nothing was sent", took_ms=elapsed_ms(started_ns)
+    )
