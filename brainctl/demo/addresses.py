@@ -1,0 +1,98 @@
+"""What differs from run to run: addresses, VRID, MACs, ports, outlets, serial numbers; drawn from one seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+NODES = ("A", "B")
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """One power outlet: the device it belongs to, its own serial number and the number of the plug that feeds the node."""
+
+    node: str
+    device: str
+    address: str
+    port: int
+    plug: int
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every address of one laboratory. ``host`` maps a role (A, B, client, gateway, stranger, pager) to its address on the service LAN."""
+
+    seed: int
+    service: IPv4Network
+    heartbeat: IPv4Network
+    management: IPv4Network
+    vip: str
+    vrid: int
+    host: dict[str, str]
+    heartbeat_host: dict[str, str]
+    management_host: dict[str, str]
+    mac: dict[str, str]
+    heartbeat_mac: dict[str, str]
+    service_port: int
+    beat_port: int
+    group: str
+    pager_port: int
+    outlets: tuple[Outlet, ...]
+    power_user: str
+    power_password: str
+
+    def outlet(self, node: str, device: str) -> Outlet:
+        """The outlet of ``node`` at ``device`` ("bmc" or "pdu")."""
+        return next(o for o in self.outlets if o.node == node and o.device == device)
+
+
+def draw_plan(seed: int) -> Plan:
+    """The plan of a seed; the same seed gives the same plan."""
+    rng = random.Random(f"plan/{seed}")  # noqa: S311
+    service = IPv4Network((f"10.{rng.randint(1, 250)}.{rng.randint(0, 250)}.0", 24))
+    heartbeat = IPv4Network((f"192.168.{rng.randint(0, 250)}.0", 24))
+    management = IPv4Network((f"172.{rng.randint(16, 31)}.{rng.randint(0, 250)}.0", 24))
+    numbers = rng.sample(range(2, 250), 7)
+    roles = ("A", "B", "client", "gateway", "stranger", "pager")
+    host = {role: str(service[number]) for role, number in zip(roles, numbers, strict=False)}
+    beats = rng.sample(range(2, 250), 2)
+    managed = rng.sample(range(2, 250), 8)
+    management_host = {role: str(management[number]) for role, number in zip(NODES, managed, strict=False)}
+    outlets = tuple(
+        Outlet(
+            node=node,
+            device=device,
+            address=str(management[managed[4 + index]]),
+            port=rng.randint(8000, 8999),
+            plug=rng.randint(1, 24),
+            serial=f"{device.upper()}-{rng.randrange(16**6):06X}",
+        )
+        for index, (node, device) in enumerate((node, device) for node in NODES for device in ("bmc", "pdu"))
+    )
+
+    def mac() -> str:
+        return ":".join(f"{byte:02x}" for byte in (0x02, *(rng.randrange(256) for _ in range(5))))
+
+    return Plan(
+        seed=seed,
+        service=service,
+        heartbeat=heartbeat,
+        management=management,
+        vip=str(service[numbers[6]]),
+        vrid=rng.randint(1, 255),
+        host=host,
+        heartbeat_host={node: str(heartbeat[number]) for node, number in zip(NODES, beats, strict=True)},
+        management_host=management_host,
+        mac={role: mac() for role in (*roles, "detector")},
+        heartbeat_mac={node: mac() for node in NODES},
+        service_port=rng.randint(20000, 29999),
+        beat_port=rng.randint(6000, 6999),
+        group=f"239.255.{rng.randint(0, 255)}.{rng.randint(1, 254)}",
+        pager_port=rng.randint(30000, 39999),
+        outlets=outlets,
+        power_user="fence",
+        power_password="".join(rng.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(16)),
+    )

@@ -1,0 +1,35 @@
+"""Every scenario, in the order of the demo. To add one: a class in a file here, and its name in ``SCENARIOS``."""
+
+from __future__ import annotations
+
+from brainctl.demo.scenario import Scenario
+from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything, CutEverythingAndManagement, CutHeartbeat, OneWay
+from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence
+from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
+from brainctl.demo.scenarios.processes import Hang, HangAll, Orphan, OrphanAll, WatcherDies
+from brainctl.demo.scenarios.strangers import Foreign
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Quiet(),
+    CutHeartbeat(),
+    CutEthernetSerialAlive(),
+    CutEverything(),
+    CutEverythingAndManagement(),
+    Hang(),
+    HangAll(),
+    Orphan(),
+    OrphanAll(),
+    OneWay(),
+    Foreign(),
+    Planned(),
+    Reload(),
+    WatcherDies(),
+    LyingFence(),
+    FencedNodeReturns(),
+    KillBetweenIntentAndResult(),
+)
+
+
+def find_scenario(name: str) -> Scenario | None:
+    """The scenario of that name."""
+    return next((scenario for scenario in SCENARIOS if scenario.name == name), None)

@@ -1,0 +1,121 @@
+"""Scenarios about the fence itself: a device that lies, a node that comes back, a braind that dies in the act."""
+
+from __future__ import annotations
+
+from brainctl.demo.scenario import Expectation, Scenario
+from brainctl.demo.stage import Stage
+
+
+class LyingFence(Scenario):
+    """The first level says done and does nothing."""
+
+    name = "lying-fence"
+    story = "A freezes; the first power switch says done and is deaf, A still answers ARP: refuted; the second level proves"
+    levels = ("bmc", "pdu")
+
+    def play(self, stage: Stage) -> None:
+        """Make the first device lie in action and in status, then freeze A."""
+        stage.lab.behave("A", "bmc", deaf=True, pretends=True)
+        stage.moment()
+        stage.say("A's first power switch lies; everything on A is frozen")
+        stage.node("A").freeze()
+        if stage.setup.mode == "observe":
+            stage.hold(8.0)
+            return
+        stage.wait("A's power is cut", lambda: not stage.node("A").on, 60.0)
+        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
+        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """A lie is found out by a channel that still answers."""
+        if mode == "observe":
+            return Expectation("paged", fence=(), cut_power=0, alerts=(1, 6))
+        return Expectation(
+            "refuted, then proved by the second level",
+            owners=("B",),
+            fence=("refuted", "proved"),
+            cut_power=1,
+            alerts=(1, 8),
+        )
+
+
+class FencedNodeReturns(Scenario):
+    """The fenced node boots again."""
+
+    name = "fenced-node-returns"
+    story = "everything is cut, one node is fenced; the cables are mended and it boots again: quarantined, no loop"
+
+    def play(self, stage: Stage) -> None:
+        """Cut, fence, mend, power on."""
+        stage.moment()
+        stage.say("service, heartbeat and serial pass nothing between A and B")
+        stage.lab.cut_ethernet()
+        stage.lab.cut_serial()
+        if stage.setup.mode == "observe":
+            stage.hold(8.0)
+            return
+        if not stage.wait("a power switch cuts a node's power", lambda: not all(n.on for n in stage.lab.nodes.values()), 40.0):
+            return
+        fenced = next(node for node in stage.lab.nodes.values() if not node.on)
+        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+        stage.lab.mend()
+        stage.say(f"the cables are mended and {fenced.name} is powered on again")
+        stage.power_on(fenced.name)
+        stage.start_daemons(fenced.name)
+        stage.hold(15.0)
+        stage.wait("one owner", stage.one_owner(1.0), 10.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """One fence, not two."""
+        if mode == "observe":
+            return Expectation("paged", fence=(), cut_power=0, alerts=(1, 8))
+        return Expectation(
+            "quarantined after its return, no second fence",
+            owner_count=1,
+            fence=("proved",),
+            cut_power=1,
+            alerts=(1, 10),
+        )
+
+
+class KillBetweenIntentAndResult(Scenario):
+    """braind dies while the device works."""
+
+    name = "kill-between-intent-and-result"
+    story = "braind is killed while the power switch works: after its restart the fence is unknown, verified, and not repeated"
+
+    def play(self, stage: Stage) -> None:
+        """Slow devices, cut everything, kill the braind that acts."""
+        for name in stage.lab.nodes:
+            stage.lab.behave(name, "bmc", delay_s=2.0)
+        stage.moment()
+        stage.say("the power switches take two seconds; service, heartbeat and serial pass nothing between A and B")
+        stage.lab.cut_ethernet()
+        stage.lab.cut_serial()
+        if stage.setup.mode == "observe":
+            stage.hold(8.0)
+            return
+        if not stage.wait("a power switch is asked to act", lambda: stage.asked_to_act() is not None, 40.0):
+            return
+        target = stage.asked_to_act()
+        actor = "A" if target == "B" else "B"
+        stage.say(f"{actor}'s braind is killed while {target}'s power switch works")
+        stage.node(actor).kill("braind")
+        stage.hold(1.0)
+        stage.say(f"{actor}'s braind is started again")
+        stage.start_brain(actor)
+        stage.wait(f"{target} has no power", lambda: not stage.node(str(target)).on, 20.0)
+        stage.wait("the open fence is called unknown", lambda: stage.recorded_fence("unknown"), 15.0)
+        stage.hold(12.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """Never twice."""
+        if mode == "observe":
+            return Expectation("paged", fence=(), cut_power=0, alerts=(1, 8))
+        return Expectation(
+            "unknown, verified, not repeated",
+            owner_count=1,
+            fence=("requested", "unknown"),
+            cut_power=1,
+            alerts=(1, 10),
+        )

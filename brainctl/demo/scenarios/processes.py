@@ -1,0 +1,183 @@
+"""Scenarios in which programs hang or die and the kernel below them goes on."""
+
+from __future__ import annotations
+
+from brainctl.demo.scenario import Expectation, Scenario
+from brainctl.demo.stage import Stage
+
+
+class Hang(Scenario):
+    """The VRRP daemon of the master is stopped, its addresses stay."""
+
+    name = "hang"
+    story = "A's VRRP daemon hangs (SIGSTOP): its kernel keeps the VIP and B takes it too; A's braind gives it up"
+
+    def play(self, stage: Stage) -> None:
+        """Freeze the daemon's processes."""
+        stage.moment()
+        stage.say("A's VRRP daemon is frozen (SIGSTOP)")
+        stage.node("A").freeze("vrrp")
+        if stage.setup.mode == "observe":
+            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+            stage.hold(6.0)
+        else:
+            stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 25.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """No fence: the local braind can mend this."""
+        if mode == "observe":
+            return Expectation(
+                "both own the VIP, a person is paged",
+                owner_count=2,
+                split=True,
+                fence=(),
+                cut_power=0,
+                alerts=(1, 4),
+            )
+        return Expectation(
+            "A's braind gives the address up, nobody is fenced",
+            owners=("B",),
+            fence=(),
+            cut_power=0,
+            within_ms=6_000.0,
+        )
+
+
+class HangAll(Scenario):
+    """Every process of the master stops, its kernel still answers."""
+
+    name = "hang-all"
+    story = "every process on A freezes, its kernel still answers ARP: B fences A and proves it"
+
+    def play(self, stage: Stage) -> None:
+        """Freeze the node."""
+        stage.moment()
+        stage.say("everything on A is frozen; its kernel still answers ARP")
+        stage.node("A").freeze()
+        if stage.setup.mode == "observe":
+            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+            stage.hold(6.0)
+            return
+        stage.wait("A's power is cut", lambda: not stage.node("A").on, 40.0)
+        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
+        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """Only power helps."""
+        if mode == "observe":
+            return Expectation(
+                "both own the VIP, a person is paged",
+                owner_count=2,
+                split=True,
+                fence=(),
+                cut_power=0,
+                alerts=(1, 4),
+            )
+        return Expectation(
+            "A is fenced, proved, paged",
+            owners=("B",),
+            fence=("requested", "proved"),
+            cut_power=1,
+            within_ms=30_000.0,
+            alerts=(1, 8),
+        )
+
+
+class Orphan(Scenario):
+    """The VRRP daemon dies and leaves its address behind."""
+
+    name = "orphan"
+    story = "A's VRRP daemon is killed (SIGKILL) and leaves the VIP behind: A's braind removes it, nobody is fenced"
+
+    def play(self, stage: Stage) -> None:
+        """Kill the daemon's processes."""
+        stage.moment()
+        stage.say("A's VRRP daemon is killed (SIGKILL)")
+        stage.node("A").kill("vrrp")
+        if stage.setup.mode == "observe":
+            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+            stage.hold(6.0)
+        else:
+            stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 25.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """No fence."""
+        if mode == "observe":
+            return Expectation("both own the VIP, a person is paged", fence=(), cut_power=0, alerts=(1, 4))
+        return Expectation(
+            "the orphaned address is removed, nobody is fenced",
+            owners=("B",),
+            fence=(),
+            cut_power=0,
+            within_ms=6_000.0,
+        )
+
+
+class OrphanAll(Scenario):
+    """Everything dies and the address stays."""
+
+    name = "orphan-all"
+    story = "every daemon on A is killed, the VIP stays in its kernel: B fences A and proves it"
+
+    def play(self, stage: Stage) -> None:
+        """Kill both daemons."""
+        stage.moment()
+        stage.say("A's VRRP daemon and braind are killed (SIGKILL)")
+        stage.node("A").kill("vrrp", "braind")
+        if stage.setup.mode == "observe":
+            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+            stage.hold(6.0)
+            return
+        stage.wait("A's power is cut", lambda: not stage.node("A").on, 40.0)
+        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
+        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """Only power helps."""
+        if mode == "observe":
+            return Expectation("both own the VIP, a person is paged", fence=(), cut_power=0, alerts=(1, 4))
+        return Expectation(
+            "A is fenced, proved, paged",
+            owners=("B",),
+            fence=("requested", "proved"),
+            cut_power=1,
+            within_ms=30_000.0,
+            alerts=(1, 8),
+        )
+
+
+class WatcherDies(Scenario):
+    """braind fails, VRRP is healthy."""
+
+    name = "watcher-dies"
+    story = "B's braind is killed and started again, then frozen for 10 s; VRRP is healthy: no fence, a page"
+
+    def play(self, stage: Stage) -> None:
+        """Kill, restart, freeze, thaw."""
+        node = stage.node("B")
+        stage.moment()
+        stage.say("B's braind is killed (SIGKILL)")
+        node.kill("braind")
+        stage.hold(6.0)
+        stage.say("B's braind is started again")
+        stage.start_brain("B")
+        stage.hold(8.0)
+        stage.say("B's braind is frozen for 10 s")
+        node.freeze("braind")
+        stage.hold(10.0)
+        stage.say("B's braind goes on")
+        node.thaw()
+        stage.hold(4.0)
+        stage.wait("a person is paged", lambda: bool(stage.lab.pager.events), 10.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """A missing watcher is no dead node."""
+        return Expectation(
+            "no fence, no change of owner, a page",
+            owners=("A",),
+            split=False,
+            fence=(),
+            cut_power=0,
+            alerts=(1, 8),
+            outage_ms=500.0,
+        )
