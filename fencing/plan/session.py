@@ -145,6 +145,7 @@ class FenceSession:
         self._probe_due_ns: int | None = None
         self._attempt = 0
         self._stop_reason = ""
+        self._no_act_after_ns: int | None = None
 
     # --- the Core protocol ---
 
@@ -159,7 +160,7 @@ class FenceSession:
             return []
         match event:
             case FenceRequested():
-                return self._requested(now_ns, event.delay_ms)
+                return self._requested(now_ns, event)
             case FenceWithdrawn():
                 return self._withdrawn(now_ns, event.reason)
             case IntentDurable():
@@ -223,16 +224,18 @@ class FenceSession:
 
     # --- begin and end ---
 
-    def _requested(self, now_ns: int, delay_ms: int) -> list[FenceCommand]:
+    def _requested(self, now_ns: int, event: FenceRequested) -> list[FenceCommand]:
         if self.phase is not Phase.IDLE:
             return []
+        if event.act_window_ms:
+            self._no_act_after_ns = now_ns + (event.delay_ms + event.act_window_ms) * NS_PER_MS
         if self._recover_level:
             return self._recover(now_ns)
         if not any(level.devices for level in self._levels):
             return self._finish("no fence device is configured for this node")
-        if delay_ms > 0:
+        if event.delay_ms > 0:
             self.phase = Phase.DELAYING
-            self._deadline_ns = now_ns + delay_ms * NS_PER_MS
+            self._deadline_ns = now_ns + event.delay_ms * NS_PER_MS
             return []
         return self._prepare(now_ns, 1)
 
@@ -351,6 +354,8 @@ class FenceSession:
             return []
         if not event.ok:
             return self._stop_before_act(now_ns, f"second look: {event.reason}")
+        if self._no_act_after_ns is not None and now_ns > self._no_act_after_ns:
+            return self._stop_before_act(now_ns, "too late to act: the other node's delay may be over")
         return self._act(now_ns)
 
     def _act(self, now_ns: int) -> list[FenceCommand]:
