@@ -114,7 +114,7 @@ def _play_all(parts: list[Part], seed: int, directory: Path, as_json: bool) -> l
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(width=120)
     live = console.is_terminal and not as_json
     audience: Audience = Screen(console) if live else Lines(sys.stdout)
     print(f"seed {seed}, captures and logs in {directory}", flush=True)

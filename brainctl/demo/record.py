@@ -25,13 +25,13 @@ class Record:
 
     def last_verdict(self) -> str:
         """The newest verdict about the pair."""
-        rows = self._rows("SELECT verdict FROM verdict WHERE scope = 'pair' ORDER BY rowid DESC LIMIT 1")
+        rows = self._rows("SELECT verdict FROM verdicts WHERE scope = 'pair' ORDER BY id DESC LIMIT 1")
         return str(rows[0][0]) if rows else ""
 
     def verdicts(self, since_ns: int) -> set[str]:
         """Every verdict recorded since an instant, plain and with its stage."""
         found = set()
-        for verdict, stage in self._rows("SELECT verdict, stage FROM verdict WHERE wall_ns >= ?", since_ns):
+        for verdict, stage in self._rows("SELECT verdict, stage FROM verdicts WHERE wall_ns >= ?", since_ns):
             found.add(str(verdict))
             if stage:
                 found.add(f"{verdict}/{stage}")
@@ -39,8 +39,8 @@ class Record:
 
     def split_verdicts(self, since_ns: int) -> list[int]:
         """When SPLIT_BRAIN verdicts were recorded."""
-        return [int(row[0]) for row in self._rows("SELECT wall_ns FROM verdict WHERE verdict = 'SPLIT_BRAIN' AND wall_ns >= ?", since_ns)]
+        return [int(row[0]) for row in self._rows("SELECT wall_ns FROM verdicts WHERE verdict = 'SPLIT_BRAIN' AND wall_ns >= ?", since_ns)]
 
     def fence_states(self) -> list[str]:
         """The states that fences went through, oldest first."""
-        return [str(row[0]) for row in self._rows("SELECT state FROM fence ORDER BY rowid")]
+        return [str(row[0]) for row in self._rows("SELECT state FROM fences ORDER BY id")]
