@@ -1,0 +1,388 @@
+"""``braind``: the watcher process. Assembles senses, core, hands and children, and runs the pump.
+
+Everything here is plumbing: what happened becomes an event for the core (watchdog/judgement/watcher.py), what the core answers is carried
+out in order.
+The watcher does no disk I/O and imports nothing heavy after it has started; the recorder, the fence runner and the delivery are its
+children (watchdog/children.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from base.clock import boot_id, now_ns, wall_ns
+from base.control import Client, ControlServer, RequestError
+from base.core import NS_PER_MS, NS_PER_S
+from base.diagnostics import ConfigError
+from base.journal import Journal
+from base.log import Log
+from base.pump import Pump
+from base.secrets import SecretError, read_secret_file
+from watchdog.children import Children
+from watchdog.config.load import LoadedBrain, load_brain
+from watchdog.config_watch import ConfigWatch
+from watchdog.durable import LastRun, read_last_run, write_run
+from watchdog.gate import Gate, KeepalivedGate, VrrpdGate
+from watchdog.groups import LoadedGroups, read_groups
+from watchdog.judgement.commands import (
+    Announce,
+    BridgeAdvert,
+    Persist,
+    ProbeOwners,
+    ProbeReference,
+    PublishStatus,
+    RemoveAddress,
+    RunFence,
+    SendFrame,
+    SetGate,
+    WatcherCommand,
+)
+from watchdog.judgement.events import (
+    CommandFailed,
+    GroupsChanged,
+    LoopStalled,
+    OperatorActed,
+    OperatorAction,
+    Started,
+    Stopping,
+    WatcherEvent,
+)
+from watchdog.judgement.watcher import WatcherCore
+from watchdog.senses import Senses
+
+RESTORE_TIMEOUT_NS = 10 * NS_PER_S
+STOP_GRACE_NS = 500 * NS_PER_MS
+MAX_INBOX = 10_000
+CoreFactory = Callable[..., WatcherCore]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of braind."""
+    p = argparse.ArgumentParser(prog="braind", description="Watches this node and its peer for split brain. Stays in the foreground.")
+    p.add_argument("--config", default="/etc/brainctl/brain.toml", help="brain.toml (%(default)s)")
+    p.add_argument("--node", help="name of this node (default: the host name)")
+    p.add_argument("--run-dir", default="/run/brainctl", help="control socket and gate (%(default)s)")
+    p.add_argument("--state-dir", default="/var/lib/brainctl", help="record and durable state (%(default)s)")
+    p.add_argument("--log-json", action="store_true", help="log one JSON object a line")
+    p.add_argument("--test", action="store_true", help="check the configuration and exit")
+    return p
+
+
+class Daemon:
+    """One running watcher."""
+
+    def __init__(
+        self, options: argparse.Namespace, loaded: LoadedBrain, groups: LoadedGroups, key: bytes, log: Log, core_factory: CoreFactory
+    ) -> None:
+        brain = loaded.settings
+        self.options, self.brain, self.log = options, brain, log
+        self.groups = groups
+        self.core = core_factory(brain, key=key)
+        self.journal = Journal()
+        self._inbox: deque[WatcherEvent] = deque()
+        self._busy = False
+        self._started = False
+        self._stop_at_ns: int | None = None
+        self._subscribers: list[Client] = []
+        self.started_ns = now_ns()
+        self.pump = Pump(
+            next_deadline=self._next_deadline,
+            on_deadline=self._on_deadline,
+            on_stall=self._on_stall,
+            stall_ns=brain.policy.stall_ms * NS_PER_MS,
+        )
+        self.gate: Gate = (
+            VrrpdGate(self.pump, brain.gate, self.feed)
+            if brain.gate.daemon == "vrrpd"
+            else KeepalivedGate(brain.gate, brain.policy.mode, self.feed)
+        )
+        self.senses = Senses(self.pump, brain, groups, self.feed, log)
+        self.children = Children(self.pump, brain, brain.fence, options.state_dir, self.feed, log)
+        self.config_watch = ConfigWatch(brain.gate.config, groups, self._groups_changed, self._groups_refused)
+        self._parts = (self.gate, self.senses, self.children, self.config_watch)
+        self._hands: dict[type, Callable[[Any], None]] = {
+            SendFrame: self.senses.send_frame,
+            ProbeOwners: self.senses.probe_owners,
+            ProbeReference: self.senses.probe_reference,
+            Announce: self.senses.announce,
+            RemoveAddress: self.senses.remove_address,
+            SetGate: self.gate.set_gate,
+            BridgeAdvert: self.gate.bridge,
+            Persist: self.children.persist,
+            RunFence: self.children.run_fence,
+            PublishStatus: self._publish,
+        }
+        self.control = ControlServer(
+            self.pump,
+            os.path.join(options.run_dir, "braind.sock"),
+            {
+                "status": (self._op_status, False),
+                "subscribe": (self._op_subscribe, False),
+                "journal": (self._op_journal, True),
+                "operate": (self._op_operate, True),
+            },
+        )
+
+    # ---- events in, commands out --------------------------------------------------------------------------------------
+
+    def feed(self, event: WatcherEvent) -> None:
+        """Queue an event; it is handled before the pump goes on. Executing a command may cause further events: they wait their turn."""
+        if len(self._inbox) >= MAX_INBOX:
+            self.log.limited("inbox", "event dropped: the inbox is full", event=type(event).__name__)
+            return
+        self._inbox.append(event)
+        if not self._busy and self._started:
+            self._work()
+
+    def _work(self) -> None:
+        self._busy = True
+        try:
+            while self._inbox:
+                event = self._inbox.popleft()
+                at_ns = now_ns()
+                self._carry_out(at_ns, event, self.core.handle(at_ns, event))
+        finally:
+            self._busy = False
+
+    def _carry_out(self, at_ns: int, event: WatcherEvent | None, commands: list[WatcherCommand]) -> None:
+        self.journal.note(at_ns, event, commands)
+        for command in commands:
+            self._hands[type(command)](command)
+
+    def _next_deadline(self) -> int | None:
+        deadlines = [d for part in self._parts if (d := part.next_deadline()) is not None]
+        if self._started and (own := self.core.next_deadline()) is not None:
+            deadlines.append(own)
+        if self._stop_at_ns is not None:
+            deadlines.append(self._stop_at_ns)
+        return min(deadlines, default=None)
+
+    def _on_deadline(self, at_ns: int) -> None:
+        for part in self._parts:
+            part.on_deadline(at_ns)
+        if self._stop_at_ns is not None and at_ns >= self._stop_at_ns:
+            self.pump.stop()
+            return
+        due = self.core.next_deadline() if self._started else None
+        if due is not None and due <= at_ns and not self._busy:
+            self._busy = True
+            try:
+                self._carry_out(at_ns, None, self.core.on_deadline(at_ns))
+            finally:
+                self._busy = False
+            self._work()
+
+    def _on_stall(self, _at_ns: int, stalled_ns: int) -> None:
+        self.log.warning("this process did not run", stalled_ms=stalled_ns // NS_PER_MS)
+        self.feed(LoopStalled(stalled_ns))
+
+    def _publish(self, command: PublishStatus) -> None:
+        self.log.info(command.summary)
+        for client in list(self._subscribers):
+            if not client.push({"event": "status", "summary": command.summary}):
+                self._subscribers.remove(client)
+
+    # ---- configuration ------------------------------------------------------------------------------------------------
+
+    def _groups_changed(self, loaded: LoadedGroups) -> None:
+        self.log.info("keepalived.conf changed", groups=len(loaded.groups))
+        self.groups = loaded
+        self.senses.watch_groups(loaded)
+        self.feed(GroupsChanged(loaded.groups))
+
+    def _groups_refused(self, diagnostics: tuple[Any, ...]) -> None:
+        for diagnostic in diagnostics[:20]:
+            self.log.error(f"keepalived.conf: {diagnostic}")
+        self.feed(CommandFailed("read keepalived.conf", str(diagnostics[0]) if diagnostics else "unreadable"))
+
+    def reload(self) -> None:
+        """SIGHUP: a valid new brain.toml restarts the watcher in place; an invalid one changes nothing."""
+        try:
+            prepare(self.options)
+        except (ConfigError, SecretError) as error:
+            self.log.error(f"reload refused, nothing changed: {error}")
+            return
+        if self.children.fence_underway:
+            self.log.error("reload refused: a fence is under way; try again when it has ended")
+            return
+        self.log.info("configuration is valid; restarting in place")
+        self.shut_down(clean=True)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  our own interpreter and arguments
+
+    # ---- control socket -----------------------------------------------------------------------------------------------
+
+    def _op_status(self, _client: Client, _request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "status": self.core.snapshot(),
+            "daemon": {
+                "pid": os.getpid(),
+                "up_ms": (now_ns() - self.started_ns) // NS_PER_MS,
+                "now_ns": now_ns(),
+                "wall_ns": wall_ns(),
+                "node": self.brain.self_name,
+                "state_dir": self.options.state_dir,
+                "children": self.children.snapshot(),
+                "senses": self.senses.snapshot(),
+                "journal_dropped": self.journal.dropped,
+            },
+        }
+
+    def _op_subscribe(self, client: Client, _request: dict[str, Any]) -> dict[str, Any]:
+        self._subscribers.append(client)
+        return {"subscribed": True}
+
+    def _op_journal(self, _client: Client, request: dict[str, Any]) -> dict[str, Any]:
+        lines = self.journal.lines()
+        start = request.get("from", 0)
+        if not isinstance(start, int) or start < 0:
+            raise RequestError("argument", "from", "a line number from 0")
+        page = lines[start : start + 200]
+        return {"lines": page, "total": len(lines), "dropped": self.journal.dropped, "node": self.brain.self_name}
+
+    def _op_operate(self, client: Client, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            action = OperatorAction(request.get("action"))
+        except ValueError:
+            raise RequestError("argument", "action", f"one of {', '.join(a.value for a in OperatorAction)}") from None
+        until_ms, subject, note = request.get("until_ms", 0), request.get("subject", ""), request.get("note", "")
+        if not isinstance(until_ms, int) or not isinstance(subject, str) or not isinstance(note, str) or len(subject) + len(note) > 2000:
+            raise RequestError("argument", "until_ms, subject or note", "a number and two short texts")
+        self.log.info("operator", action=action.value, uid=client.peer.uid, subject=subject)
+        self.feed(OperatorActed(action, f"uid {client.peer.uid}", subject, until_ms, note))
+        return {"message": f"{action.value}: taken", "status": self.core.snapshot()}
+
+    # ---- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Read what is durable, start the children, tell the core where it is. Raises OSError when the state directory cannot be used."""
+        os.makedirs(self.options.state_dir, mode=0o700, exist_ok=True)
+        last, damage = read_last_run(self.options.state_dir)
+        if damage:
+            self.log.error(damage)
+        self._run = LastRun(last.incarnation + 1, boot_id(), False)
+        write_run(self.options.state_dir, self._run)
+        restored = self.children.start(self._run.incarnation, RESTORE_TIMEOUT_NS)
+        self.senses.start()
+        boot = bytes.fromhex(boot_id().replace("-", ""))[:8]
+        event = Started(
+            wall_ns=wall_ns(),
+            boot=boot,
+            nonce=os.urandom(8),
+            incarnation=max(self._run.incarnation, restored.incarnation),
+            groups=self.groups.groups,
+            held=self.senses.held(),
+            quarantined=restored.quarantined,
+            latched=restored.latched,
+            open_fences=restored.open_fences,
+            recent_fence_wall_ns=restored.recent_fence_wall_ns,
+            seen_peer_before=restored.seen_peer,
+            same_boot=last.boot_id == self._run.boot_id,
+            macs=self.senses.own_macs(),
+        )
+        self._inbox.appendleft(event)
+        self._started = True
+        self._work()
+        self.senses.report_surroundings()
+        self.children.report_state()
+        gc.collect()
+        gc.freeze()
+
+    def request_stop(self) -> None:
+        """SIGTERM: tell the peer, write the last rows, then leave."""
+        if self._stop_at_ns is None:
+            self.feed(Stopping())
+            self._stop_at_ns = now_ns() + STOP_GRACE_NS
+
+    def shut_down(self, *, clean: bool) -> None:
+        """Close everything; with ``clean`` the next start knows that this end was orderly."""
+        self.control.close()
+        self.senses.close()
+        self.gate.close()
+        self.children.stop()
+        if clean:
+            try:
+                write_run(self.options.state_dir, LastRun(self._run.incarnation, self._run.boot_id, True))
+            except OSError as error:
+                self.log.error(f"could not write the clean end: {error}")
+
+
+def prepare(options: argparse.Namespace) -> tuple[LoadedBrain, LoadedGroups, bytes]:
+    """Read and check everything before anything is started; raises ConfigError or SecretError."""
+    loaded = load_brain(options.config, options.node)
+    key = read_secret_file(loaded.settings.key_file).strip()
+    if len(key) < 32:
+        raise SecretError(f"{loaded.settings.key_file} holds {len(key)} bytes; at least 32 are needed, brainctl init makes a key")
+    groups = read_groups(loaded.settings.gate.config)
+    if not groups.groups:
+        raise SecretError(f"{loaded.settings.gate.config} has no vrrp_instance; name the right file in [gate] config")
+    return loaded, groups, key
+
+
+def _install_signals(pump: Pump, daemon: Daemon) -> None:
+    """Python-level handlers only set a flag; a wake-up socket makes the pump look at once."""
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    actions = {
+        signal.SIGTERM: daemon.request_stop,
+        signal.SIGINT: daemon.request_stop,
+        signal.SIGHUP: daemon.reload,
+    }
+    for number in actions:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(right.fileno(), warn_on_full_buffer=False)
+
+    def drain() -> None:
+        for number in left.recv(64):
+            if (action := actions.get(signal.Signals(number))) is not None:
+                action()
+
+    pump.add_reader(left, drain)
+    daemon._signal_sockets = (left, right)  # type: ignore[attr-defined]  # keeps them alive
+
+
+def main(argv: list[str] | None = None, core_factory: CoreFactory = WatcherCore) -> int:
+    """Run braind; 0 after SIGTERM, 2 when the configuration or the state directory was refused.
+
+    ``core_factory`` exists for the demo's negative controls, which run altered cores; the product always runs WatcherCore.
+    """
+    options = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    log = Log("braind", 2, options.log_json)
+    try:
+        loaded, groups, key = prepare(options)
+    except (ConfigError, SecretError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for diagnostic in (*loaded.diagnostics, *groups.diagnostics):
+        log.warning(str(diagnostic))
+    if options.test:
+        print("the configuration is valid")
+        return 0
+    daemon = None
+    try:
+        daemon = Daemon(options, loaded, groups, key, log, core_factory)
+        _install_signals(daemon.pump, daemon)
+        daemon.start()
+    except OSError as error:
+        log.error(f"cannot start: {error}")
+        if daemon is not None:
+            daemon.children.stop()
+        return 2
+    log.info("watching", node=options.node or loaded.settings.self_name, mode=loaded.settings.policy.mode.value)
+    try:
+        daemon.pump.run()
+    finally:
+        daemon.shut_down(clean=daemon._stop_at_ns is not None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
