@@ -40,8 +40,8 @@ class PowerState(Enum):
 class FenceRequested:
     """Begin. The session waits ``delay_ms`` (the lower-ranked node's d, 0 for the other) before it prepares anything.
 
-    ``act_window_ms`` (0 = no end): no act begins later than this after that. The higher-ranked node of a pair without a witness sets it to F,
-    so that a long way through the levels cannot outlast the other node's delay (fencing/plan/delay.py).
+    ``act_window_ms`` (0 = no end): no act begins later than this after that. The higher-ranked node of a pair without a
+    witness sets it to F, so that a long way through the levels cannot outlast the other node's delay (fencing/plan/delay.py).
     """
 
     delay_ms: int = 0
