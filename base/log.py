@@ -64,6 +64,18 @@ class Log:
         else:
             window.suppressed += 1
 
+    def relay(self, lines: bytes) -> None:
+        """Finished lines of a child process, to the same places; what does not fit is dropped and counted."""
+        if self.to_syslog:
+            for line in lines.decode("utf-8", "replace").splitlines():
+                syslog.syslog(syslog.LOG_INFO, line)
+        if self.fd < 0:
+            return
+        try:
+            os.write(self.fd, lines)
+        except OSError:
+            self.dropped += max(1, lines.count(b"\n"))
+
     def _write(self, level: str, message: str, fields: dict[str, Any]) -> None:
         lost, self.dropped = self.dropped, 0
         if lost:

@@ -237,6 +237,11 @@ class VrrpInstance:
         self.counters.adverts_received += 1
         return True
 
+    @property
+    def repeatable(self) -> bool:
+        """True if the advert taken last was accepted and nothing happened since: its repetition needs no second look."""
+        return self._repeatable
+
     def _settle(self) -> None:
         self.deadline_ns = min(self._timers.values(), default=None)
 
@@ -335,20 +340,21 @@ class VrrpInstance:
 
     # ---- sending --------------------------------------------------------------------------------------------------
 
-    def _advert(self, priority: int) -> Advert:
+    def advert(self, priority: int) -> Advert:
+        """The advert of this instance with any priority (0 = "I am leaving")."""
         p = self.parameters
         return Advert(p.version, p.family, p.vrid, priority, p.addresses, p.interval_ns // CS_NS, p.auth_type, p.auth_data)
 
     def _send_advert(self, commands: Commands) -> None:
         if self._send_cache is None or self._send_cache.advert.priority != self.priority:
-            self._send_cache = SendAdvert(self.parameters.name, self._advert(self.priority))
+            self._send_cache = SendAdvert(self.parameters.name, self.advert(self.priority))
         self.counters.adverts_sent += 1
         commands.append(self._send_cache)
 
     def _send_zero(self, commands: Commands) -> None:
         self.counters.adverts_sent += 1
         self.counters.priority_zero_sent += 1
-        commands.append(SendAdvert(self.parameters.name, self._advert(0)))
+        commands.append(SendAdvert(self.parameters.name, self.advert(0)))
 
     def _send_unscheduled(self, now_ns: int, commands: Commands) -> None:
         """An advert out of turn, at most one per interval: a hang may have queued hundreds of reasons for one."""

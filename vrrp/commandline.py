@@ -1,0 +1,149 @@
+"""keepalived's command line, and ours on top of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+DEFAULT_CONFIG = "/etc/keepalived/keepalived.conf"
+SIGNAL_NUMBERS = {
+    "STOP": int(signal.SIGTERM),
+    "RELOAD": int(signal.SIGHUP),
+    "DATA": int(signal.SIGUSR1),
+    "STATS": int(signal.SIGUSR2),
+    "STATS_CLEAR": int(signal.SIGRTMAX) - 1,
+    "JSON": int(signal.SIGRTMIN) + 2,
+}
+NO_EFFECT = {
+    "checker_only": "-C/--check: there is no health checker process yet",
+    "no_bfd": "-B/--no_bfd: there is no BFD process yet",
+    "all_children": "--all: only the vrrp process exists yet",
+    "checkers_pid": "-c/--checkers_pid: there is no health checker process yet",
+    "bfd_pid": "-b/--bfd_pid: there is no BFD process yet",
+    "keep_ipvs": "-I/--dont-release-ipvs: virtual servers are not acted on yet",
+    "snmp": "-x/--snmp: there is no SNMP agent yet",
+    "snmp_socket": "-A/--snmp-agent-socket: there is no SNMP agent yet",
+    "core_pattern": "-M/--core-dump-pattern: the system's core pattern is left alone",
+    "address_monitoring": "-a/--address-monitoring: not reported yet",
+}
+"""Options that are accepted and have no effect yet, and what to say about them."""
+
+
+@dataclass(slots=True)
+class Options:
+    """What was asked for on the command line; names follow the long options."""
+
+    config: str = DEFAULT_CONFIG
+    config_id: str = ""
+    foreground: bool = False
+    log_console: bool = False
+    log_detail: bool = False
+    log_facility: str = "daemon"
+    no_syslog: bool = False
+    log_file: str = ""
+    test: bool = False
+    test_log: str = ""
+    dump_config: bool = False
+    pid_file: str = ""
+    vrrp_pid_file: str = ""
+    keep_vips: bool = False
+    no_respawn: bool = False
+    core_dump: bool = False
+    umask: int | None = None
+    namespace: str = ""
+    all_config: bool = False
+    run_dir: str = "/run/brainctl"
+    gate: str = "open"
+    without_effect: tuple[str, ...] = ()
+
+    def as_arguments(self) -> list[str]:
+        """The options that a test child needs to read the same file."""
+        return ["-f", self.config, *(["-i", self.config_id] if self.config_id else [])]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; ``-h`` prints it."""
+    parser = argparse.ArgumentParser(prog="vrrpd", description="VRRP daemon; reads keepalived.conf.", add_help=True)
+    add = parser.add_argument
+    add("-f", "--use-file", dest="config", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (%(default)s)")
+    add("-i", "--config-id", metavar="ID", default="", help="for configuration lines beginning with @ID (default: the node name)")
+    add("-t", "--config-test", nargs="?", const="-", default=None, metavar="LOG", help="check the configuration and exit")
+    add("-n", "--dont-fork", dest="foreground", action="store_true", help="stay in the foreground")
+    add("-l", "--log-console", action="store_true", help="log to stderr")
+    add("-D", "--log-detail", action="store_true", help="log more")
+    add("-S", "--log-facility", default="daemon", metavar="0-7|localN|user|daemon", help="syslog facility")
+    add("-G", "--no-syslog", action="store_true", help="do not log to syslog")
+    add("--log-file", "-g", nargs="?", const="/tmp/keepalived.log", default="", metavar="FILE", help="log to a file")  # noqa: S108
+    add("--flush-log-file", action="store_true", help="accepted; the log file is never buffered")
+    add("-d", "--dump-conf", dest="dump_config", action="store_true", help="print the configuration as it was understood")
+    add("-p", "--pid", dest="pid_file", default="", metavar="FILE", help="pid file of the parent process")
+    add("-r", "--vrrp_pid", dest="vrrp_pid_file", default="", metavar="FILE", help="pid file of the vrrp process")
+    add("-c", "--checkers_pid", default="", metavar="FILE", help="accepted")
+    add("-b", "--bfd_pid", default="", metavar="FILE", help="accepted")
+    add("-P", "--vrrp", dest="vrrp_only", action="store_true", help="only VRRP (that is all there is yet)")
+    add("-C", "--check", dest="checker_only", action="store_true", help="accepted")
+    add("-B", "--no_bfd", action="store_true", help="accepted")
+    add("--all", dest="all_children", action="store_true", help="accepted")
+    add("-V", "--dont-release-vrrp", dest="keep_vips", action="store_true", help="leave the addresses in place when stopping")
+    add("-I", "--dont-release-ipvs", dest="keep_ipvs", action="store_true", help="accepted")
+    add("-X", "--release-vips", action="store_true", help="remove the addresses when stopping (the default)")
+    add("-R", "--dont-respawn", dest="no_respawn", action="store_true", help="end when the vrrp process dies")
+    add("-m", "--core-dump", action="store_true", help="allow core files")
+    add("-M", "--core-dump-pattern", dest="core_pattern", nargs="?", const="core", default="", metavar="PATTERN", help="accepted")
+    add("-u", "--umask", default="", metavar="MASK", help="umask for files")
+    add("-s", "--namespace", default="", metavar="NAME", help="run in this network namespace")
+    add("-e", "--all-config", action="store_true", help="a missing include file is an error")
+    add("-x", "--snmp", action="store_true", help="accepted")
+    add("-A", "--snmp-agent-socket", dest="snmp_socket", default="", metavar="FILE", help="accepted")
+    add("-a", "--address-monitoring", action="store_true", help="accepted")
+    add("--signum", choices=sorted(SIGNAL_NUMBERS), default=None, help="print the number of a signal")
+    add("--run-dir", default="/run/brainctl", metavar="DIR", help="where vrrpd.sock lies (%(default)s)")
+    add("--gate", choices=("open", "closed"), default="open", help="closed: never MASTER without a grant from braind")
+    add("-v", "--version", action="version", version=f"vrrpd {_version()} (reads keepalived.conf)")
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("brainctl")
+    except PackageNotFoundError:
+        return "of a checkout"
+
+
+def parse(argv: list[str]) -> tuple[Options, str | None]:
+    """Options, and the signal name if only its number is wanted. Exits as argparse does on a mistake."""
+    parser = build_parser()
+    given = parser.parse_args(argv)
+    if given.umask:
+        try:
+            given.umask = int(given.umask, 0)
+        except ValueError:
+            parser.error(f"argument -u/--umask: {given.umask!r} is not a number")
+    options = Options(
+        config=os.path.abspath(given.config),
+        config_id=given.config_id,
+        foreground=given.foreground,
+        log_console=given.log_console,
+        log_detail=given.log_detail,
+        log_facility=given.log_facility,
+        no_syslog=given.no_syslog,
+        log_file=given.log_file,
+        test=given.config_test is not None,
+        test_log="" if given.config_test in (None, "-") else given.config_test,
+        dump_config=given.dump_config,
+        pid_file=given.pid_file,
+        vrrp_pid_file=given.vrrp_pid_file,
+        keep_vips=given.keep_vips,
+        no_respawn=given.no_respawn,
+        core_dump=given.core_dump,
+        umask=given.umask if given.umask != "" else None,
+        namespace=given.namespace,
+        all_config=given.all_config,
+        run_dir=given.run_dir,
+        gate=given.gate,
+        without_effect=tuple(text for name, text in NO_EFFECT.items() if getattr(given, name)),
+    )
+    return options, given.signum

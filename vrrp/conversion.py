@@ -1,0 +1,137 @@
+"""From the configuration model to what the protocol core and the sockets want to know."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from vrrp.config.model.configuration import VrrpConfig
+from vrrp.config.model.instance import AuthKind, SyncGroup, VrrpInstance
+from vrrp.config.model.tracking import TrackSet
+from vrrp.protocol.node import NodeParameters
+from vrrp.protocol.packet import (
+    CS_NS,
+    AuthType,
+    ChecksumStyle,
+    Expectations,
+    Family,
+    IPAddress,
+    pass_auth_data,
+)
+from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.sync_group import GroupParameters
+from vrrp.protocol.trackers import ScriptParameters, TrackKind, TrackReference
+
+_AUTH = {AuthKind.NONE: AuthType.NONE, AuthKind.PASS: AuthType.PASS, AuthKind.AH: AuthType.AH}
+
+
+def identity(model: VrrpInstance) -> tuple[object, ...]:
+    """What makes it the same virtual router across a reload; its name does not (keepalived's rule)."""
+    return (model.vrid, model.family, model.version, model.interface, model.unicast, None if model.unicast else model.multicast_group)
+
+
+def _auth_data(model: VrrpInstance) -> bytes:
+    if model.version != 2 or model.family != 4:
+        return b""
+    return pass_auth_data(model.authentication.password) if model.authentication.kind is AuthKind.PASS else bytes(8)
+
+
+def _says_last_word(model: VrrpInstance) -> bool:
+    """Our default differs from keepalived's (ADR 0104); an explicit line or vrrp_strict decides otherwise."""
+    if model.higher_prio_send_advert:
+        return True
+    return not model.strict and "higher_prio_send_advert" not in dict(model.positions)
+
+
+def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> InstanceParameters:
+    """The core's view of one vrrp_instance."""
+    return InstanceParameters(
+        name=model.name,
+        vrid=model.vrid,
+        priority=model.priority,
+        family=Family(int(model.family)),
+        version=model.version,
+        interval_ns=model.advert_interval_ns,
+        addresses=tuple(address.address for address in model.addresses),
+        start_as_master=model.initial_state.value == "MASTER",
+        preempt=not model.nopreempt,
+        preempt_delay_ns=model.preempt_delay_ns,
+        down_timer_adverts=model.down_timer_adverts,
+        lower_prio_no_advert=model.lower_prio_no_advert,
+        higher_prio_send_advert=_says_last_word(model),
+        garp_repeat=model.garp.master_repeat,
+        garp_delay_ns=model.garp.master_delay_ns,
+        garp_refresh_ns=model.garp.refresh_ns,
+        garp_refresh_repeat=model.garp.refresh_repeat,
+        garp_lower_prio_repeat=model.garp.lower_priority_repeat,
+        garp_lower_prio_delay_ns=model.garp.lower_priority_delay_ns,
+        startup_delay_ns=startup_delay_ns,
+        in_sync_group=bool(model.sync_group),
+        check_addresses=not model.skip_check_adv_addr,
+        auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,
+        auth_data=_auth_data(model),
+    )
+
+
+def checksum_style(model: VrrpInstance) -> ChecksumStyle:
+    """How v3 checksums are made."""
+    return ChecksumStyle.PLAIN if model.v3_checksum_as_v2 else ChecksumStyle.PSEUDO_HEADER
+
+
+def destinations(model: VrrpInstance) -> tuple[IPAddress, ...]:
+    """Where adverts go: every unicast peer, or the group."""
+    if model.unicast:
+        return tuple(peer.address for peer in model.unicast_peers)
+    return (group_of(model),)
+
+
+def group_of(model: VrrpInstance) -> IPAddress:
+    """The multicast group of an instance that is not unicast."""
+    return model.multicast_group or IPv4Address("224.0.0.18")
+
+
+def expectations(model: VrrpInstance, local_address: IPAddress | None) -> Expectations:
+    """What a received advert must look like."""
+    return Expectations(
+        version=model.version,
+        family=Family(int(model.family)),
+        vrid=model.vrid,
+        interval_cs=model.advert_interval_ns // CS_NS,
+        local_address=local_address,
+        group=None if model.unicast else group_of(model),
+        peers=frozenset(peer.address for peer in model.unicast_peers),
+        only_peers=model.check_unicast_source,
+        auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,
+        auth_data=_auth_data(model),
+        checksum=checksum_style(model),
+        owner_ignores=model.owner_ignore_adverts and model.owner,
+    )
+
+
+def _track_references(track: TrackSet) -> list[TrackReference]:
+    references = [TrackReference(TrackKind.INTERFACE, t.name, t.weight, t.reverse) for t in track.interfaces]
+    references += [TrackReference(TrackKind.SCRIPT, t.name, t.weight, t.reverse) for t in track.scripts]
+    references += [TrackReference(TrackKind.FILE, t.name, t.weight, t.reverse) for t in track.files]
+    return references
+
+
+def _tracks_of(model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
+    own = _track_references(model.track)
+    if group is not None:
+        # keepalived: weights would pull the members of a group apart.
+        own = [t for t in own if not t.weight or group.tracking_weight] + _track_references(group.track)
+    if model.interface and model.track_primary:
+        own.insert(0, TrackReference(TrackKind.INTERFACE, model.interface))
+    return tuple(dict.fromkeys(own))
+
+
+def node_parameters(config: VrrpConfig) -> NodeParameters:
+    """The core's view of the whole file."""
+    groups = {name: group for group in config.sync_groups for name in group.members}
+    used = {model.name for model in config.instances}
+    return NodeParameters(
+        instances=tuple(instance_parameters(m, config.global_defs.vrrp.startup_delay_ns) for m in config.instances),
+        groups=tuple(GroupParameters(g.name, tuple(m for m in g.members if m in used)) for g in config.sync_groups),
+        scripts=tuple(ScriptParameters(s.name, s.rise, s.fall, s.init_fail) for s in config.scripts),
+        tracks={model.name: _tracks_of(model, groups.get(model.name)) for model in config.instances},
+        stop_words={model.name: "DELETED" if model.notify_deleted else "FAULT" for model in config.instances},
+    )

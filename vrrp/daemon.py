@@ -1,0 +1,434 @@
+"""vrrpd's parent process: reads the configuration, supervises the vrrp process, runs scripts, writes log, pid files and dumps.
+
+It is not in the path of an election: a slow disk, a slow script or a long configuration never delays an advert. Signals as
+keepalived: HUP reload, TERM/INT stop, USR1 / USR2 / RTMIN+2 dumps in /tmp (all of them JSON here), RTMAX-1 clears nothing yet.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import sys
+import syslog
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from base.channel import JsonObject
+from base.clock import now_ns
+from base.core import NS_PER_MS, NS_PER_S
+from base.diagnostics import Diagnostic, Severity
+from base.log import Log
+from base.pump import Pump
+from base.supervise import Child
+from vrrp.commandline import SIGNAL_NUMBERS, Options, parse
+from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
+from vrrp.config.model.configuration import VrrpConfig
+from vrrp.dumps import keepalived_json
+from vrrp.loading import Refused, load
+from vrrp.system.notify import Change, Fifo, Notifier
+from vrrp.system.scripts import ScriptRunner, TrackedScripts
+from vrrp.system.timers import Timers
+from vrrp.system.will import LastWill
+
+EXIT_OK, EXIT_FATAL, EXIT_UNREADABLE, EXIT_CONFIG = 0, 1, 4, 5
+PART_BYTES = 512 * 1024
+STOP_PATIENCE_NS = 3 * NS_PER_S
+SCRIPT_PATIENCE_NS = NS_PER_S
+
+
+class VrrpDaemon:
+    """The parent; ``run`` returns the exit status."""
+
+    def __init__(self, options: Options, config: VrrpConfig, log: Log) -> None:
+        self.options = options
+        self.config = config
+        self.log = log
+        self.timers = Timers()
+        self.pump = Pump(next_deadline=self._next_deadline, on_deadline=self._on_deadline)
+        self.runner = ScriptRunner(self.pump, self.timers, log)
+        self.scripts = TrackedScripts(self.runner, self.timers, log, self._script_ended)
+        self.notifier = Notifier(self.runner, self.timers, log)
+        self.will = LastWill()
+        self.masters: set[str] = set()
+        self.fifos: list[Fifo] = []
+        self._child_log_r, self._child_log_w = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._child_log_r, False)
+        self.child = Child(
+            self.pump,
+            "vrrp process",
+            [sys.executable, "-m", "vrrp.process"],
+            self._on_child,
+            on_up=self._child_up,
+            on_down=self._child_down,
+            env={"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))},
+            stderr=self._child_log_w,
+        )
+        self.exit_code = EXIT_OK
+        self._stopping = False
+        self._child_said_goodbye = False
+        self._ready = False
+        self._signals_r, self._signals_w = socket.socketpair()
+        self._dumps: dict[str, Callable[[JsonObject], None]] = {
+            "data": lambda status: self._write_dump("keepalived.data", status),
+            "stats": lambda status: self._write_dump("keepalived.stats", status),
+            "json": lambda status: self._write_dump("keepalived.json", keepalived_json(status, self.config.global_defs.json_version)),
+        }
+
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Until a signal says stop."""
+        self._catch_signals()
+        self.pump.add_reader(self._child_log_r, self._relay_child_log)
+        write_pid_file(self.options.pid_file, os.getpid())
+        self._open_fifos()
+        self.child.start()
+        try:
+            self.pump.run()
+        finally:
+            signal.set_wakeup_fd(-1)
+            self.child.stop()
+            self._relay_child_log()
+            self.runner.kill_all(signal.SIGKILL)
+            for fifo in self.fifos:
+                fifo.close()
+            remove_file(self.options.pid_file)
+            remove_file(self.options.vrrp_pid_file)
+        return self.exit_code
+
+    def _next_deadline(self) -> int | None:
+        due = (self.timers.next_deadline(), self.child.next_deadline())
+        return min((d for d in due if d is not None), default=None)
+
+    def _on_deadline(self, at_ns: int) -> None:
+        self.child.on_deadline(at_ns)
+        self.timers.on_deadline(at_ns)
+
+    def _catch_signals(self) -> None:
+        self._signals_r.setblocking(False)
+        self._signals_w.setblocking(False)
+        signal.set_wakeup_fd(self._signals_w.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, *SIGNAL_NUMBERS.values()):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self.pump.add_reader(self._signals_r, self._on_signals)
+
+    def _on_signals(self) -> None:
+        try:
+            numbers = self._signals_r.recv(256)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.stop()
+            elif number == SIGNAL_NUMBERS["RELOAD"]:
+                self.reload()
+            elif number == SIGNAL_NUMBERS["DATA"]:
+                self.child.send({"op": "dump", "what": "data"})
+            elif number == SIGNAL_NUMBERS["STATS"]:
+                self.child.send({"op": "dump", "what": "stats"})
+            elif number == SIGNAL_NUMBERS["JSON"]:
+                self.child.send({"op": "dump", "what": "json"})
+
+    # ---- the child ------------------------------------------------------------------------------------------------
+
+    def _child_up(self) -> None:
+        self._ready = False
+        self._child_said_goodbye = False
+        if self.child.pid is not None:
+            write_pid_file(self.options.vrrp_pid_file, self.child.pid)
+        settings = {
+            "gate_closed": self.options.gate == "closed",
+            "run_dir": self.options.run_dir,
+            "keep_addresses": self.options.keep_vips,
+        }
+        self.child.send({"op": "settings", "settings": settings})
+        self._send_configuration()
+
+    def _send_configuration(self) -> None:
+        blob = base64.b64encode(pickle.dumps(self.config)).decode("ascii")
+        parts = [blob[at : at + PART_BYTES] for at in range(0, len(blob), PART_BYTES)]
+        for number, part in enumerate(parts, 1):
+            self.child.send({"op": "configure", "part": part, "last": number == len(parts)})
+
+    def _child_down(self, reason: str) -> None:
+        if self._child_said_goodbye:
+            self._finish()
+            return
+        self._relay_child_log()
+        self.log.error(f"the vrrp process is gone ({reason}); its addresses are removed and its peers told")
+        for problem in self.will.execute(sorted(self.masters)):
+            self.log.error(f"last will: {problem}")
+        for name in sorted(self.masters):
+            self._notify("INSTANCE", name, "BACKUP", 0)
+        self.masters.clear()
+        self.will.clear()
+        if self.options.no_respawn or self._stopping:
+            self.exit_code = EXIT_FATAL
+            self._finish()
+
+    def _on_child(self, message: JsonObject) -> None:
+        match message.get("op"):
+            case "ready":
+                self._child_ready()
+            case "notify":
+                self._notify(message["kind"], message["name"], message["state"], message["priority"])
+            case "report":
+                self._report(message)
+            case "will_begins":
+                self.will.clear()
+            case "will":
+                self.will.note(message)
+            case "dump":
+                self._dumps[message["what"]](message["status"])
+            case "stopped":
+                self._child_said_goodbye = True
+                self.will.clear()
+                if self._stopping:
+                    self._await_scripts(now_ns() + SCRIPT_PATIENCE_NS)
+
+    def _child_ready(self) -> None:
+        if not self._ready:
+            self.scripts.repeat_results()
+        self._ready = True
+        self.scripts.configure(self._used_scripts())
+        self.log.info("Startup complete" if not self._stopping else "stopping")
+
+    def _used_scripts(self) -> list[Any]:
+        tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
+        used = {t.name for track in tracks for t in track.scripts}
+        return [script for script in self.config.scripts if script.name in used]
+
+    def _script_ended(self, name: str, success: bool) -> None:
+        self.child.send({"op": "script", "name": name, "success": success})
+
+    def _relay_child_log(self) -> None:
+        """The child's lines go where ours go; it never waits for a disk."""
+        while True:
+            try:
+                data = os.read(self._child_log_r, 65536)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self.log.relay(data)
+
+    # ---- notifies -------------------------------------------------------------------------------------------------
+
+    def _commands_of(self, kind: str, name: str) -> NotifyCommands:
+        if kind == "GROUP":
+            return next((g.notify for g in self.config.sync_groups if g.name == name), NO_NOTIFY)
+        instance = self.config.instance(name)
+        return NO_NOTIFY if instance is None else instance.notify
+
+    def _notify(self, kind: str, name: str, state: str, priority: int) -> None:
+        if kind == "INSTANCE":
+            (self.masters.add if state == "MASTER" else self.masters.discard)(name)
+        change = Change(kind, name, state, priority)
+        self.notifier.changed(self._commands_of(kind, name), change)
+        for fifo in self.fifos:
+            fifo.changed(change)
+
+    def _report(self, message: JsonObject) -> None:
+        """FIFO-only events of keepalived."""
+        if message["kind"] == "lower_priority_master_heard":
+            instance = self.config.instance(message["name"])
+            change = Change("INSTANCE", message["name"], "MASTER_RX_LOWER_PRI", 0 if instance is None else instance.priority)
+            self.notifier.changed(self._commands_of("INSTANCE", message["name"]), change)
+            for fifo in self.fifos:
+                fifo.changed(change)
+
+    def _open_fifos(self) -> None:
+        wanted = {f.path: f for f in (self.config.global_defs.fifo, self.config.global_defs.vrrp_fifo) if f.path}
+        for fifo in [fifo for fifo in self.fifos if fifo.path not in wanted]:
+            fifo.close()
+            self.fifos.remove(fifo)
+        for path, settings in wanted.items():
+            if not any(fifo.path == path for fifo in self.fifos):
+                self.fifos.append(Fifo(settings, self.log))
+                if settings.script is not None:
+                    self.runner.run(
+                        settings.script, (path,), lambda outcome: self.log.warning(f"the reader of a notify FIFO {outcome.detail}")
+                    )
+
+    # ---- reload and stop --------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the file again; a bad one changes nothing."""
+        if self._stopping:
+            return
+        try:
+            config, remarks = load(self.options)
+        except Refused as refused:
+            for diagnostic in refused.diagnostics:
+                log_diagnostic(self.log, diagnostic)
+            self.log.error("the new configuration is refused; the running one stays in force")
+            return
+        for diagnostic in remarks:
+            log_diagnostic(self.log, diagnostic)
+        self.log.info("Reloading")
+        self.config = config
+        self._open_fifos()
+        self._send_configuration()
+
+    def stop(self) -> None:
+        """Priority 0 and addresses out first, then stop scripts, then the end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.log.info("Stopping")
+        self.scripts.stop()
+        self.runner.kill_all(signal.SIGTERM)
+        if not self.child.send({"op": "stop"}):
+            self._finish()
+        self.timers.call_at(now_ns() + STOP_PATIENCE_NS, self._finish)
+
+    def _await_scripts(self, until_ns: int) -> None:
+        if self.notifier.idle or now_ns() >= until_ns:
+            self._finish()
+        else:
+            self.timers.call_at(now_ns() + 5 * NS_PER_MS, lambda: self._await_scripts(until_ns))
+
+    def _finish(self) -> None:
+        self.pump.stop()
+
+    def _write_dump(self, name: str, value: Any) -> None:
+        directory = os.environ.get("TMPDIR", tempfile.gettempdir())
+        try:
+            write_atomically(os.path.join(directory, name), json.dumps(value, indent=1) + "\n")
+        except OSError as error:
+            self.log.error(f"cannot write {name}: {error.strerror}")
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Replace ``path`` (a symlink of that name is replaced, not followed)."""
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".vrrpd-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o600)
+    os.rename(temporary, path)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid file if one is asked for."""
+    if path:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{pid}\n")
+
+
+def remove_file(path: str) -> None:
+    """Remove a file if it is there."""
+    if path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def log_diagnostic(log: Log, diagnostic: Diagnostic) -> None:
+    """One finding of the configuration reader as a log line."""
+    write = {Severity.ERROR: log.error, Severity.WARNING: log.warning}.get(diagnostic.severity, log.info)
+    write(str(diagnostic))
+
+
+def open_log(options: Options) -> Log:
+    """Where the command line wants the log: stderr, a file, syslog."""
+    descriptor = -1
+    if options.log_file:
+        descriptor = os.open(options.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    elif options.log_console or options.foreground:
+        descriptor = 2
+    to_syslog = not options.no_syslog and not options.log_console
+    if to_syslog:
+        word = options.log_facility.upper()
+        name = f"LOG_LOCAL{word[-1]}" if word[-1:].isdigit() else f"LOG_{word}"
+        syslog.openlog("vrrpd", syslog.LOG_PID, getattr(syslog, name, syslog.LOG_DAEMON))
+    return Log("vrrpd", descriptor, to_syslog=to_syslog)
+
+
+def test_configuration(options: Options) -> int:
+    """``-t``: every finding, then the exit status: 0 good, 4 unreadable, 5 errors."""
+    out = open(options.test_log, "w", encoding="utf-8") if options.test_log else sys.stderr  # noqa: SIM115
+    try:
+        try:
+            _config, remarks = load(options)
+        except Refused as refused:
+            for diagnostic in refused.diagnostics:
+                print(diagnostic, file=out)
+            return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
+        for diagnostic in remarks:
+            print(diagnostic, file=out)
+        print(f"{options.config}: the configuration is good", file=out)
+        return EXIT_OK
+    finally:
+        if out is not sys.stderr:
+            out.close()
+
+
+def enter_namespace(name: str) -> None:
+    """Run in a named network namespace (``-s``). Raises OSError."""
+    import ctypes
+
+    descriptor = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, 0x40000000):
+        code = ctypes.get_errno()
+        raise OSError(code, f"cannot enter network namespace {name}: {os.strerror(code)}")
+    os.close(descriptor)
+
+
+def daemonize() -> None:
+    """To the background; the caller's process ends here."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of the ``vrrpd`` program."""
+    options, wanted_signal = parse(sys.argv[1:] if argv is None else argv)
+    if wanted_signal is not None:
+        print(SIGNAL_NUMBERS[wanted_signal])
+        return EXIT_OK
+    if options.test:
+        return test_configuration(options)
+    try:
+        config, remarks = load(options)
+    except Refused as refused:
+        for diagnostic in refused.diagnostics:
+            print(diagnostic, file=sys.stderr)
+        print("vrrpd: the configuration is refused; nothing was started", file=sys.stderr)
+        return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
+    if options.dump_config:
+        print(json.dumps(dataclasses.asdict(config), default=str, indent=1))
+    try:
+        if namespace := options.namespace or config.daemon.net_namespace:
+            enter_namespace(namespace)
+        if options.umask is not None:
+            os.umask(options.umask)
+        if options.core_dump:
+            resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        if not options.foreground:
+            daemonize()
+        log = open_log(options)
+    except OSError as error:
+        print(f"vrrpd: {error.strerror}", file=sys.stderr)
+        return EXIT_FATAL
+    for diagnostic in remarks:
+        log_diagnostic(log, diagnostic)
+    for text in options.without_effect:
+        log.warning(text)
+    return VrrpDaemon(options, config, log).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""What would make a second MASTER if it were ignored: an instance that needs it stays in FAULT and says why.
+
+Everything else that has no effect yet is reported by the reader of the configuration (vrrp/config), keyword by keyword.
+"""
+
+from __future__ import annotations
+
+from vrrp.config.model.instance import AuthKind, VrrpInstance
+
+
+def instance_faults(model: VrrpInstance) -> tuple[str, ...]:
+    """Why this instance cannot take part in an election at all."""
+    faults = []
+    if int(model.family) == 6:
+        faults.append("no support yet for VRRP over IPv6")
+    if model.version == 2 and model.authentication.kind is AuthKind.AH:
+        faults.append("no support yet for authentication AH")
+    if model.hmac is not None:
+        faults.append("no support yet for auth_hmac")
+    if not model.interface:
+        faults.append("no support yet for an instance without an interface")
+    return tuple(faults)

@@ -1,0 +1,139 @@
+"""Everything of one virtual router that touches the kernel, encoded before it is needed."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from vrrp.config.model.addresses import VirtualAddress
+from vrrp.config.model.instance import VrrpInstance
+from vrrp.conversion import checksum_style, destinations, expectations
+from vrrp.protocol.packet import Expectations, IPAddress, RejectReason
+from vrrp.support import instance_faults
+from vrrp.system.advert_socket import AdvertPackets, SendSocket
+from vrrp.system.announce import Announcer
+from vrrp.system.interfaces import InterfaceTable
+from vrrp.system.netlink import address_message
+
+ADD_TOLERATED = (errno.EEXIST,)
+REMOVE_TOLERATED = (errno.EADDRNOTAVAIL, errno.ENODEV)
+
+Held = tuple[int, IPAddress]
+"""(interface index, address)."""
+
+
+def all_addresses(model: VrrpInstance) -> tuple[VirtualAddress, ...]:
+    """The addresses in adverts and the excluded ones, which move with them."""
+    return (*model.addresses, *model.excluded_addresses)
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Blobs, packets and sockets of one virtual router. ``problems``: faults that keep it from taking part."""
+
+    model: VrrpInstance
+    expected: Expectations
+    local_address: IPAddress | None
+    add_blob: bytes = b""
+    removal_of: dict[Held, bytes] = field(default_factory=dict)
+    packets: AdvertPackets | None = None
+    send_socket: SendSocket | None = None
+    announcements: list[tuple[Announcer, IPv4Address]] = field(default_factory=list)
+    problems: tuple[str, ...] = ()
+    last_tail: bytes = b""
+    """Source, destination and payload of the advert accepted last."""
+    rejected: Counter[RejectReason] = field(default_factory=Counter)
+    egress_errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def remove_blob(self) -> bytes:
+        """Takes every address out, in the opposite order."""
+        return b"".join(reversed(self.removal_of.values()))
+
+    def inherit(self, before: Endpoint) -> None:
+        """Keep the counters across a reload."""
+        self.rejected, self.egress_errors = before.rejected, before.egress_errors
+
+
+class MessageCache:
+    """Encoded netlink messages: pyroute2 needs about 0.3 ms for one, too much for a reload between two adverts."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[VirtualAddress, int, bool], bytes] = {}
+
+    def message(self, address: VirtualAddress, index: int, *, add: bool) -> bytes:
+        """The message that adds or removes ``address`` on the interface with this index."""
+        key = (address, index, add)
+        if key not in self._known:
+            self._known[key] = _message(address, index, add=add)
+        return self._known[key]
+
+
+def local_address_of(model: VrrpInstance, interfaces: InterfaceTable, virtual: frozenset[IPAddress]) -> IPAddress | None:
+    """The configured source, else the interface's primary address, else None."""
+    if model.source is not None:
+        return model.source
+    interface = interfaces.get(model.interface)
+    return None if interface is None else interface.primary_address(int(model.family), virtual=virtual)
+
+
+def build_endpoint(
+    model: VrrpInstance,
+    interfaces: InterfaceTable,
+    *,
+    virtual: frozenset[IPAddress],
+    send_socket: SendSocket | None,
+    announcers: dict[str, Announcer],
+    encoded: MessageCache,
+) -> Endpoint:
+    """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
+    local = local_address_of(model, interfaces, virtual)
+    endpoint = Endpoint(model, expectations(model, local), local)
+    problems = list(instance_faults(model))
+    if local is None:
+        problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
+    elif isinstance(local, IPv4Address) and send_socket is not None:
+        targets = [d for d in destinations(model) if isinstance(d, IPv4Address)]
+        ttl = 255 if model.unicast_ttl is None else model.unicast_ttl
+        endpoint.packets = AdvertPackets(local, targets, ttl=ttl if model.unicast else 255, checksum=checksum_style(model))
+        endpoint.send_socket = send_socket
+    blobs: list[bytes] = []
+    for address in all_addresses(model):
+        name = address.interface or model.interface
+        interface = interfaces.get(name)
+        if interface is None:
+            if name != model.interface:
+                problems.append(f"no interface {name} for {address}")
+            continue
+        blobs.append(encoded.message(address, interface.index, add=True))
+        endpoint.removal_of[interface.index, address.address] = encoded.message(address, interface.index, add=False)
+        announcer = announcers.get(name)
+        if announcer is not None and isinstance(address.address, IPv4Address):
+            announcer.prepare(address.address)
+            endpoint.announcements.append((announcer, address.address))
+    endpoint.add_blob = b"".join(blobs)
+    endpoint.problems = tuple(problems)
+    return endpoint
+
+
+def _message(address: VirtualAddress, index: int, *, add: bool) -> bytes:
+    return address_message(
+        add=add,
+        index=index,
+        address=address.address,
+        prefix_length=address.prefix_length,
+        broadcast=address.broadcast,
+        scope=address.scope,
+        label=address.label,
+        peer=address.peer,
+        flags=int(address.flags),
+        preferred_lft_s=address.preferred_lft_s,
+    )
+
+
+def virtual_addresses(models: Iterable[VrrpInstance]) -> frozenset[IPAddress]:
+    """Every address of every instance: none of them may be picked as a source."""
+    return frozenset(address.address for model in models for address in all_addresses(model))

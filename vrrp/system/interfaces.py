@@ -1,0 +1,71 @@
+"""What this kernel's interfaces look like now: a table kept current by the netlink monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from vrrp.protocol.packet import IPAddress
+from vrrp.system.netlink import RTM_GETADDR, RTM_GETLINK, LinkEvent, NetlinkEvent, dump
+
+
+@dataclass(slots=True)
+class Interface:
+    """One interface. ``addresses`` keeps the kernel's order; the value tells whether an address is a secondary one."""
+
+    index: int
+    name: str
+    up: bool
+    mac: bytes
+    addresses: dict[IPAddress, bool] = field(default_factory=dict)
+
+    def primary_address(self, version: int, *, virtual: Container[IPAddress] = ()) -> IPAddress | None:
+        """The first primary address of a family (IPv6: the first link-local one), as keepalived picks its source.
+
+        ``virtual``: addresses that must not be picked because they are virtual (left over from a dead process).
+        """
+        for address, secondary in self.addresses.items():
+            if address.version == version and not secondary and address not in virtual and (version == 4 or address.is_link_local):
+                return address
+        return None
+
+
+class InterfaceTable:
+    """Every interface of this network namespace."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, Interface] = {}
+
+    def resync(self) -> None:
+        """Read everything from the kernel."""
+        self._by_index = {}
+        for event in dump(RTM_GETLINK) + dump(RTM_GETADDR):
+            self.apply(event)
+
+    def apply(self, event: NetlinkEvent) -> None:
+        """Take one event of the monitor in."""
+        interface = self._by_index.get(event.index)
+        if isinstance(event, LinkEvent):
+            if event.gone:
+                self._by_index.pop(event.index, None)
+            elif interface is None:
+                self._by_index[event.index] = Interface(event.index, event.name, event.up, event.mac)
+            else:
+                interface.name, interface.up, interface.mac = event.name, event.up, event.mac
+        elif interface is not None:
+            if event.gone:
+                interface.addresses.pop(event.address, None)
+            else:
+                interface.addresses[event.address] = event.secondary
+
+    def get(self, name: str) -> Interface | None:
+        """The interface called ``name``."""
+        return next((i for i in self._by_index.values() if i.name == name), None)
+
+    def at(self, index: int) -> Interface | None:
+        """The interface with this index."""
+        return self._by_index.get(index)
+
+    def holds(self, address: IPAddress) -> bool:
+        """Is the address on any interface?"""
+        return any(address in interface.addresses for interface in self._by_index.values())

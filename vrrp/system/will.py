@@ -1,0 +1,78 @@
+"""The last will of a vrrp process: what its parent does when it dies without a word (docs/adr/0103-last-will.md).
+
+Deliberately free of pyroute2 and of the configuration: finished bytes into two sockets, within a millisecond.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from base.channel import JsonObject
+from vrrp.system.advert_socket import SendSocket
+
+
+@dataclass(frozen=True, slots=True)
+class Bequest:
+    """One instance: the netlink messages that remove its addresses, and its advert with priority 0."""
+
+    instance: str
+    remove: bytes
+    interface: str | None
+    index: int
+    adverts: tuple[tuple[bytes, str, bool], ...]
+
+
+class LastWill:
+    """Collects the bequests of the living process and executes them when it is dead."""
+
+    def __init__(self) -> None:
+        self._bequests: dict[str, Bequest] = {}
+
+    def __len__(self) -> int:
+        return len(self._bequests)
+
+    def clear(self) -> None:
+        """The process makes a new will, or needs none any more."""
+        self._bequests = {}
+
+    def note(self, message: JsonObject) -> None:
+        """One instance's part of the will, as the process sent it."""
+        adverts = tuple((bytes.fromhex(a["packet"]), str(a["destination"]), bool(a["direct"])) for a in message["adverts"])
+        name = str(message["instance"])
+        self._bequests[name] = Bequest(name, bytes.fromhex(message["remove"]), message["interface"], int(message["index"]), adverts)
+
+    def execute(self, masters: Collection[str]) -> list[str]:
+        """Remove every address; say priority 0 for ``masters``. Returns what went wrong, in words."""
+        problems: list[str] = []
+        for name in masters:
+            bequest = self._bequests.get(name)
+            if bequest is not None:
+                problems += _say_zero(bequest)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+            sock.bind((0, 0))
+            for bequest in self._bequests.values():
+                if bequest.remove:
+                    try:
+                        sock.send(bequest.remove)
+                    except OSError as error:
+                        problems.append(f"{bequest.instance}: addresses not removed: {error.strerror}")
+        return problems
+
+
+def _say_zero(bequest: Bequest) -> list[str]:
+    problems: list[str] = []
+    if bequest.interface is None:
+        return problems
+    try:
+        sender = SendSocket(bequest.interface, bequest.index)
+    except OSError as error:
+        return [f"{bequest.instance}: {error.strerror}"]
+    for packet, destination, direct in bequest.adverts:
+        code = sender.send(packet, destination, direct=direct)
+        if code:
+            problems.append(f"{bequest.instance}: {errno.errorcode.get(code, code)} for {destination}")
+    sender.close()
+    return problems
