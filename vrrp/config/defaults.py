@@ -1,0 +1,38 @@
+"""Values that instances, groups and scripts inherit from global_defs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vrrp.config.model.common import NotifyCommands, ScriptCommand
+from vrrp.config.model.daemon import GlobalDefs
+
+
+@dataclass(frozen=True, slots=True)
+class GarpDefaults:
+    """Global vrrp_garp_lower_prio_*: None = not given; then an instance takes its own garp_master_* instead."""
+
+    lower_priority_delay_ns: int | None = None
+    lower_priority_repeat: int | None = None
+
+
+def with_default_user(command: ScriptCommand, defs: GlobalDefs) -> ScriptCommand:
+    """The command with global script_user where it names no user."""
+    return command if command.user else replace(command, user=defs.script_user, group=defs.script_group)
+
+
+def with_default_users(notify: NotifyCommands, defs: GlobalDefs) -> NotifyCommands:
+    """All commands with global script_user where they name no user."""
+
+    def filled(command: ScriptCommand | None) -> ScriptCommand | None:
+        return None if command is None else with_default_user(command, defs)
+
+    return NotifyCommands(
+        master=filled(notify.master),
+        backup=filled(notify.backup),
+        fault=filled(notify.fault),
+        stop=filled(notify.stop),
+        deleted=filled(notify.deleted),
+        master_rx_lower_priority=filled(notify.master_rx_lower_priority),
+        any_state=filled(notify.any_state),
+    )

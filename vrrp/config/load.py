@@ -1,0 +1,96 @@
+"""Reads keepalived.conf: from a path to a ``VrrpConfig`` with every finding.
+
+``load_config`` is for the daemon and refuses a file with errors. ``read_config`` never refuses: braind uses it beside
+a stock keepalived, which lives with most errors.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position, Severity
+from vrrp.config.keyword import Reading, read_block
+from vrrp.config.model.configuration import VrrpConfig
+from vrrp.config.resolve import resolve_config
+from vrrp.config.source import Environment, SourceReader, UnreadableError
+from vrrp.config.syntax import SyntaxReader
+from vrrp.config.tables.catalogue import SCRIPT_KEYWORDS, TOP_LEVEL_ONLY
+from vrrp.config.tables.top_level import TABLE
+from vrrp.config.validate import validate
+
+DEFAULT_PATH = "/etc/keepalived/keepalived.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """What a file said. ``diagnostics``: all findings, sorted by place. ``files``: every file read, in order."""
+
+    config: VrrpConfig
+    diagnostics: tuple[Diagnostic, ...]
+    files: tuple[str, ...]
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The findings that refuse the file."""
+        return tuple(d for d in self.diagnostics if d.severity is Severity.ERROR)
+
+
+def interface_in_kernel(name: str) -> bool:
+    """Whether this network namespace has the interface."""
+    try:
+        socket.if_nametoindex(name)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def default_config_id() -> str:
+    """What ``@ID`` is compared with unless ``-i`` says otherwise: the host name up to its first dot."""
+    return os.uname().nodename.partition(".")[0]
+
+
+def read_config(
+    path: str,
+    *,
+    config_id: str | None = None,
+    interface_exists: Callable[[str], bool] = interface_in_kernel,
+    environment: Mapping[str, str] | None = None,
+    random_seed: int | None = None,
+) -> LoadedConfig:
+    """Read ``path`` and its includes; problems are only reported. Raises ConfigError (code ``unreadable``) if
+    ``path`` itself cannot be read.
+    """
+    diagnostics = Diagnostics()
+    variables = os.environ if environment is None else environment
+    source = SourceReader(Environment(default_config_id() if config_id is None else config_id, variables, random_seed), diagnostics)
+    syntax = SyntaxReader(diagnostics, SCRIPT_KEYWORDS.__contains__, TOP_LEVEL_ONLY.__contains__)
+    try:
+        statements = syntax.read(source.read(path))
+    except UnreadableError as error:
+        remedy = "correct the path (-f FILE) or the permissions"
+        raise ConfigError([Diagnostic(Position(path), Severity.ERROR, f"cannot be read: {error.reason}", remedy, "unreadable")]) from None
+    reading = Reading(diagnostics, interface_exists)
+    config = resolve_config(reading, read_block(reading, TABLE, statements))
+    reading.via = ""
+    validate(reading, config)
+    order = {file: index for index, file in enumerate(source.files)}
+    found = sorted(diagnostics, key=lambda d: (order.get(d.position.file, len(order)), d.position.line, d.position.column))
+    return LoadedConfig(config, tuple(found), tuple(source.files))
+
+
+def load_config(
+    path: str,
+    *,
+    config_id: str | None = None,
+    interface_exists: Callable[[str], bool] = interface_in_kernel,
+    environment: Mapping[str, str] | None = None,
+    random_seed: int | None = None,
+) -> LoadedConfig:
+    """As ``read_config``, but raises ConfigError with all findings if one of them is an error."""
+    loaded = read_config(path, config_id=config_id, interface_exists=interface_exists, environment=environment, random_seed=random_seed)
+    if loaded.errors:
+        raise ConfigError(loaded.diagnostics)
+    return loaded

@@ -1,0 +1,145 @@
+"""The top level of the file: which blocks there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from base.core import NS_PER_S
+from vrrp.config.address_lines import addresses
+from vrrp.config.keyword import TOP_LEVEL, Collected, Mark, Reading, Rejected, Table, Value, acts, kept, read_block
+from vrrp.config.model.daemon import InterfaceDelay, LinkbeatInterface, LinkbeatMethod
+from vrrp.config.route_lines import routes, rules
+from vrrp.config.syntax import Statement, Word
+from vrrp.config.tables.global_defs import GLOBAL_DEFS
+from vrrp.config.tables.services import SSL, virtual_server, virtual_server_group
+from vrrp.config.tables.tracking import (
+    BFD_INSTANCE,
+    GARP_GROUP,
+    TRACK_FILE,
+    TRACK_GROUP,
+    VRRP_SCRIPT,
+    VRRP_SYNC_GROUP,
+    VRRP_TRACK_FILE,
+    VRRP_TRACK_PROCESS,
+)
+from vrrp.config.tables.vrrp_instance import VRRP_INSTANCE
+from vrrp.config.values import check_interface, flag, line_list, read_time, remark_extra, seconds, word
+
+CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
+MAX_NAME = 255
+_NOT_LVS = "the LVS part is not built yet: no virtual server is set up and nothing is probed"
+
+
+@dataclass(frozen=True, slots=True)
+class RawBlock:
+    """A block that waits for the rest of the file: ``name`` is None where the kind of block has none."""
+
+    name: Word | None
+    statement: Statement
+    collected: Collected
+
+
+def named(table: Table) -> Value:
+    """``KEYWORD NAME { … }``, as a tuple of one RawBlock."""
+
+    def read(reading: Reading, statement: Statement) -> object:
+        collected = read_block(reading, table, statement.block or ())
+        if not statement.arguments or not statement.arguments[0].text:
+            return reading.error(statement, f"{statement.keyword} has no name", f"write: {statement.keyword} NAME {{", "missing-value")
+        name = statement.arguments[0]
+        if len(name.text) > MAX_NAME:
+            return reading.error(name, f"the name of {statement.keyword} is longer than {MAX_NAME} characters", "choose a shorter one")
+        remark_extra(reading, statement, 1)
+        return (RawBlock(name, statement, collected),)
+
+    return Value("NAME { … }", read, takes_block=True)
+
+
+def nameless(table: Table) -> Value:
+    """``KEYWORD { … }``, as a tuple of one RawBlock."""
+
+    def read(reading: Reading, statement: Statement) -> object:
+        remark_extra(reading, statement, 0)
+        return (RawBlock(None, statement, read_block(reading, table, statement.block or ())),)
+
+    return Value("{ … }", read, takes_block=True)
+
+
+def _read_linkbeat(reading: Reading, line: Statement) -> object:
+    name = check_interface(reading, line.words[0])
+    if isinstance(name, Rejected):
+        return name
+    methods = {method.value: method for method in LinkbeatMethod if method.value}
+    for given in line.words[1:]:
+        if given.text not in methods:
+            return reading.error(given, f"'{given.text}' after {name} is unknown", f"write {', '.join(methods)}, or nothing")
+        return LinkbeatInterface(name, methods[given.text])
+    return LinkbeatInterface(name)
+
+
+def _read_delay(reading: Reading, line: Statement) -> object:
+    name = check_interface(reading, line.words[0])
+    if isinstance(name, Rejected):
+        return name
+    if len(line.words) < 2:
+        return reading.error(line, f"{name} has no delay", f"write: {name} DOWN_SECONDS [UP_SECONDS]", "missing-value")
+    times = [read_time(reading, given, "delay", 0, 255 * NS_PER_S, NS_PER_S, 1_000) for given in line.words[1:3]]
+    good = [time for time in times if not isinstance(time, Rejected)]
+    return InterfaceDelay(name, good[0], good[-1]) if len(good) == len(times) else times[0]
+
+
+TABLE = Table(
+    TOP_LEVEL,
+    (
+        acts(CORE, "global_defs", nameless(GLOBAL_DEFS), "", "settings of the daemon", accumulates=True),
+        acts(CORE, "vrrp_instance", named(VRRP_INSTANCE), "", "one virtual router", accumulates=True),
+        acts(COMMON, "vrrp_sync_group", named(VRRP_SYNC_GROUP), "", "instances that change state together", accumulates=True),
+        acts(CORE, "vrrp_script", named(VRRP_SCRIPT), "", "a command that is run again and again", accumulates=True),
+        kept(COMMON, "vrrp_track_process", named(VRRP_TRACK_PROCESS), "", "processes that must run", accumulates=True),
+        acts(COMMON, "track_file", named(TRACK_FILE), "", "a file with a number", accumulates=True),
+        acts(RARE, "vrrp_track_file", named(VRRP_TRACK_FILE), "", "track_file", accumulates=True, instead="track_file"),
+        kept(RARE, "bfd_instance", named(BFD_INSTANCE), "", "an RFC 5880 session", accumulates=True),
+        kept(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True, loss=_NOT_LVS),
+        kept(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
+        kept(RARE, "SSL", nameless(SSL), "", "key material of SSL_GET", accumulates=True),
+        kept(
+            COMMON, "static_ipaddress", addresses(static=True), "", "addresses kept all the time", accumulates=True, loss="they are not set"
+        ),
+        kept(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True, loss="they are not set"),
+        kept(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True, loss="they are not set"),
+        kept(RARE, "track_group", named(TRACK_GROUP), "", "who goes to FAULT when a static entry vanishes", accumulates=True),
+        kept(RARE, "garp_group", nameless(GARP_GROUP), "", "pace of announcements per interface", accumulates=True),
+        kept(
+            RARE,
+            "linkbeat_interfaces",
+            line_list("INTERFACE [MII|ETHTOOL|IOCTL]", _read_linkbeat),
+            "linkbeat_interfaces",
+            "poll these links",
+        ),
+        kept(RARE, "linkbeat_use_polling", flag(), "linkbeat_polling", "poll all links"),
+        kept(
+            RARE,
+            "interface_up_down_delays",
+            line_list("INTERFACE DOWN [UP]", _read_delay),
+            "interface_delays",
+            "debounce of link changes",
+            accumulates=True,
+            loss="every change of the link counts at once",
+        ),
+        kept(
+            COMMON,
+            "net_namespace",
+            word("NAME", 255),
+            "net_namespace",
+            "run in a network namespace",
+            loss="start vrrpd with 'ip netns exec'",
+        ),
+        kept(RARE, "net_namespace_ipvs", word("NAME", 255, ""), "net_namespace_ipvs", "of the LVS part"),
+        kept(RARE, "namespace_with_ipsets", flag(), "namespace_with_ipsets", "for kernels before 3.13"),
+        acts(RARE, "instance", word("NAME", 255), "instance", "name of this daemon in file names"),
+        acts(RARE, "use_pid_dir", flag(), "use_pid_dir", "pid files in their own directory"),
+        acts(
+            RARE, "child_wait_time", seconds(0, (2**32 - 1) * NS_PER_S, NS_PER_S), "child_wait_ns", "how long children may take to end (5)"
+        ),
+    ),
+)

@@ -1,0 +1,67 @@
+"""PURE checks across blocks: what no instance can see alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from vrrp.config.keyword import Reading
+from vrrp.config.model.common import Family, IpAddress
+from vrrp.config.model.configuration import VrrpConfig
+from vrrp.config.model.instance import VrrpInstance
+
+
+def validate(reading: Reading, config: VrrpConfig) -> None:
+    """Report what is wrong between the blocks of a configuration."""
+    _check_duplicate_vrids(reading, config)
+    _check_shared_addresses(reading, config)
+    _remark_unused_scripts(reading, config)
+    _remark_ipv6(reading, config)
+
+
+def _medium(instance: VrrpInstance) -> Hashable:
+    """Where the adverts of an instance are heard: two instances there need two VRIDs."""
+    if instance.unicast:
+        return (instance.interface, instance.family, frozenset(peer.address for peer in instance.unicast_peers))
+    return (instance.interface, instance.family, instance.multicast_group)
+
+
+def _check_duplicate_vrids(reading: Reading, config: VrrpConfig) -> None:
+    seen: dict[tuple[Hashable, int], VrrpInstance] = {}
+    for instance in config.instances:
+        first = seen.setdefault((_medium(instance), instance.vrid), instance)
+        if first is not instance:
+            message = (
+                f"{instance.name} and {first.name} both use virtual_router_id {instance.vrid} for IPv{instance.family} on {instance.interface}"
+                f" ({first.name} in line {first.position_of('virtual_router_id').line})"
+            )
+            remedy = "give one of them another virtual_router_id, on all nodes"
+            reading.error(instance.position_of("virtual_router_id"), message, remedy, "duplicate")
+
+
+def _check_shared_addresses(reading: Reading, config: VrrpConfig) -> None:
+    seen: dict[IpAddress, VrrpInstance] = {}
+    for instance in config.instances:
+        for address in instance.addresses + instance.excluded_addresses:
+            first = seen.setdefault(address.address, instance)
+            if first is not instance:
+                message = f"{address.address} belongs to {first.name} and to {instance.name}: two masters may own it"
+                reading.note(address.position, message, "remove it from one of them")
+
+
+def _remark_unused_scripts(reading: Reading, config: VrrpConfig) -> None:
+    sets = [instance.track for instance in config.instances] + [group.track for group in config.sync_groups]
+    tracked = {track.name for each in sets for track in each.scripts}
+    for script in config.scripts:
+        if script.name not in tracked:
+            reading.note(
+                script.position,
+                f"vrrp_script {script.name} is tracked by nobody and never run",
+                "add it to a track_script block, or remove it",
+            )
+
+
+def _remark_ipv6(reading: Reading, config: VrrpConfig) -> None:
+    for instance in config.instances:
+        if instance.family is Family.IPV6:
+            message = f"{instance.name} is an IPv6 instance: it is not acted on yet"
+            reading.warning(instance.position, message, "", "not-acted-on")
