@@ -1,0 +1,133 @@
+"""The language of faults: one line says what goes wrong, when and for how long.
+
+    cut eth0 at 10s                        the service LAN no longer carries anything between the nodes
+    cut eth0 of A at 10s for 5s            A's port carries nothing (its carrier stays)
+    cut eth0 from A to B at 10s            one way only; also eth1, serial, everything
+    pull eth0 of A at 10s                  A's interface loses its carrier
+    drop vrrp at 10s                       a firewall drops protocol 112 (``drop vrrp from A to B``: one way)
+    lose 20% on eth0 at 10s                also duplicate, corrupt, reorder; ``delay 80ms on eth0``
+    pause vrrp of A at 10s for 5s          SIGSTOP: vrrp, braind, or all of the node
+    kill braind of A at 10s for 3s         SIGKILL, started again after 3 s
+    stop vrrp of A at 10s for 5s           SIGTERM (planned)
+    reload vrrp of A at 10s                SIGHUP (planned)
+    crash A at 10s for 8s                  power fails, comes back after 8 s
+    stall disk of A at 10s for 4s          nothing becomes durable
+    silence gateway at 10s                 the reference answers nobody
+    cut management of A at 10s             A cannot reach the power switches
+    device 1 of A lies at 0s               level 1's device for A: lies, lies-always, slow, late, refuses, unreachable
+    foreign claims at 10s                  a third host takes the first address
+    handover of A at 10s                   an operator moves the addresses away from A (planned)
+    maintenance of A at 10s for 10s        an operator's window (planned)
+    step clock of A by 3600s at 10s        the wall clock jumps
+
+Instead of a time, ``on fence`` means: the moment a power switch is told to turn a node off.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+MS = 1_000_000
+S = 1_000_000_000
+
+PLANNED = ("stop", "reload", "handover", "maintenance")
+"""Verbs that an operator would call a planned change."""
+
+ON_FENCE = -1
+"""``at_ns`` of a fault that waits for the first fence."""
+
+_NODE = r"(?P<node>[AB])"
+_WAY = r"(?: of (?P<node>[AB])| from (?P<source>[AB]) to (?P<target>[AB]))?"
+_LINK = r"(?P<link>eth0|eth1|serial|everything)"
+_GRAMMAR: tuple[tuple[str, str], ...] = (
+    ("cut", rf"cut {_LINK}{_WAY}"),
+    ("cut-management", rf"cut management of {_NODE}"),
+    ("pull", rf"pull (?P<link>eth0|eth1) of {_NODE}"),
+    ("drop-vrrp", rf"drop vrrp{_WAY}"),
+    ("lose", r"lose (?P<value>\d+)% on (?P<link>eth0|eth1|serial)"),
+    ("duplicate", r"duplicate (?P<value>\d+)% on (?P<link>eth0|eth1|serial)"),
+    ("corrupt", r"corrupt (?P<value>\d+)% on (?P<link>eth0|eth1|serial)"),
+    ("reorder", r"reorder (?P<value>\d+)% on (?P<link>eth0|eth1)"),
+    ("delay", r"delay (?P<value>\d+)ms on (?P<link>eth0|eth1)"),
+    ("pause", rf"pause (?P<link>vrrp|braind|all) of {_NODE}"),
+    ("kill", rf"kill (?P<link>vrrp|braind|all) of {_NODE}"),
+    ("stop", rf"stop vrrp of {_NODE}"),
+    ("reload", rf"reload vrrp of {_NODE}"),
+    ("crash", rf"crash {_NODE}"),
+    ("stall-disk", rf"stall disk of {_NODE}"),
+    ("silence", r"silence gateway"),
+    ("device", rf"device (?P<value>[12]) of {_NODE} (?P<link>lies-always|lies|slow|late|refuses|unreachable)"),
+    ("foreign", r"foreign claims"),
+    ("handover", rf"handover of {_NODE}"),
+    ("maintenance", rf"maintenance of {_NODE}"),
+    ("step-clock", rf"step clock of {_NODE} by (?P<value>\d+)s"),
+)
+_WHEN = re.compile(
+    r"^(?P<what>.*?)(?: at (?P<at>\d+(?:\.\d+)?)(?P<unit>ms|s)| on (?P<fence>fence))(?: for (?P<span>\d+(?:\.\d+)?)(?P<spanunit>ms|s))?$"
+)
+_COMPILED = tuple((verb, re.compile(f"^{pattern}$")) for verb, pattern in _GRAMMAR)
+
+
+class FaultSyntaxError(ValueError):
+    """A line is not in the language; the message says what is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong. ``at_ns`` counts from the start of the run (``ON_FENCE``: when a fence starts);
+    ``for_ns`` 0 means: until the healing phase. ``text`` is what was said, without the times."""
+
+    verb: str
+    text: str
+    at_ns: int
+    for_ns: int = 0
+    node: str = ""
+    source: str = ""
+    target: str = ""
+    link: str = ""
+    value: int = 0
+    planned: bool = field(default=False)
+
+    def __str__(self) -> str:
+        when = " on fence" if self.at_ns == ON_FENCE else f" at {_seconds(self.at_ns)}"
+        return self.text + when + (f" for {_seconds(self.for_ns)}" if self.for_ns else "")
+
+
+def _seconds(span_ns: int) -> str:
+    if span_ns % S == 0:
+        return f"{span_ns // S}s"
+    return f"{span_ns / MS:g}ms"
+
+
+def _to_ns(number: str, unit: str) -> int:
+    return round(float(number) * (S if unit == "s" else MS))
+
+
+def parse_fault(line: str) -> Fault:
+    """Read one line of the language above. Raises FaultSyntaxError."""
+    text = " ".join(line.split())
+    when = _WHEN.match(text)
+    if when is None:
+        raise FaultSyntaxError(f"{line!r}: say when: '… at 10s', '… at 10s for 5s' or '… on fence'")
+    what = when["what"]
+    at_ns = ON_FENCE if when["fence"] else _to_ns(when["at"], when["unit"])
+    for_ns = _to_ns(when["span"], when["spanunit"]) if when["span"] else 0
+    for verb, pattern in _COMPILED:
+        found = pattern.match(what)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        return Fault(
+            verb=verb,
+            text=what,
+            at_ns=at_ns,
+            for_ns=for_ns,
+            node=parts.get("node") or "",
+            source=parts.get("source") or "",
+            target=parts.get("target") or "",
+            link=parts.get("link") or "",
+            value=int(parts.get("value") or 0),
+            planned=verb in PLANNED,
+        )
+    raise FaultSyntaxError(f"{line!r}: nothing in the language of faults (docs/SIMULATOR.md) looks like this")

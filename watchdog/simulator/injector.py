@@ -1,0 +1,246 @@
+"""Lets things go wrong in a world, and repairs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from base.core import NS_PER_MS, NS_PER_S
+from watchdog.judgement.events import OperatorActed, OperatorAction
+from watchdog.simulator.faults import ON_FENCE, Fault
+from watchdog.simulator.network import Impairment
+from watchdog.simulator.options import NODES, VIPS, switch_name
+from watchdog.simulator.power import Habit
+from watchdog.simulator.process import Life, Process
+
+if TYPE_CHECKING:
+    from watchdog.simulator.world import World
+
+OPERATOR_AFTER_NS = 3 * NS_PER_S
+"""How long after the repair a person clears quarantine, latch and maintenance."""
+
+
+class FaultInjector:
+    """Applies the faults of a run at their time; each knows how it ends."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._undo: list[Callable[[], None]] = []
+        self._waiting = [fault for fault in world.options.faults if fault.at_ns == ON_FENCE]
+
+    def schedule(self) -> None:
+        """Put every fault that has a time on the clock."""
+        for fault in self._world.options.faults:
+            if fault.at_ns != ON_FENCE:
+                self._world.scheduler.at(fault.at_ns, self.apply, fault)
+
+    def fence_began(self, node: str) -> None:
+        """Faults that waited for a fence strike the node that fences, whichever was named, somewhere in its first moments."""
+        waiting, self._waiting = self._waiting, []
+        rng = self._world.streams.of("on-fence")
+        for fault in waiting:
+            fitted = replace(fault, at_ns=self._world.scheduler.now_ns, node=node)
+            self._world.scheduler.after(int(rng.random() * 400 * NS_PER_MS), self.apply, fitted)
+
+    def apply(self, fault: Fault) -> None:
+        """Let it go wrong, and arrange for its end."""
+        if self._world.healing:
+            return
+        self._world.note("fault", str(fault))
+        for checker in self._world.checkers:
+            checker.fault(fault)
+        undo = self._begin(fault)
+        done = [False]
+
+        def end() -> None:
+            if not done[0]:
+                done[0] = True
+                self._world.note("fault", f"over: {fault.text}")
+                undo()
+                self._world.owners_may_have_changed()
+
+        self._undo.append(end)
+        if fault.for_ns:
+            self._world.scheduler.after(fault.for_ns, end)
+        self._world.owners_may_have_changed()
+
+    def _begin(self, fault: Fault) -> Callable[[], None]:
+        match fault.verb:
+            case "cut":
+                return self._cut(fault)
+            case "cut-management":
+                return self._count_up(self._world.management_cut, fault.node)
+            case "pull":
+                self._world.machines[fault.node].kernel.set_carrier(fault.link, False)
+                return lambda: self._world.machines[fault.node].kernel.set_carrier(fault.link, True)
+            case "drop-vrrp" | "lose" | "duplicate" | "corrupt" | "reorder" | "delay":
+                return self._impair(fault)
+            case "pause" | "kill" | "stop" | "reload" | "crash":
+                return self._strike(fault)
+            case "stall-disk":
+                self._world.brains[fault.node].recorder.stall()
+                return self._world.brains[fault.node].recorder.unstall
+            case "silence":
+                self._world.gateway.silent += 1
+                return self._gateway_speaks
+            case "device":
+                return self._spoil(fault)
+            case "foreign":
+                self._world.stranger.claim(VIPS[0])
+                return self._world.stranger.addresses.clear
+            case "handover" | "maintenance":
+                return self._operate(fault)
+            case "step-clock":
+                self._world.wall_offset_ns[fault.node] += fault.value * NS_PER_S
+        return lambda: None
+
+    def _gateway_speaks(self) -> None:
+        self._world.gateway.silent -= 1
+
+    @staticmethod
+    def _count_up(counts: dict[str, int], key: str) -> Callable[[], None]:
+        counts[key] += 1
+
+        def down() -> None:
+            counts[key] -= 1
+
+        return down
+
+    def _links(self, fault: Fault) -> list[Impairment]:
+        """The directions between the nodes that a fault means."""
+        names = ("eth0", "eth1", "serial") if fault.link == "everything" else (fault.link or "eth0",)
+        ways = [(fault.source, fault.target)] if fault.source else [("A", "B"), ("B", "A")]
+        return [
+            self._world.serial.links[s] if name == "serial" else self._world.segments[name].links[s, t] for name in names for s, t in ways
+        ]
+
+    def _cut(self, fault: Fault) -> Callable[[], None]:
+        if fault.node and fault.link not in ("serial", "everything"):
+            port = self._world.segments[fault.link].ports[fault.node]
+            port.blocked += 1
+
+            def unblock() -> None:
+                port.blocked -= 1
+
+            return unblock
+        links = self._links(fault)
+        for link in links:
+            link.cut += 1
+
+        def mend() -> None:
+            for link in links:
+                link.cut -= 1
+
+        return mend
+
+    def _impair(self, fault: Fault) -> Callable[[], None]:
+        attribute, amount = {
+            "drop-vrrp": ("drop_vrrp", 1),
+            "lose": ("lose_pm", fault.value * 10),
+            "duplicate": ("duplicate_pm", fault.value * 10),
+            "corrupt": ("corrupt_pm", fault.value * 10),
+            "reorder": ("reorder_pm", fault.value * 10),
+            "delay": ("delay_ns", fault.value * NS_PER_MS),
+        }[fault.verb]
+        links = self._links(fault)
+        for link in links:
+            setattr(link, attribute, getattr(link, attribute) + amount)
+
+        def mend() -> None:
+            for link in links:
+                setattr(link, attribute, getattr(link, attribute) - amount)
+
+        return mend
+
+    def _processes(self, fault: Fault) -> list[Process]:
+        everything: dict[str, list[Process]] = {
+            "vrrp": [self._world.vrrp[fault.node]],
+            "braind": [self._world.brains[fault.node]],
+            "all": [self._world.vrrp[fault.node], self._world.brains[fault.node]],
+        }
+        return everything[fault.link]
+
+    def _strike(self, fault: Fault) -> Callable[[], None]:
+        match fault.verb:
+            case "pause":
+                return self._pause(fault)
+            case "kill":
+                processes = self._processes(fault)
+                for process in processes:
+                    process.stop()
+
+                def start_again() -> None:
+                    for process in processes:
+                        process.start()
+
+                return start_again
+            case "stop":
+                self._world.vrrp[fault.node].stop(graceful=True)
+                return self._world.vrrp[fault.node].start
+            case "crash":
+                self._world.power_off(fault.node, "crash")
+                return lambda: self._world.power_on(fault.node)
+        self._world.vrrp[fault.node].reload()
+        return lambda: None
+
+    def _pause(self, fault: Fault) -> Callable[[], None]:
+        processes = [process for process in self._processes(fault) if process.life is not Life.DEAD]
+        boots = self._world.machines[fault.node].kernel.boots
+        brain = self._world.brains[fault.node]
+        if fault.link == "all":
+            brain.hung = True
+        starts = [process.starts for process in processes]
+        for process in processes:
+            process.pause()
+
+        def resume() -> None:
+            if fault.link == "all" and self._world.machines[fault.node].kernel.boots == boots:
+                brain.hung = False
+                brain.recorder.wake()
+            for process, start in zip(processes, starts, strict=True):
+                if process.starts == start:
+                    process.resume()
+
+        return resume
+
+    def _spoil(self, fault: Fault) -> Callable[[], None]:
+        switch = self._world.switches.get(switch_name(fault.node, fault.value))
+        if switch is None:
+            return lambda: None
+        switch.habit = Habit(fault.link)
+        return switch.forget
+
+    def _operate(self, fault: Fault) -> Callable[[], None]:
+        brain = self._world.brains[fault.node]
+        if fault.verb == "handover":
+            for group in brain.groups:
+                brain.operator(OperatorActed(OperatorAction.HANDOVER, "simulated operator", str(group.key)))
+            return lambda: None
+        span_ms = (fault.for_ns or self._world.options.safety_ns) // NS_PER_MS
+        brain.operator(OperatorActed(OperatorAction.MAINTENANCE_ON, "simulated operator", until_ms=span_ms))
+        return lambda: brain.operator(OperatorActed(OperatorAction.MAINTENANCE_OFF, "simulated operator"))
+
+    def heal(self) -> None:
+        """Repair everything; a little later a person clears what only a person may clear."""
+        for end in self._undo:
+            end()
+        self._world.healing = True
+        self._waiting.clear()
+        self._world.note("fault", "everything is repaired")
+        for switch in self._world.switches.values():
+            switch.forget()
+        for name in NODES:
+            if not self._world.machines[name].kernel.powered:
+                self._world.power_on(name)
+                continue
+            self._world.brains[name].hung = False
+            for process in (self._world.vrrp[name], self._world.brains[name]):
+                process.resume()
+                process.start()
+        self._world.scheduler.after(OPERATOR_AFTER_NS, self._operator_clears)
+
+    def _operator_clears(self) -> None:
+        for name in NODES:
+            for action in (OperatorAction.MAINTENANCE_OFF, OperatorAction.CLEAR_LATCH, OperatorAction.CLEAR_QUARANTINE):
+                self._world.brains[name].operator(OperatorActed(action, "simulated operator"))

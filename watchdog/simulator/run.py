@@ -1,0 +1,159 @@
+"""Run seeds: one, or many on all processors, and what they came to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from base.core import JsonValue
+from watchdog.config.model import BrainSettings
+from watchdog.judgement.watcher import WatcherCore
+from watchdog.simulator.checkers import all_checkers
+from watchdog.simulator.faults import Fault
+from watchdog.simulator.options import Options
+from watchdog.simulator.plants import PLANTS
+from watchdog.simulator.stories import draw_options
+from watchdog.simulator.world import World
+
+SIGHTS = (
+    "split",
+    "yield",
+    "isolation",
+    "fence_intended",
+    "fence_proved",
+    "fence_refuted",
+    "fence_unknown",
+    "stall",
+    "restart",
+)
+"""What enough seeds must meet, or the simulator looks away from it."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What one seed came to."""
+
+    seed: int
+    story: str
+    mode: str
+    daemon: str
+    trace_hash: str
+    events: int
+    virtual_s: float
+    took_s: float
+    violations: list[str]
+    seen: dict[str, int] = field(default_factory=dict)
+    plant: str = ""
+    faults: tuple[str, ...] = ()
+
+    def repeat(self) -> str:
+        """The one command that repeats this run."""
+        words = ["brainctl simulate", f"--seed {self.seed}"]
+        words += [f"--fault '{fault}'" for fault in self.faults]
+        words += [f"--plant '{self.plant}'"] if self.plant else []
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """One line of ``--json``."""
+        return {
+            "seed": self.seed,
+            "story": self.story,
+            "mode": self.mode,
+            "daemon": self.daemon,
+            "trace_hash": self.trace_hash,
+            "events": self.events,
+            "virtual_s": self.virtual_s,
+            "violations": list(self.violations),
+            "seen": dict(sorted(self.seen.items())),
+            "repeat": self.repeat(),
+        }
+
+
+def make_core(settings: BrainSettings, key: bytes, rng: random.Random) -> WatcherCore:
+    """The watcher core exactly as the daemon builds it."""
+    return WatcherCore(settings, key, rng)
+
+
+def build(options: Options, plant: str = "", *, keep_trace: bool = False) -> World:
+    """The world of one run, ready to go."""
+    factory = PLANTS[plant].factory if plant else make_core
+    return World(options, factory, all_checkers(), keep_trace=keep_trace)
+
+
+def run_seed(seed: int, plant: str = "", faults: tuple[Fault, ...] | None = None) -> Result:
+    """Run one seed. An exception out of a core is a violation, too: a crash is never right."""
+    began = time.perf_counter()
+    options = draw_options(seed, faults)
+    world = build(options, plant)
+    return finish(world, began, plant, () if faults is None else tuple(str(fault) for fault in faults))
+
+
+def finish(world: World, began: float, plant: str = "", told_faults: tuple[str, ...] = ()) -> Result:
+    """Let ``world`` run to its end and sum it up."""
+    options = world.options
+    violations = []
+    try:
+        world.run()
+    except Exception as error:  # noqa: BLE001 - a core that raises is a finding to report, with its seed
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(where.filename)}:{where.lineno}"
+        violations.append(f"crash at {world.scheduler.now_ns / 1e9:.3f} s: {type(error).__name__}: {error} ({place})")
+    violations += [str(violation) for violation in world.violations]
+    return Result(
+        seed=options.seed,
+        story=options.story,
+        mode=options.mode.value,
+        daemon=options.daemon,
+        trace_hash=world.trace.digest(),
+        events=world.trace.count,
+        virtual_s=(options.safety_ns + options.healing_ns) / 1e9,
+        took_s=time.perf_counter() - began,
+        violations=violations,
+        seen=world.seen,
+        plant=plant,
+        faults=told_faults,
+    )
+
+
+@dataclass(slots=True)
+class _Job:
+    plant: str
+    faults: tuple[Fault, ...] | None
+
+    def __call__(self, seed: int) -> Result:
+        return run_seed(seed, self.plant, self.faults)
+
+
+def run_seeds(seeds: Sequence[int], plant: str = "", faults: tuple[Fault, ...] | None = None, workers: int = 0) -> Iterator[Result]:
+    """Run many seeds on ``workers`` processes (0: one per processor), results in the order of the seeds."""
+    workers = workers or min(os.cpu_count() or 1, len(seeds))
+    job = _Job(plant, faults)
+    if workers <= 1:
+        yield from map(job, seeds)
+        return
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield from pool.imap(job, seeds, chunksize=2)
+
+
+def summary(results: Sequence[Result]) -> dict[str, JsonValue]:
+    """The last line of ``--json``: hash over all runs, violations, and how many seeds saw what."""
+    digest = random.Random("".join(result.trace_hash for result in results)).getrandbits(128)  # noqa: S311 - a digest of hashes
+    saw: dict[str, JsonValue] = {sight: sum(bool(result.seen.get(sight)) for result in results) for sight in SIGHTS}
+    return {
+        "seeds": len(results),
+        "trace_hash": results[0].trace_hash if len(results) == 1 else f"{digest:032x}",
+        "violations": sum(len(result.violations) for result in results),
+        "failing": [
+            {"seed": result.seed, "violations": list(result.violations), "repeat": result.repeat()}
+            for result in results
+            if result.violations
+        ],
+        "seeds_that_saw": saw,
+        "virtual_s": round(sum(result.virtual_s for result in results), 1),
+        "events": sum(result.events for result in results),
+    }
