@@ -1,10 +1,12 @@
-"""Reads the configuration for the daemon."""
+"""Reads the configuration for the daemon: the file, and what the protocol core thinks of it."""
 
 from __future__ import annotations
 
-from base.diagnostics import Diagnostic
+from base.diagnostics import ConfigError, Diagnostic, Position, Severity
 from vrrp.commandline import Options
+from vrrp.config.load import load_config
 from vrrp.config.model.configuration import VrrpConfig
+from vrrp.conversion import node_parameters
 
 
 class Refused(Exception):
@@ -17,5 +19,17 @@ class Refused(Exception):
 
 
 def load(options: Options) -> tuple[VrrpConfig, list[Diagnostic]]:
-    """The configuration and the remarks on it; raises Refused."""
-    raise NotImplementedError
+    """The configuration and the remarks on it; raises Refused.
+
+    Nothing that a file contains may end a running daemon: an error in our own reader refuses the file, too.
+    """
+    try:
+        loaded = load_config(options.config, config_id=options.config_id or None)
+        node_parameters(loaded.config)
+    except ConfigError as error:
+        found = list(error.diagnostics)
+        raise Refused(found, unreadable=any(d.code == "unreadable" for d in found)) from None
+    except Exception as error:  # noqa: BLE001
+        text = f"cannot be understood ({type(error).__name__}: {error})"
+        raise Refused([Diagnostic(Position(options.config), Severity.ERROR, text, "please report this file", "internal")]) from error
+    return loaded.config, list(loaded.diagnostics)
