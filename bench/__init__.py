@@ -1,0 +1,1 @@
+"""Measurements beside keepalived: ``python -m bench``. Shares no code with the daemons."""
