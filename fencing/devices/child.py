@@ -122,6 +122,8 @@ def _attend(process: subprocess.Popen[bytes], stdin: bytes, deadline_ns: int, ma
         os.close(pidfd)
     code = process.returncode
     signum = -code if code < 0 and not timed_out else 0
+    if code == 127 and outputs["err"].text().startswith("setpriv:"):
+        return ChildResult(False, None, 0, False, "", outputs["err"].text().strip())
     return ChildResult(True, code if exited and code >= 0 else None, signum, timed_out, outputs["out"].text(), outputs["err"].text())
 
 

@@ -20,6 +20,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from base.clock import now_ns
 from base.core import NS_PER_S
@@ -165,6 +166,7 @@ class SshDevice:
                 allow_agent=False,
                 look_for_keys=False,
                 disabled_algorithms={"ciphers": _WEAK_CIPHERS},
+                transport_factory=_transport_factory(left_s),
             )
         except paramiko.BadHostKeyException:
             raise _Refused(DeviceOutcome.UNKNOWN_TARGET, "the host key is not the enrolled one: this is another machine") from None
@@ -280,6 +282,17 @@ def parse_host_key(text: str) -> paramiko.PKey:
         return paramiko.PKey.from_type_string(words[0], base64.b64decode(words[1], validate=True))
     except (paramiko.SSHException, UnknownKeyType, binascii.Error, ValueError, IndexError):
         raise DeviceConfigError(f"host_key: {words[0]} with this value is no public key") from None
+
+
+def _transport_factory(handshake_s: float) -> Callable[..., paramiko.Transport]:
+    """paramiko keeps a timer thread of 15 s for every handshake that does not finish; let it end with our deadline."""
+
+    def make(sock: socket.socket, **options: Any) -> paramiko.Transport:
+        transport = paramiko.Transport(sock, **options)
+        transport.handshake_timeout = handshake_s
+        return transport
+
+    return make
 
 
 def _port(text: str) -> int:

@@ -46,7 +46,7 @@ def levels(*names: str, identity: str = "id") -> tuple[FenceLevel, ...]:
 
 @dataclass
 class VirtualDevice:
-    """What a device does. ``acts``: off really kills the target. ``says``: outcome of off. ``reads``: power by status (None = the truth)."""
+    """``acts``: off really kills the target. ``says``: outcome of off. ``reads``: power by status (None = the truth)."""
 
     says: DeviceOutcome = DeviceOutcome.SUCCESS
     acts: bool = True

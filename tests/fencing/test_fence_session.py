@@ -33,7 +33,7 @@ CONTROL = {"eth1": 500}
 def test_an_enrolled_device_that_reads_off_twice_proves_a_total_cut():
     w = world("pdu").start().run()
     assert w.state is FenceState.PROVED
-    kinds = [(type(c).__name__, getattr(c, "action", "")) for _, c in w.log if not type(c).__name__ == "ProbeTarget"]
+    kinds = [(type(c).__name__, getattr(c, "action", "")) for _, c in w.log if type(c).__name__ != "ProbeTarget"]
     assert kinds == [
         ("PersistIntent", ""),
         ("RunDevice", "status"),
