@@ -15,6 +15,7 @@ from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position, Sev
 from vrrp.config.keyword import Reading, read_block
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.resolve import resolve_config
+from vrrp.config.script_check import check_scripts
 from vrrp.config.source import Environment, SourceReader, UnreadableError
 from vrrp.config.syntax import SyntaxReader
 from vrrp.config.tables.catalogue import SCRIPT_KEYWORDS, TOP_LEVEL_ONLY
@@ -59,9 +60,13 @@ def read_config(
     interface_exists: Callable[[str], bool] = interface_in_kernel,
     environment: Mapping[str, str] | None = None,
     random_seed: int | None = None,
+    scripts: bool = False,
 ) -> LoadedConfig:
     """Read ``path`` and its includes; problems are only reported. Raises ConfigError (code ``unreadable``) if
     ``path`` itself cannot be read.
+
+    ``interface_exists``: asked for every interface that the file names. ``environment``: for ``${_ENV NAME}``.
+    ``scripts``: look also whether the scripts can be run safely (reads the file system and the user database).
     """
     diagnostics = Diagnostics()
     variables = os.environ if environment is None else environment
@@ -76,6 +81,8 @@ def read_config(
     config = resolve_config(reading, read_block(reading, TABLE, statements))
     reading.via = ""
     validate(reading, config)
+    if scripts:
+        check_scripts(diagnostics, config)
     order = {file: index for index, file in enumerate(source.files)}
     found = sorted(diagnostics, key=lambda d: (order.get(d.position.file, len(order)), d.position.line, d.position.column))
     return LoadedConfig(config, tuple(found), tuple(source.files))
@@ -88,9 +95,12 @@ def load_config(
     interface_exists: Callable[[str], bool] = interface_in_kernel,
     environment: Mapping[str, str] | None = None,
     random_seed: int | None = None,
+    scripts: bool = True,
 ) -> LoadedConfig:
     """As ``read_config``, but raises ConfigError with all findings if one of them is an error."""
-    loaded = read_config(path, config_id=config_id, interface_exists=interface_exists, environment=environment, random_seed=random_seed)
+    loaded = read_config(
+        path, config_id=config_id, interface_exists=interface_exists, environment=environment, random_seed=random_seed, scripts=scripts
+    )
     if loaded.errors:
         raise ConfigError(loaded.diagnostics)
     return loaded

@@ -20,18 +20,20 @@ _METRICS = (
 _OPTIONS_WITH_VALUE = ("realms", "features", "congctl", "pref", "expires", "ttl-propagate")
 _FLAGS = ("onlink", "add", "prepend", "append")
 _ROUTE_WORDS = (
-    "to", "src", "via", "gw", "or", "dev", "oif", "scope", "table", "metric", "priority", "preference", "tos", "dsfield", "protocol", "proto", "nexthop",
-    "encap", "vrf", "inet", "inet6", "no_track", "track_group", "weight", *ROUTE_KINDS, *_METRICS, *_OPTIONS_WITH_VALUE, *_FLAGS,
+    "to", "src", "via", "gw", "or", "dev", "oif", "scope", "table", "metric", "priority", "preference", "tos", "dsfield", "protocol",
+    "proto", "nexthop", "encap", "vrf", "inet", "inet6", "no_track", "track_group", "weight",
+    *ROUTE_KINDS, *_METRICS, *_OPTIONS_WITH_VALUE, *_FLAGS,
 )  # fmt: skip
 
 _SELECTORS_WITH_VALUE = (
-    "from", "to", "iif", "dev", "oif", "tos", "dsfield", "fwmark", "realms", "suppress_prefixlength", "suppress_ifgroup", "tunnel-id", "uidrange",
-    "protocol", "ipproto", "ip_proto", "sport", "dport",
+    "from", "to", "iif", "dev", "oif", "tos", "dsfield", "fwmark", "realms", "suppress_prefixlength", "suppress_ifgroup",
+    "tunnel-id", "uidrange", "protocol", "ipproto", "ip_proto", "sport", "dport",
 )  # fmt: skip
 _ACTIONS_WITH_VALUE = ("table", "lookup", "goto", "nat", "map-to")
 _ACTIONS = ("nop", "l3mdev", *_DROPPING)
 _RULE_WORDS = (
-    *_SELECTORS_WITH_VALUE, *_ACTIONS_WITH_VALUE, *_ACTIONS, "not", "preference", "priority", "order", "type", "inet", "inet6", "no_track", "track_group",
+    *_SELECTORS_WITH_VALUE, *_ACTIONS_WITH_VALUE, *_ACTIONS, "not", "preference", "priority", "order", "type", "inet", "inet6",
+    "no_track", "track_group",
 )  # fmt: skip
 
 

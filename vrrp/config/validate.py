@@ -31,8 +31,8 @@ def _check_duplicate_vrids(reading: Reading, config: VrrpConfig) -> None:
         first = seen.setdefault((_medium(instance), instance.vrid), instance)
         if first is not instance:
             message = (
-                f"{instance.name} and {first.name} both use virtual_router_id {instance.vrid} for IPv{instance.family} on {instance.interface}"
-                f" ({first.name} in line {first.position_of('virtual_router_id').line})"
+                f"{instance.name} and {first.name} both use virtual_router_id {instance.vrid} for IPv{instance.family}"
+                f" on {instance.interface} ({first.name} in line {first.position_of('virtual_router_id').line})"
             )
             remedy = "give one of them another virtual_router_id, on all nodes"
             reading.error(instance.position_of("virtual_router_id"), message, remedy, "duplicate")

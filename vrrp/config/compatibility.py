@@ -1,0 +1,113 @@
+"""Makes docs/COMPATIBILITY.md out of the keyword tables.
+
+``python -m vrrp.config.compatibility`` prints it, ``--write`` puts it in place; a test holds the file current.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from vrrp.config.keyword import Keyword, Mark, Status, Table
+from vrrp.config.tables.catalogue import ALL_TABLES
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "COMPATIBILITY.md"
+
+_INTRODUCTION = """\
+<!-- Generated from vrrp/config/tables by `python -m vrrp.config.compatibility --write`. Do not edit. -->
+
+# keepalived.conf, keyword by keyword
+
+`vrrpd` reads keepalived.conf as keepalived 2.2.7 and its successors up to 2.4 do. Every keyword of every block is listed
+here with what this version does with it:
+
+- **implemented**: the daemon acts on it as keepalived does.
+- **accepted, without effect**: read, checked, kept; `vrrpd -t` says so, as a warning where something is lost (second line).
+- **refused**: the file is an error, because ignoring the keyword would be dangerous.
+
+*Use*: core = in nearly every tutorial, common = in many files, rare = the rest. *2.4* = unknown to keepalived 2.2.7.
+An unknown keyword is an error that names the nearest known one; keepalived logs it and runs on.
+
+## Where vrrpd differs on purpose
+
+| subject | keepalived | vrrpd |
+|---|---|---|
+| unknown keyword, number out of range, unknown name | complains, uses a default, runs | refuses the file; a reload changes nothing |
+| deprecated word, `interval 0`, rounding, conflicts with strict mode | complains, corrects, runs | warns, corrects the same way, runs |
+| missing script | drops it from tracking | warns; it counts as failed |
+| script that others can change, with enable_script_security | drops it in silence | refuses the file |
+| `skip_check_adv_addr off` | switches it on | switches it off |
+| `track_interface` and other names given twice | complains | warns, the first counts |
+
+## The language
+
+| directive | what it does |
+|---|---|
+| `include FILE` | read FILE here; globs and `{a,b}`; relative to the file that includes |
+| `includer` `includem` `includew` `includeb` `includea` | with checks: readable, match, wildcard_match, brace_match, all |
+| `@ID line`, `@^ID line` | only with (without) configuration id ID: `-i ID`, default: host name up to the first dot |
+| `$NAME=value`, `$NAME`, `${NAME}` | definition and use; replaced where it is used, again and again; undefined names stay |
+| `$NAME=\\` … | a definition of several lines, each but the last ending in a backslash |
+| `${_PWD}` `${_INSTANCE}` `${_ENV NAME}` | directory of the file, configuration id, environment |
+| `${_RANDOM [MIN [MAX]]}` `${_HASH}` `${_BANG}` | a random number, `#`, `!` |
+| `~SEQ(V, [START,] [STEP,] END) line`, `~SEQx(…)` | the line once per number, hexadecimal with `x`; may be nested |
+| `~LST(V, a, b) line`, `~LST({V,W}, {a,b}, {c,d}) line` | the line once per value |
+
+Bounds: 4 MiB a file, 1000 files, 16 levels of include, 500 000 lines after expansion, 20 levels of blocks.
+"""
+
+
+def document() -> str:
+    """The whole page."""
+    lines = [_INTRODUCTION, _summary(), "## Keywords\n"]
+    for table in ALL_TABLES:
+        lines.append(_section(table))
+    return "\n".join(lines)
+
+
+def _summary() -> str:
+    keywords = [keyword for table in ALL_TABLES for keyword in table.keywords]
+    counts = Counter((keyword.mark, keyword.status) for keyword in keywords)
+    rows = ["## Summary\n", "| use | " + " | ".join(status.value for status in Status) + " | all |", "|---|" + "---|" * (len(Status) + 1)]
+    for mark in Mark:
+        numbers = [counts[mark, status] for status in Status]
+        rows.append(f"| {mark.value} | " + " | ".join(map(str, [*numbers, sum(numbers)])) + " |")
+    total = [sum(counts[mark, status] for mark in Mark) for status in Status]
+    rows.append("| all | " + " | ".join(map(str, [*total, sum(total)])) + " |\n")
+    return "\n".join(rows)
+
+
+def _section(table: Table) -> str:
+    rows = [f"### `{table.name}`\n", "| keyword | value | use | standing | meaning |", "|---|---|---|---|---|"]
+    rows += [_row(keyword) for keyword in table.keywords]
+    return "\n".join(rows) + "\n"
+
+
+def _row(keyword: Keyword) -> str:
+    standing = keyword.status.value
+    if keyword.loss:
+        standing += f": {keyword.loss}"
+    meaning = keyword.note
+    if keyword.instead:
+        meaning = f"deprecated: write {keyword.instead}" + (f" ({meaning})" if meaning else "")
+    use = keyword.mark.value + (", 2.4" if keyword.newer else "")
+    value = f"`{keyword.value.syntax}`" if keyword.value.syntax else ""
+    return f"| `{keyword.name}` | {_cell(value)} | {use} | {_cell(standing)} | {_cell(meaning)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(arguments: list[str]) -> int:
+    """Print the page, or write it with ``--write``."""
+    if arguments == ["--write"]:
+        DOCUMENT.write_text(document(), encoding="utf-8")
+    else:
+        sys.stdout.write(document())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
