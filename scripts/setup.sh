@@ -51,13 +51,17 @@ install_packages() {
     fi
     units_before=$(unit_files)
     export DEBIAN_FRONTEND=noninteractive
-    apt_install "$@" || { apt-get update -qq && apt_install "$@"; }
+    apt_log=$(mktemp)
+    apt_install "$@" || { apt-get update -qq >/dev/null && apt_install "$@"; } || { cat "$apt_log" >&2; die "apt-get could not install $*"; }
+    rm -f "$apt_log"
     disable_new_units "$units_before"
     remove_own_policy
     trap - EXIT INT TERM HUP
 }
 
-apt_install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null; }
+apt_install() {
+    apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >"$apt_log" 2>&1
+}
 
 unit_files() { find /lib/systemd/system /usr/lib/systemd/system -name '*.service' -printf '%f\n' 2>/dev/null | sort -u; }
 

@@ -5,7 +5,7 @@ Run by ``unshare --net --mount --pid --uts --ipc --fork --mount-proc``. Reads on
     {"op": "spawn", "id": 7, "argv": […], "env": {…}, "log": "/path"}
 
 and writes ``{"event": "ready"}``, ``{"event": "spawned", "id": 7, "pid": 12}``, ``{"event": "exited", "pid": 12, "status": -9}``.
-The node has its own /run and /tmp (memory, lost with the power), /etc/brainctl, /etc/keepalived and /var/lib (its disk).
+The node has its own /run and /tmp (memory, lost with the power), boot id, /etc/brainctl, /etc/keepalived and /var/lib (its disk).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
@@ -59,6 +60,8 @@ def private_tree(disk: Path, keep: list[str]) -> None:
         os.close(fd)
     mount("sysfs", "/sys", "sysfs")
     os.makedirs("/run/lab", mode=0o755)
+    Path("/run/lab/boot_id").write_text(f"{uuid.uuid4()}\n")
+    mount("/run/lab/boot_id", "/proc/sys/kernel/random/boot_id", "", MS_BIND)
 
 
 def reap() -> None:
