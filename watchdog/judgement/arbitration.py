@@ -1,0 +1,96 @@
+"""PURE: who keeps a VIP that both own, and who may fence whom, when.
+
+Both nodes run these functions on the same exchanged figures and must agree without talking any further; the tests run every case
+from both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fencing.plan.settings import FenceSettings
+from watchdog.config.model import NodeSettings
+from watchdog.frames.heartbeat import NodeFlags
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a node brings to the comparison, exactly as its heartbeat says it. ``priority`` is VRRP's; ``rank`` breaks ties."""
+
+    health: int
+    priority: int
+    rank: int
+
+
+def keeps(mine: Standing, theirs: Standing) -> bool:
+    """Promise 4: exactly one node keeps the VIP: better health, then higher VRRP priority, then lower rank number.
+
+    Antisymmetric because ranks differ: ``keeps(a, b) != keeps(b, a)``.
+    """
+    return (mine.health, mine.priority, -mine.rank) > (theirs.health, theirs.priority, -theirs.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFacts:
+    """What makes a node fit to own a VIP. ``references_ok`` is None when none is configured."""
+
+    daemon_running: bool
+    daemon_hung: bool
+    carrier_up: bool
+    references_ok: bool | None
+    isolated: bool
+    quarantined: bool
+    maintenance: bool
+    stopping: bool
+
+
+def health(facts: HealthFacts) -> int:
+    """0..255. A graver defect always outweighs all milder ones together, so that no sum of trifles costs a VIP."""
+    score = 255
+    for bad, cost in (
+        (facts.quarantined, 128),
+        (not facts.carrier_up, 64),
+        (facts.isolated, 32),
+        (facts.daemon_hung or not facts.daemon_running, 16),
+        (facts.references_ok is False, 8),
+        (facts.stopping, 4),
+        (facts.maintenance, 2),
+    ):
+        if bad:
+            score -= cost
+    return score
+
+
+def flags(facts: HealthFacts) -> NodeFlags:
+    """The same facts as the heartbeat shows them."""
+    value = NodeFlags.NONE
+    for on, flag in (
+        (facts.isolated, NodeFlags.ISOLATED),
+        (facts.quarantined, NodeFlags.QUARANTINED),
+        (facts.maintenance, NodeFlags.MAINTENANCE),
+        (facts.stopping, NodeFlags.STOPPING),
+        (facts.daemon_running, NodeFlags.VRRP_RUNNING),
+        (facts.daemon_hung, NodeFlags.VRRP_HUNG),
+        (facts.references_ok is True, NodeFlags.REFERENCES_OK),
+    ):
+        if on:
+            value |= flag
+    return value
+
+
+def fence_delay_ms(me: NodeSettings, peer: NodeSettings, fence: FenceSettings) -> int:
+    """Promise 5: the lower-ranked node waits d before it acts; the other acts at once."""
+    return 0 if me.rank < peer.rank else fence.delay_ms
+
+
+def fence_settings_refusal(target: str, fence: FenceSettings) -> str:
+    """Why this configuration may not fence by itself, or "". ``brainctl check`` says the same with line numbers."""
+    if not fence.enabled:
+        return "fencing is not enabled"
+    if not fence.levels_for(target):
+        return f"no fence level is configured for {target}"
+    if fence.measured_ms <= 0:
+        return "F was never measured: run brainctl fence check"
+    if fence.delay_ms <= fence.measured_ms:  # Promise 5: d >= delta + F + margin, or both nodes could be fenced
+        return f"delay_ms {fence.delay_ms} does not exceed the measured F of {fence.measured_ms} ms"
+    return ""

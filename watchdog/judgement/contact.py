@@ -1,0 +1,119 @@
+"""PURE: the peer as heard over the heartbeat paths: which of its incarnations lives, what it said last, on which paths."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS, JsonValue
+from watchdog.config.model import BrainSettings, PathKind, PathSettings
+from watchdog.frames.codec import DecodeError, open_codec
+from watchdog.frames.heartbeat import GroupReport, Heartbeat, NodeFlags
+from watchdog.frames.path_state import PathState, PathStatus, PeerSession, Receipt
+from watchdog.frames.peer_groups import PeerGroups
+
+SERIAL_LAG_MS = 300
+"""A frame needs up to 66 ms on a 9600 baud line and may have waited for another: what it says is older than what a fast path said
+meanwhile, so it is believed only when no fast path has spoken for this long."""
+
+
+class PeerContact:
+    """All heartbeat paths to the one peer. ``order`` of the paths is the configured one: it numbers the bits of ``hears``."""
+
+    def __init__(self, settings: BrainSettings, key: bytes, nonce: bytes, now_ns: int) -> None:
+        self.settings = {path.name: path for path in settings.paths}
+        self.order = tuple(path.name for path in settings.paths)
+        names = {"node": settings.self_name, "peer": settings.peer.name}
+        self._codecs = {p.name: open_codec(p.kind, key, settings.cluster, p.name, **names) for p in settings.paths}
+        self.paths = {p.name: PathState(p.name, p.silent_after_ms * NS_PER_MS, now_ns) for p in settings.paths}
+        self.slowest_silent_ns = max((p.silent_after_ms for p in settings.paths), default=1_000) * NS_PER_MS
+        self.session = PeerSession(settings.self_name, settings.peer.name, nonce, self.slowest_silent_ns)
+        self.groups = PeerGroups()
+        self.last: Heartbeat | None = None
+        self.last_ns: int | None = None
+        self.ever_heard = False
+        self._fast_ns: int | None = None
+        self._sequences = dict.fromkeys(self.order, 0)
+
+    def receive(self, now_ns: int, name: str, data: bytes) -> tuple[Receipt | None, Heartbeat | None]:
+        """A frame arrived. No receipt for what is refused; a heartbeat only if it is *proven* (nothing else is evidence) and not
+        overtaken by a faster path."""
+        path = self.paths.get(name)
+        if path is None:
+            return None, None
+        try:
+            heartbeat = self._codecs[name].decode(data)
+        except DecodeError as error:
+            path.reject(error.reason)
+            return None, None
+        receipt = path.accept(now_ns, heartbeat, self.session.admit(now_ns, heartbeat), bit=self.order.index(name))
+        if not receipt.authentic:
+            return None, None
+        if not receipt.proven:
+            return receipt, None
+        self.ever_heard = True
+        self.last_ns = now_ns
+        if self.settings[name].kind is not PathKind.SERIAL:
+            self._fast_ns = now_ns
+        elif self._fast_ns is not None and now_ns - self._fast_ns < SERIAL_LAG_MS * NS_PER_MS:
+            return receipt, None
+        self.groups.update(now_ns, heartbeat, name)
+        self.last = heartbeat
+        return receipt, heartbeat
+
+    def encode(self, name: str, heartbeat: Heartbeat) -> bytes:
+        """The frame for a path."""
+        return self._codecs[name].encode(heartbeat)
+
+    def next_sequence(self, name: str) -> int:
+        """Counts the frames of one path from 1."""
+        self._sequences[name] = (self._sequences[name] + 1) & 0xFFFFFFFF
+        return self._sequences[name]
+
+    def hears_mask(self) -> int:
+        """On which paths we hear the peer now."""
+        return sum(1 << bit for bit, name in enumerate(self.order) if self.paths[name].hears)
+
+    def heard_paths(self) -> list[str]:
+        """Names of the paths that hear the peer."""
+        return [name for name in self.order if self.paths[name].hears]
+
+    @property
+    def on_a_path(self) -> bool:
+        """Whether the peer is heard on any path."""
+        return any(path.hears for path in self.paths.values())
+
+    def on_every_path(self) -> bool:
+        """Whether every path works in both directions: we hear the peer, and it hears us as far as it says."""
+        return all(path.status is PathStatus.HEARING and path.peer_hears is not False for path in self.paths.values())
+
+    def flags(self) -> NodeFlags:
+        """What the peer last said about itself; NONE if it is not heard."""
+        return self.last.flags if self.last is not None and self.on_a_path else NodeFlags.NONE
+
+    def report_fresh_ns(self, path: str, partial: bool) -> int:
+        """How long a report that came on ``path`` stays true; pages rotate."""
+        return self.settings[path].silent_after_ms * NS_PER_MS * (4 if partial else 1)
+
+    def reports(self) -> dict[str, GroupReport]:
+        """The peer's last word per group."""
+        return {str(key): received.report for key, received in self.groups.reports.items()}
+
+    def void(self, now_ns: int) -> None:
+        """Promise 8: our silence was not the peer's."""
+        for path in self.paths.values():
+            path.restart_listening(now_ns)
+
+    def on_deadline(self, now_ns: int) -> bool:
+        """True if a path's status changed."""
+        changed = [path.on_deadline(now_ns) for path in self.paths.values()]
+        return any(changed)
+
+    def next_deadline(self) -> int | None:
+        """The next silence."""
+        return min((d for d in (path.next_deadline() for path in self.paths.values()) if d is not None), default=None)
+
+    def to_json(self, now_ns: int) -> list[JsonValue]:
+        """The paths for status, with what was configured."""
+        rows: list[JsonValue] = []
+        for name in self.order:
+            path: PathSettings = self.settings[name]
+            rows.append({**self.paths[name].snapshot(now_ns), "kind": path.kind.value, "medium": path.medium})
+        return rows

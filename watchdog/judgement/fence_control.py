@@ -1,0 +1,482 @@
+"""PURE: when the peer is fenced and what comes of it. Drives one FenceSession (fencing/plan) at a time and translates both ways.
+
+The session owns levels, identity, proof and recovery; this file owns the decision to start, the delay, the second look, the durable
+intent (Promise 2), the budget (Promise 7) and what the outcome means for gates and pages.
+"""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS, JsonValue
+from fencing.plan.budget import FenceBudget
+from fencing.plan.commands import (
+    FenceCommand,
+    FenceFinished,
+    FenceState,
+    PersistIntent,
+    ProbeTarget,
+    RecordState,
+    RunDevice,
+    SecondLookNeeded,
+)
+from fencing.plan.events import (
+    ChannelAsked,
+    ChannelHeard,
+    ControlHeard,
+    DeviceOutcome,
+    DeviceReported,
+    FenceEvent,
+    FenceRequested,
+    FenceWithdrawn,
+    IntentDurable,
+    PowerState,
+    RunnerLost,
+    SecondLook,
+    SilenceVoided,
+)
+from fencing.plan.session import FenceSession, FenceTimes
+from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, RunFence
+from watchdog.judgement.events import FenceReported
+from watchdog.judgement.group_actor import situation_of
+from watchdog.judgement.hooks import Hooks
+from watchdog.judgement.ladder import Rung, rungs
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
+
+CENSUS_INTERVAL_MS = 500
+"""How often a census channel is heard while a session asks for probes (every 250 ms, plus the window)."""
+RETRY_MS = 60_000
+"""A fence that certainly did nothing (unreachable, withdrawn) may be tried again after this, doubled each time."""
+MAX_PROBED_GROUPS = 4
+
+
+class FenceControl:
+    """At most one fence at a time, always of the peer."""
+
+    def __init__(self, state: WatcherState, hooks: Hooks) -> None:
+        self._state = state
+        self._hooks = hooks
+        started = state.started
+        settings = state.settings
+        recent = tuple(state.started_ns - max(0, started.wall_ns - wall_ns) for wall_ns in started.recent_fence_wall_ns)
+        self.budget = FenceBudget(settings.fence.budget_per_hour, recent_ns=recent, latched=started.latched)
+        self.target = settings.peer.name
+        self.session: FenceSession | None = None
+        self.last: dict[str, JsonValue] | None = None
+        self.wake_ns: int | None = None
+        self._scope = PAIR_SCOPE
+        self._open = list(started.open_fences)
+        self._manual = False
+        self._taken = False
+        self._orders = 0
+        self._intents: list[tuple[int, int]] = []
+        self._looking: SecondLookNeeded | None = None
+        self._look_since_ns = 0
+        self._attempts: dict[tuple[int, str, str], int] = {}
+        self._spent = False
+        self._retry_ns: int | None = None
+        self._retry_ms = RETRY_MS
+        self._refusal = ""
+
+    @property
+    def scope(self) -> str:
+        """The scope whose verdict the present or last fence rests on."""
+        return self._scope
+
+    @property
+    def open_fences(self) -> tuple[str, ...]:
+        """Orders of an earlier run that still have to be verified."""
+        return tuple(fence.order_id for fence in self._open)
+
+    # --- starting ---
+
+    def step(self, now_ns: int) -> None:
+        """Verify what a crash left open, start a fence that is due, withdraw one whose reason is gone."""
+        self.wake_ns = None
+        if self.session is not None:
+            self._withdraw_if_unfounded(now_ns)
+            return
+        if self._open and self._hooks.remembers_open_fences():
+            self._recover(now_ns)
+            return
+        scope = self._scope_to_fence(now_ns)
+        if not scope or self._spent:
+            return
+        if self._retry_ns is not None and now_ns < self._retry_ns:
+            self.wake_ns = self._retry_ns
+            return
+        locks = self._hooks.may_fence(now_ns)
+        if locks:
+            self._refused(scope, "; ".join(lock.value for lock in locks))
+            return
+        self._start(now_ns, scope, self._hooks.fence_delay_ms(), manual=False)
+
+    def order_off(self, now_ns: int, who: str) -> str:
+        """A person orders the fence: no verdict is needed, but a durable intent and an armed runner are. Returns "" or why not."""
+        if self.session is not None:
+            return "a fence is already running"
+        if not (self._state.recorder_up and self._state.runner_up):
+            return "the recorder or the fence runner is down"
+        if not self._state.settings.fence.levels_for(self.target):
+            return "no fence level is configured"
+        self._state.record_action(PAIR_SCOPE, "fence_off", self.target, f"ordered by {who}")
+        self._start(now_ns, PAIR_SCOPE, 0, manual=True)
+        return ""
+
+    def order_on(self, now_ns: int, who: str) -> str:
+        """A person switches the peer on again: every device of the first level, no session, nothing to prove."""
+        levels = self._state.settings.fence.levels_for(self.target)
+        if not levels or not self._state.runner_up:
+            return "no fence level is configured, or the fence runner is down"
+        order_id = self._next_order_id()
+        self._state.record_action(PAIR_SCOPE, "fence_on", self.target, f"ordered by {who}")
+        for device in levels[0].devices:
+            self._state.out.append(RunFence(order_id, self.target, 1, device.name, "on", 1, now_ns, FenceTimes().order_valid_ms))
+        return ""
+
+    def clear_latch(self) -> None:
+        """A person looked."""
+        self.budget.clear()
+        self._spent = False
+        self._retry_ns = None
+        self._retry_ms = RETRY_MS
+        self._state.record_node("latch", False)
+
+    def _scope_to_fence(self, now_ns: int) -> str:
+        """The scope whose confirmed verdict asks for the fence rung, "" if none does."""
+        state = self._state
+        for view in state.groups.values():
+            if view.track.verdict is Verdict.SPLIT_BRAIN and Rung.FENCE in rungs(situation_of(self._state, now_ns, view)):
+                return view.scope
+        if state.pair.is_confirmed(Verdict.PEER_DEAD, Verdict.PEER_HUNG) and state.resolves and not state.peer_proved_off:
+            excused = state.peer_excused() or state.in_maintenance(now_ns) or state.quarantined
+            return "" if excused or state.contact.on_a_path else PAIR_SCOPE
+        return ""
+
+    def _start(self, now_ns: int, scope: str, delay_ms: int, *, manual: bool) -> None:
+        self._scope, self._manual, self._taken, self._refusal = scope, manual, False, ""
+        levels = self._state.settings.fence.levels_for(self.target)
+        self.session = FenceSession(self._next_order_id(), self.target, levels, self._times())
+        self._state.publish(f"fence of {self.target}: requested, delay {delay_ms} ms")
+        self._run(now_ns, self.session.handle(now_ns, FenceRequested(delay_ms)))
+
+    def _recover(self, now_ns: int) -> None:
+        """Promise 2: what a crash left open is unknown and only read, never repeated."""
+        if not self._state.runner_up:
+            return
+        fence = self._open.pop()
+        levels = self._state.settings.fence.levels_for(fence.target)
+        self._scope, self._manual, self._taken = PAIR_SCOPE, False, True
+        self.session = FenceSession(fence.order_id, fence.target, levels, self._times(), recover_level=fence.level)
+        self._run(now_ns, self.session.handle(now_ns, FenceRequested()))
+
+    def _times(self) -> FenceTimes:
+        policy, fence = self._state.settings.policy, self._state.settings.fence
+        return FenceTimes(
+            proof_silence_ms=fence.proof_silence_ms,
+            order_valid_ms=policy.second_look_ms,
+            barrier_ms=policy.barrier_ms,
+            second_look_ms=max(1_000, 3 * policy.census_window_ms),
+        )
+
+    def _refused(self, scope: str, why: str) -> None:
+        """Fencing is due and forbidden: say why, once per reason."""
+        if why == self._refusal:
+            return
+        self._refusal = why
+        self._state.record_action(scope, "fence", self.target, why, "refused")
+        incident_scope = scope if self._state.incidents.of(scope) else PAIR_SCOPE
+        if not self._state.settings.fence.enabled:
+            return
+        summary = f"{self.target} ought to be fenced and must not be: {why}"
+        self._state.persist(*self._state.incidents.page_again(incident_scope, "critical", summary, why))
+
+    def _withdraw_if_unfounded(self, now_ns: int) -> None:
+        assert self.session is not None
+        state = self._state
+        if self._manual:
+            return
+        if state.in_maintenance(now_ns) or state.peer_excused():
+            self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("maintenance or a planned stop")))
+        elif self._scope == PAIR_SCOPE and state.contact.on_a_path:
+            self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("the peer is heard again")))
+        elif self._scope != PAIR_SCOPE:
+            track = state.scope_track(self._scope)
+            if track is None or track.verdict not in (Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.UNKNOWN):
+                self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("there are no longer two owners")))
+
+    # --- what the session asks for ---
+
+    def _run(self, now_ns: int, commands: list[FenceCommand]) -> None:
+        for command in commands:
+            match command:
+                case PersistIntent():
+                    self._persist_intent(now_ns, command)
+                case SecondLookNeeded():
+                    self._begin_look(now_ns, command)
+                case RunDevice():
+                    self._run_device(now_ns, command)
+                case ProbeTarget():
+                    self._probe_target(now_ns)
+                case RecordState():
+                    self._record(command)
+                case FenceFinished():
+                    self._finished(now_ns, command)
+
+    def _persist_intent(self, now_ns: int, command: PersistIntent) -> None:
+        state = self._state
+        row = self._fence_row(command.order_id, command.target, command.level, FenceState.REQUESTED.value, command.detail)
+        if not self._hooks.intent_needs_barrier():
+            state.out.append(Persist((row,)))
+            self.feed(now_ns, IntentDurable(command.level))
+            return
+        # Promise 2: intent. The session acts only after Persisted(barrier) has come back as IntentDurable.
+        state.barrier += 1
+        self._intents.append((state.barrier, command.level))
+        state.out.append(Persist((row,), state.barrier))
+
+    def persisted(self, now_ns: int, barrier: int) -> None:
+        """Everything up to ``barrier`` is durable."""
+        due = [level for number, level in self._intents if number <= barrier]
+        self._intents = [pair for pair in self._intents if pair[0] > barrier]
+        for level in due:
+            self.feed(now_ns, IntentDurable(level))
+
+    def _begin_look(self, now_ns: int, command: SecondLookNeeded) -> None:
+        """The second look rests on a census that begins now."""
+        self._looking = command
+        self._look_since_ns = now_ns
+        self._probe_target(now_ns)
+        self.look_if_ready(now_ns)
+
+    def look_if_ready(self, now_ns: int) -> None:
+        """Called when a census round is over: judge again if the session waits for it."""
+        command = self._looking
+        if command is None or self.session is None:
+            return
+        state = self._state
+        if state.groups and not any(state.census.complete_since(v.scope, self._look_since_ns) for v in state.groups.values()):
+            for view in list(state.groups.values())[:MAX_PROBED_GROUPS]:
+                state.out.extend(state.census_round(now_ns, view.settings))
+            return
+        self._looking = None
+        why = "" if self._manual else self._hooks.second_look(now_ns, command.refuted)
+        if not why and not self._taken:
+            why = self._take_budget(now_ns)
+        self.feed(now_ns, SecondLook(command.level, not why, why))
+
+    def _take_budget(self, now_ns: int) -> str:
+        """Promise 7: budget. One fence of the hour's is used up at the last moment before the act; "" or why it must not be."""
+        if self._hooks.budget_left(now_ns) <= 0:
+            self.budget.latched = True
+            self._state.record_node("latch", True)
+            return "the fence budget of this hour is used up; a person must clear the latch"
+        self.budget.take(now_ns)
+        self._taken = True
+        return ""
+
+    def _run_device(self, now_ns: int, command: RunDevice) -> None:
+        if command.action == "off":
+            self._state.announced_fence = True
+            self._state.beat_wanted = True
+        self._attempts[command.level, command.device, command.action] = command.attempt
+        self._state.out.append(
+            RunFence(
+                command.order_id,
+                command.target,
+                command.level,
+                command.device,
+                command.action,
+                command.attempt,
+                now_ns,
+                command.valid_ms,
+            )
+        )
+
+    def _probe_target(self, now_ns: int) -> None:
+        state = self._state
+        for view in list(state.groups.values())[:MAX_PROBED_GROUPS]:
+            state.out.extend(state.census_round(now_ns, view.settings))
+        state.surroundings.ask_now(now_ns)
+        state.out.extend(ProbeReference(name) for name in state.surroundings.due_references(now_ns))
+
+    def _record(self, command: RecordState) -> None:
+        row = self._fence_row(command.order_id, command.target, command.level, command.state.value, command.detail)
+        self._state.persist(row)
+        self._state.publish(f"fence of {command.target} level {command.level}: {command.state.value}: {command.detail}")
+
+    def _fence_row(self, order_id: str, target: str, level: int, state: str, detail: str) -> Row:
+        return Row(
+            RowKind.FENCE,
+            (
+                ("order_id", order_id),
+                ("incident", self._state.incidents.id_of(self._scope)),
+                ("target", target),
+                ("level", level),
+                ("state", state),
+                ("detail", detail),
+            ),
+        )
+
+    # --- the end ---
+
+    def _finished(self, now_ns: int, end: FenceFinished) -> None:
+        state = self._state
+        self.session = None
+        self._looking = None
+        self._intents.clear()
+        self._attempts.clear()
+        self.last = {
+            "order_id": end.order_id,
+            "target": end.target,
+            "level": end.level,
+            "state": end.state.value,
+            "detail": end.detail,
+            "at_ns": now_ns,
+        }
+        if end.state is FenceState.NOT_DONE:
+            state.announced_fence = False
+            self._retry_ns = now_ns + self._retry_ms * NS_PER_MS
+            self._retry_ms *= 2
+        else:
+            self._spent = True
+        if self._hooks.trusts_claim(end.state):  # Promise 3: only a proved fence counts
+            state.announced_fence = True
+            state.peer_proved_off = f"{end.target} is proved off (order {end.order_id}): {end.detail}"
+        self._page_end(end)
+        state.beat_wanted = True
+
+    def _page_end(self, end: FenceFinished) -> None:
+        state = self._state
+        scope = self._scope if state.incidents.of(self._scope) else PAIR_SCOPE
+        if end.state is FenceState.PROVED:
+            summary = f"{end.target} was fenced and is proved off: {end.detail}"
+        else:
+            summary = f"the fence of {end.target} ended {end.state.value}: {end.detail}; a person must look"
+        if state.incidents.of(scope) is None:
+            state.persist(
+                *state.incidents.raise_(self.now_of_last(), PAIR_SCOPE, Verdict.PEER_DEAD, summary, end.detail, state.epochs(), True)
+            )
+            return
+        if end.state is FenceState.NOT_DONE and "heard again" in end.detail:
+            return
+        state.persist(*state.incidents.page_again(scope, "critical", summary, end.detail))
+
+    def now_of_last(self) -> int:
+        """When the last session ended."""
+        at_ns = self.last["at_ns"] if self.last else 0
+        return at_ns if isinstance(at_ns, int) else 0
+
+    def peer_heard(self) -> None:
+        """A proven frame: the peer lives. What was proved about it is over, and a new fence may become necessary one day."""
+        self._state.peer_proved_off = ""
+        if self.session is None:
+            self._spent = False
+            self._retry_ns = None
+            self._retry_ms = RETRY_MS
+
+    def peer_acknowledged_fence(self) -> None:
+        """The peer says that it is quarantined: it knows."""
+        if self.session is None:
+            self._state.announced_fence = False
+
+    # --- what the session needs to hear ---
+
+    def feed(self, now_ns: int, event: FenceEvent) -> None:
+        """Pass something on to the running session."""
+        if self.session is not None:
+            self._run(now_ns, self.session.handle(now_ns, event))
+
+    def reported(self, now_ns: int, event: FenceReported) -> None:
+        """The runner finished one device action."""
+        if self.session is None or event.order_id != self.session.order_id:
+            return
+        attempt = event.attempt or self._attempts.get((event.level, event.device, event.action), 0)
+        self.feed(
+            now_ns,
+            DeviceReported(
+                event.level,
+                event.device,
+                event.action,
+                attempt,
+                DeviceOutcome(event.outcome.value),
+                PowerState(event.power.value),
+                event.identity,
+                event.took_ms,
+                event.detail,
+            ),
+        )
+
+    def frame_heard(self, now_ns: int, path: str) -> None:
+        """A proven frame of the peer: a channel."""
+        settings = self._state.contact.settings[path]
+        self.feed(now_ns, ChannelHeard(f"path/{path}", settings.medium, now_ns, settings.interval_ms))
+
+    def census_heard(self, now_ns: int, interface: str, address: str) -> None:
+        """The peer's MAC answered for an address."""
+        self.feed(now_ns, ChannelHeard(f"census/{interface}/{address}", interface, now_ns, CENSUS_INTERVAL_MS, True))
+
+    def census_asked(self, now_ns: int, sent_ns: int, interface: str, address: str) -> None:
+        """A whole window is over."""
+        self.feed(now_ns, ChannelAsked(f"census/{interface}/{address}", sent_ns))
+
+    def control_heard(self, now_ns: int, reference: str) -> None:
+        """A reference answered: its interface works, and every path that runs over it."""
+        if self.session is None:
+            return
+        me = self._state.settings.self_name
+        interface = self._state.surroundings.references[reference].settings.interface.of(me)
+        media = [interface, *(p.medium for p in self._state.settings.paths if p.interface.of(me) == interface)]
+        for medium in dict.fromkeys(media):
+            self.feed(now_ns, ControlHeard(medium, now_ns))
+
+    def deaf_until(self, now_ns: int, reason: str) -> None:
+        """We could not hear until now."""
+        self.feed(now_ns, SilenceVoided(now_ns, reason))
+
+    def runner_lost(self, now_ns: int, reason: str) -> None:
+        """The fence runner is gone."""
+        self.feed(now_ns, RunnerLost(reason))
+
+    # --- time ---
+
+    def on_deadline(self, now_ns: int) -> None:
+        """The session's timers."""
+        due = self.session.next_deadline() if self.session is not None else None
+        if self.session is not None and due is not None and now_ns >= due:
+            self._run(now_ns, self.session.on_deadline(now_ns))
+
+    def next_deadline(self) -> int | None:
+        """The session's, or the next retry."""
+        own = self.session.next_deadline() if self.session is not None else None
+        return min((t for t in (own, self.wake_ns) if t is not None), default=None)
+
+    def to_json(self, now_ns: int) -> dict[str, JsonValue]:
+        """For status."""
+        fence = self._state.settings.fence
+        last = dict(self.last) if self.last else None
+        if last is not None:
+            last["age_ms"] = (now_ns - self.now_of_last()) // NS_PER_MS
+            del last["at_ns"]
+        return {
+            "enabled": fence.enabled,
+            "target": self.target,
+            "levels": [{"name": level.name, "devices": [d.name for d in level.devices]} for level in fence.levels_for(self.target)],
+            "delay_ms": fence.delay_ms,
+            "measured_ms": fence.measured_ms,
+            "budget": {**_as_dict(self.budget.snapshot()), "left": self._hooks.budget_left(now_ns)},
+            "latched": self.budget.latched,
+            "refused": self._refusal,
+            "running": self.session.snapshot() if self.session is not None else None,
+            "last": last,
+            "open": list(self.open_fences),
+            "peer_proved_off": self._state.peer_proved_off,
+        }
+
+    def _next_order_id(self) -> str:
+        self._orders += 1
+        return f"F-{self._state.settings.self_name}-{self._state.started.incarnation}-{self._orders}"
+
+
+def _as_dict(value: JsonValue) -> dict[str, JsonValue]:
+    assert isinstance(value, dict)
+    return value

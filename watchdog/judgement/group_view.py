@@ -1,0 +1,175 @@
+"""PURE: everything the watcher knows about one VIP group; and the reports both nodes exchange about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from base.core import NS_PER_MS
+from watchdog.config.model import GroupKey, GroupSettings
+from watchdog.frames.heartbeat import GroupReport, GroupState, YieldAnswer
+from watchdog.judgement.commands import GateState
+from watchdog.judgement.events import DaemonState
+from watchdog.judgement.stages import Track
+
+ADVERT_FRESH_PERCENT = 250
+"""An advert counts as evidence of an owner for two and a half intervals: shorter than every master down interval (over 3), so that an
+ordinary takeover after a crash never looks like two owners."""
+
+
+@dataclass(slots=True)
+class Advert:
+    """The last advert of one direction. ``priority`` 0 = its sender released the group."""
+
+    at_ns: int
+    priority: int
+    source_ip: str
+    interval_ms: int
+
+    def age_ms(self, now_ns: int) -> int:
+        """How long ago."""
+        return (now_ns - self.at_ns) // NS_PER_MS
+
+    def is_fresh(self, now_ns: int) -> bool:
+        """Whether its sender still counts as a living master."""
+        return self.priority > 0 and now_ns - self.at_ns <= self.interval_ms * NS_PER_MS * ADVERT_FRESH_PERCENT // 100
+
+
+@dataclass(slots=True)
+class Asking:
+    """We ask the peer to give the group up. ``request`` 0 = not asking. ``purpose`` "split" or "takeover" (strict's release)."""
+
+    request: int = 0
+    purpose: str = ""
+    asked_ns: int = 0
+    deadline_ns: int = 0
+    answer: YieldAnswer = YieldAnswer.NONE
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Yielding:
+    """The peer asked us. ``request`` 0 = nothing to answer."""
+
+    request: int = 0
+    answer: YieldAnswer = YieldAnswer.NONE
+    accepted_ns: int = 0
+
+
+@dataclass(slots=True)
+class Gate:
+    """What we told the local VRRP daemon; None = nothing yet, whatever the files say stays.
+
+    ``why`` is the standing reason of a hold: "" none, else "yielded", "isolated", "quarantined", "hung", "strict". ``deaf``: adverts
+    of the peer were on our wire while our daemon still took the group, so hearing them again proves nothing.
+    """
+
+    state: GateState | None = None
+    epoch: int = 0
+    reason: str = ""
+    why: str = ""
+    since_ns: int = 0
+    deaf: bool = False
+    trial_due_ns: int | None = None
+    trial_backoff_ms: int = 60_000
+    on_trial: bool = False
+
+
+@dataclass(slots=True)
+class GroupView:
+    """One group as this node sees it. ``held`` are the VIPs in our kernel; ``report`` the peer's last word about the group."""
+
+    settings: GroupSettings
+    track: Track
+    held: dict[str, str] = field(default_factory=dict)
+    sent: Advert | None = None
+    heard: Advert | None = None
+    problem: str = ""
+    problem_ns: int = 0
+    report: GroupReport | None = None
+    report_ns: int = 0
+    report_fresh_ns: int = 0
+    local_state: GroupState | None = None
+    local_priority: int | None = None
+    planned_until_ns: int = 0
+    denied_ns: int | None = None
+    asking: Asking = field(default_factory=Asking)
+    yielding: Yielding = field(default_factory=Yielding)
+    gate: Gate = field(default_factory=Gate)
+    announce_due_ns: int | None = None
+    announced: int = 0
+    other_claim_ns: int = 0
+    removal_due_ns: int | None = None
+    removals: int = 0
+    gave_up: bool = False
+    bridged_ns: int = 0
+    wake_ns: int | None = None
+
+    @property
+    def key(self) -> GroupKey:
+        """The group's key."""
+        return self.settings.key
+
+    @property
+    def scope(self) -> str:
+        """The name of the group's scope."""
+        return str(self.settings.key)
+
+    @property
+    def own(self) -> bool:
+        """K1: our kernel holds at least one VIP."""
+        return bool(self.held)
+
+    def priority(self) -> int:
+        """The VRRP priority to compare: what the daemon last put on the wire or reported, else the configured one."""
+        if self.local_priority is not None:
+            return self.local_priority
+        if self.sent is not None and self.sent.priority > 0:
+            return self.sent.priority
+        return self.settings.priority
+
+    def fresh_report(self, now_ns: int) -> GroupReport | None:
+        """The peer's report if it is young enough to be true."""
+        if self.report is not None and now_ns - self.report_ns <= self.report_fresh_ns:
+            return self.report
+        return None
+
+    def peer_denies(self, now_ns: int) -> bool:
+        """The peer's authenticated report says that its kernel holds nothing of the group."""
+        report = self.fresh_report(now_ns)
+        return report is not None and not report.held
+
+    def heard_fresh(self, now_ns: int) -> bool:
+        """Whether the peer's adverts arrive here."""
+        return self.heard is not None and self.heard.is_fresh(now_ns)
+
+    def state(self, now_ns: int, daemon: DaemonState | None) -> GroupState:
+        """What our local daemon does with the group, as far as can be seen."""
+        if self.local_state is not None and daemon is not DaemonState.STOPPED:
+            return self.local_state
+        if daemon is DaemonState.STOPPED:
+            return GroupState.ABSENT
+        if self.gate.state is GateState.HELD:
+            return GroupState.HELD
+        if self.own and self.sent is not None and self.sent.is_fresh(now_ns):
+            return GroupState.MASTER
+        if daemon is DaemonState.RUNNING and not self.own:
+            return GroupState.BACKUP
+        return GroupState.UNKNOWN
+
+    def make_report(self, now_ns: int, daemon: DaemonState | None) -> GroupReport:
+        """Our word about the group for the next frame."""
+        state = self.state(now_ns, daemon)
+        if self.gate.state is GateState.HELD and state is not GroupState.ABSENT:
+            state = GroupState.HELD
+        return GroupReport(
+            key=self.settings.key,
+            state=state,
+            held=self.own,
+            priority=self.priority(),
+            advert_sent_age_ms=self.sent.age_ms(now_ns) if self.sent and self.sent.priority else None,
+            advert_heard_age_ms=self.heard.age_ms(now_ns) if self.heard else None,
+            advert_heard_priority=self.heard.priority if self.heard else None,
+            yield_request=self.asking.request,
+            yield_answer_to=self.yielding.request,
+            yield_answer=self.yielding.answer,
+        )

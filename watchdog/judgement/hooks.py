@@ -1,0 +1,65 @@
+"""PURE: the decision points of the watcher, each a small overridable method of WatcherCore.
+
+The simulator's planted bugs and the demo's negative controls subclass the core and override exactly one of them; nothing in the
+product switches any of them off.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fencing.plan.commands import FenceState
+from fencing.plan.interlocks import Interlock
+from watchdog.judgement.group_view import GroupView
+
+
+class Hooks(Protocol):
+    """What the acting parts ask the core."""
+
+    def census_needed(self, now_ns: int, view: GroupView) -> bool:
+        """Whether the segment must be asked about this group now rather than at the slow tick."""
+        ...
+
+    def should_ask(self, now_ns: int, view: GroupView) -> bool:
+        """Whether we, the keeper, ask the peer to yield a group that both own."""
+        ...
+
+    def should_yield(self, now_ns: int, view: GroupView) -> bool:
+        """Whether we, asked by the peer, give the group up."""
+        ...
+
+    def should_give_up(self, now_ns: int, view: GroupView) -> bool:
+        """Whether an isolated node gives its addresses up."""
+        ...
+
+    def may_fence(self, now_ns: int) -> tuple[Interlock, ...]:
+        """What forbids an automatic fence now; empty = nothing."""
+        ...
+
+    def budget_left(self, now_ns: int) -> int:
+        """How many fences may still start within this hour."""
+        ...
+
+    def second_look(self, now_ns: int, refuted: bool) -> str:
+        """Right before the device command: "" if the fence is still right on fresh evidence, else why not."""
+        ...
+
+    def intent_needs_barrier(self) -> bool:
+        """Promise 2: whether a fence waits until its intent is durable."""
+        ...
+
+    def trusts_claim(self, state: FenceState) -> bool:
+        """Whether this end of a fence counts as proof that the peer is off."""
+        ...
+
+    def fence_delay_ms(self) -> int:
+        """Promise 5: how long this node waits before it fences."""
+        ...
+
+    def distrust_ns(self, stalled_ns: int) -> int:
+        """Promise 8: how long nothing that rests on silence is judged after a stall; 0 = the stall was too short to matter."""
+        ...
+
+    def remembers_open_fences(self) -> bool:
+        """Whether a fence whose result a crash swallowed is verified after the restart."""
+        ...

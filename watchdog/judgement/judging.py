@@ -1,0 +1,79 @@
+"""PURE: from evidence to the small records that the verdict table reads."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS
+from watchdog.judgement.evidence import EvidenceKind, Owner
+from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import PAIR_SCOPE, Contact, GroupFacts, Isolation, PairFacts
+
+PROBLEM_FRESH_MS = 5_000
+
+
+def contact_of(state: WatcherState, now_ns: int) -> Contact:
+    """What we hear of the peer node (see Contact)."""
+    if state.contact.on_a_path:
+        return Contact.HEARD if state.contact.on_every_path() else Contact.DEGRADED
+    if any(view.heard_fresh(now_ns) for view in state.groups.values()):
+        return Contact.WATCHER_SILENT
+    claims_vip = any(
+        fact.kind is EvidenceKind.K2_NEIGHBOUR
+        for view in state.groups.values()
+        for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER)
+    )
+    if claims_vip:
+        return Contact.KERNEL_ONLY
+    if any(fact.kind is EvidenceKind.K2_NEIGHBOUR for fact in state.ledger.fresh(now_ns, PAIR_SCOPE, Owner.PEER)):
+        return Contact.WATCHER_SILENT
+    known = state.contact.ever_heard or (state.started.seen_peer_before and state.started.same_boot)
+    # A silence counts only on a channel that was heard before: a peer whose kernel never answered us is not known to be dead.
+    return Contact.SILENT if known and state.peer_answered_ns is not None else Contact.UNREACHED
+
+
+def pair_facts(state: WatcherState, now_ns: int) -> PairFacts:
+    """The pair's record."""
+    listening = state.settled(now_ns) and (state.trusted(now_ns) or state.contact.on_every_path())
+    return PairFacts(listening, contact_of(state, now_ns), state.isolation(now_ns), state.peer_left)
+
+
+def group_facts(state: WatcherState, view: GroupView, now_ns: int) -> GroupFacts:
+    """A group's record."""
+    claims = state.ledger.kinds(now_ns, view.scope, Owner.PEER)
+    two_owners = view.own and bool(claims)
+    # Promise 8: facts heard after the stall are good at once; silences need trust.
+    listening = state.settled(now_ns) and (state.trusted(now_ns) or two_owners)
+    return GroupFacts(
+        settled=listening,
+        own=view.own,
+        peer_claims=claims,
+        other_claims=any(True for _ in state.ledger.fresh(now_ns, view.scope, Owner.OTHER)),
+        absent=view.peer_denies(now_ns) or _census_found_nobody(state, view, now_ns),
+        daemon=state.surroundings.daemon,
+        planned=now_ns < view.planned_until_ns,
+        misconfigured=bool(view.problem) and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS,
+        contact=contact_of(state, now_ns),
+        isolation=state.isolation(now_ns, (view.settings.interface,)),
+    )
+
+
+def _census_found_nobody(state: WatcherState, view: GroupView, now_ns: int) -> bool:
+    """A whole round that really went out ended lately without an owner."""
+    last = state.census.rounds.get(view.scope)
+    if last is None or last.finished_ns is None or not last.heard_segment:
+        return False
+    fresh_ns = 3 * state.settings.policy.census_interval_ms * NS_PER_MS
+    return now_ns - last.finished_ns <= fresh_ns and state.isolation(now_ns) is Isolation.NO
+
+
+def evidence_ids(state: WatcherState, scope: str, now_ns: int) -> tuple[str, ...]:
+    """The ids of the facts that a verdict rests on."""
+    return tuple(fact.id for fact in state.ledger.fresh(now_ns, scope))
+
+
+def explain(state: WatcherState, view: GroupView, reason: str, now_ns: int) -> str:
+    """The table's sentence with the particulars of this case."""
+    parts = [f"{fact.kind.value} {fact.detail}" for fact in state.ledger.fresh(now_ns, view.scope) if fact.owner is not Owner.SELF]
+    if view.problem and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS:
+        parts.append(f"dropped adverts: {view.problem}")
+    return f"{reason} ({'; '.join(parts)})" if parts else reason

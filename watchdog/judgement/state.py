@@ -1,0 +1,186 @@
+"""PURE: the whole memory of a running watcher, shared by the parts that judge and the parts that act.
+
+Nothing here decides; see judging.py (facts), group_actor.py and fence_control.py (acts), watcher.py (intake and hooks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from base.core import NS_PER_MS, JsonValue
+from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, Mode
+from watchdog.frames.heartbeat import NodeFlags
+from watchdog.judgement.arbitration import HealthFacts, Standing, flags, health, keeps
+from watchdog.judgement.census import Census
+from watchdog.judgement.commands import Persist, ProbeOwners, PublishStatus, Row, RowKind, WatcherCommand
+from watchdog.judgement.contact import PeerContact
+from watchdog.judgement.events import DaemonState, Started
+from watchdog.judgement.evidence import Ledger
+from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.incidents import IncidentBook
+from watchdog.judgement.neighbours import Neighbours
+from watchdog.judgement.stages import Track
+from watchdog.judgement.surroundings import Surroundings
+from watchdog.judgement.verdict import PAIR_SCOPE, Isolation
+
+
+@dataclass(slots=True)
+class WatcherState:
+    """See the module docstring. ``out`` are the commands of the call in progress, in order."""
+
+    settings: BrainSettings
+    started: Started
+    started_ns: int
+    ledger: Ledger
+    contact: PeerContact
+    census: Census
+    surroundings: Surroundings
+    incidents: IncidentBook
+    neighbours: Neighbours
+    pair: Track
+    groups: dict[GroupKey, GroupView] = field(default_factory=dict)
+    out: list[WatcherCommand] = field(default_factory=list)
+    trusted_from_ns: int = 0
+    settled_from_ns: int = 0
+    recorder_up: bool = False
+    runner_up: bool = False
+    quarantined: bool = False
+    maintenance_until_ns: int | None = None
+    stopping: bool = False
+    peer_left: bool = False
+    peer_proved_off: str = ""
+    peer_addresses: tuple[str, ...] = ()
+    peer_answered_ns: int | None = None
+    segment_answered_ns: int | None = None
+    announced_fence: bool = False
+    pair_wake_ns: int | None = None
+    beat_wanted: bool = False
+    rows: int = 0
+    barrier: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+    # --- small questions ---
+
+    @property
+    def mode(self) -> Mode:
+        """``policy.mode``."""
+        return self.settings.policy.mode
+
+    @property
+    def resolves(self) -> bool:
+        """Whether this mode acts on anything (resolve and strict)."""
+        return self.mode is not Mode.OBSERVE
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """The interfaces that carry VIPs, each once."""
+        return tuple(dict.fromkeys(view.settings.interface for view in self.groups.values()))
+
+    def settled(self, now_ns: int) -> bool:
+        """After the start we listen for ``settle_ms`` before anything is judged."""
+        return now_ns >= self.settled_from_ns
+
+    def trusted(self, now_ns: int) -> bool:
+        """Promise 8: after a stall, a silence means something only when we have listened long enough again."""
+        return now_ns >= self.trusted_from_ns
+
+    def in_maintenance(self, now_ns: int) -> bool:
+        """A person said so, and its time has not run out."""
+        return self.maintenance_until_ns is not None and now_ns < self.maintenance_until_ns
+
+    def peer_excused(self) -> bool:
+        """Promise 6: the peer is in maintenance, or its watcher said that it stops: never fenced for its silence."""
+        last = self.contact.last
+        return self.peer_left or (last is not None and bool(last.flags & (NodeFlags.MAINTENANCE | NodeFlags.STOPPING)))
+
+    def segment_answers(self, now_ns: int) -> bool:
+        """Somebody answered a census of ours lately: our transmission works."""
+        fresh_ns = 3 * self.settings.policy.census_interval_ms * NS_PER_MS
+        return self.segment_answered_ns is not None and now_ns - self.segment_answered_ns <= fresh_ns
+
+    def isolation(self, now_ns: int, interfaces: tuple[str, ...] | None = None) -> Isolation:
+        """Promise 4, for these interfaces (default: all that carry VIPs)."""
+        watched = self.interfaces if interfaces is None else interfaces
+        return self.surroundings.isolation(now_ns, watched, self.contact.on_a_path, self.segment_answers(now_ns))
+
+    # --- what we tell the peer, and the comparison that both make ---
+
+    def health_facts(self, now_ns: int) -> HealthFacts:
+        """Our own fitness now."""
+        daemon = self.surroundings.daemon
+        return HealthFacts(
+            daemon_running=daemon is DaemonState.RUNNING,
+            daemon_hung=daemon is DaemonState.HUNG,
+            carrier_up=all(self.surroundings.carrier(interface) for interface in self.interfaces),
+            references_ok=self.surroundings.references_ok(now_ns),
+            isolated=self.isolation(now_ns) is Isolation.YES,
+            quarantined=self.quarantined,
+            maintenance=self.in_maintenance(now_ns),
+            stopping=self.stopping,
+        )
+
+    def flags(self, now_ns: int) -> NodeFlags:
+        """The flags of our next frame."""
+        value = flags(self.health_facts(now_ns))
+        return value | NodeFlags.FENCING if self.announced_fence else value
+
+    def keeps(self, now_ns: int, view: GroupView) -> bool | None:
+        """Whether arbitration gives the group to this node; None if the peer's side of it is not known now."""
+        report, last = view.fresh_report(now_ns), self.contact.last
+        if report is None or last is None or not self.contact.on_a_path:
+            return None
+        mine = Standing(health(self.health_facts(now_ns)), view.priority(), self.settings.me.rank)
+        return keeps(mine, Standing(last.health, report.priority, self.settings.peer.rank))
+
+    def epochs(self) -> tuple[int, int]:
+        """Both nodes' incarnations, in the order of the nodes' names: the same pair on both."""
+        mine = (self.settings.self_name, self.started.incarnation)
+        theirs = (self.settings.peer.name, max(0, self.contact.session.epoch))
+        first, second = sorted((mine, theirs))
+        return first[1], second[1]
+
+    # --- commands and rows ---
+
+    def persist(self, *rows: Row) -> None:
+        """Rows for the record, without a barrier."""
+        if rows:
+            self.out.append(Persist(tuple(rows)))
+
+    def next_row_id(self, prefix: str) -> str:
+        """An id for a row of ours, unique over restarts."""
+        self.rows += 1
+        return f"{prefix}{self.started.incarnation}.{self.rows}"
+
+    def record_action(self, scope: str, action: str, subject: str, detail: str, outcome: str = "ordered") -> None:
+        """One ACTION row."""
+        self.persist(
+            Row(
+                RowKind.ACTION,
+                (
+                    ("id", self.next_row_id("A")),
+                    ("incident", self.incidents.id_of(scope)),
+                    ("action", action),
+                    ("subject", subject),
+                    ("detail", detail),
+                    ("outcome", outcome),
+                ),
+            )
+        )
+
+    def record_node(self, key: str, value: JsonValue) -> None:
+        """A durable fact about this node."""
+        self.persist(Row(RowKind.NODE, (("key", key), ("value", value))))
+
+    def publish(self, summary: str) -> None:
+        """Tell subscribers that the status changed."""
+        self.out.append(PublishStatus(summary))
+
+    def census_round(self, now_ns: int, group: GroupSettings) -> list[ProbeOwners]:
+        """Ask the whole group and the peer now."""
+        return self.census.start_round(now_ns, group, self.peer_addresses)
+
+    def scope_track(self, scope: str) -> Track | None:
+        """The verdict of a scope."""
+        if scope == PAIR_SCOPE:
+            return self.pair
+        return next((view.track for view in self.groups.values() if view.scope == scope), None)

@@ -1,0 +1,127 @@
+"""PURE: this node's own fitness: carriers, reference targets, the local VRRP daemon. Isolation is judged here (Promise 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from base.core import NS_PER_MS, JsonValue
+from watchdog.config.model import ReferenceSettings
+from watchdog.judgement.events import DaemonState
+from watchdog.judgement.verdict import Isolation
+
+
+@dataclass(slots=True)
+class Reference:
+    """A reference target: when it was asked and when it answered. ``asked_since_ns``: start of the present unbroken asking."""
+
+    settings: ReferenceSettings
+    due_ns: int
+    asked_since_ns: int | None = None
+    answered_ns: int | None = None
+
+    def answers(self, now_ns: int) -> bool:
+        """Whether it answered recently enough."""
+        return self.answered_ns is not None and now_ns - self.answered_ns <= self.settings.silent_after_ms * NS_PER_MS
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Asked for long enough, and no answer: only then its silence means something."""
+        asked_long = self.asked_since_ns is not None and now_ns - self.asked_since_ns > self.settings.silent_after_ms * NS_PER_MS
+        return asked_long and not self.answers(now_ns)
+
+
+class Surroundings:
+    """Carriers by interface (up until told otherwise), references, and the local daemon's state."""
+
+    def __init__(self, references: tuple[ReferenceSettings, ...], now_ns: int) -> None:
+        self.references = {r.name: Reference(r, now_ns) for r in references}
+        self.daemon: DaemonState | None = None
+        self.daemon_since_ns = now_ns
+        self._carriers: dict[str, bool] = {}
+
+    def set_carrier(self, interface: str, up: bool) -> None:
+        """CarrierChanged."""
+        self._carriers[interface] = up
+
+    def carrier(self, interface: str) -> bool:
+        """Whether the interface has carrier, as far as we were told."""
+        return self._carriers.get(interface, True)
+
+    def due_references(self, now_ns: int) -> list[str]:
+        """The references to ask now; their next time is set."""
+        due = []
+        for name, reference in self.references.items():
+            if now_ns >= reference.due_ns:
+                reference.due_ns = now_ns + reference.settings.interval_ms * NS_PER_MS
+                if reference.asked_since_ns is None:
+                    reference.asked_since_ns = now_ns
+                due.append(name)
+        return due
+
+    def ask_now(self, now_ns: int) -> None:
+        """Something depends on the references: do not wait for their turn."""
+        for reference in self.references.values():
+            reference.due_ns = min(reference.due_ns, now_ns)
+
+    def answered(self, now_ns: int, name: str) -> bool:
+        """ReferenceAnswered; False if there is no such reference."""
+        reference = self.references.get(name)
+        if reference is not None:
+            reference.answered_ns = now_ns
+        return reference is not None
+
+    def void(self) -> None:
+        """Promise 8: answers may wait unread behind a stall; ask anew before a silence is believed."""
+        for reference in self.references.values():
+            reference.asked_since_ns = None
+            reference.answered_ns = None
+
+    def references_ok(self, now_ns: int) -> bool | None:
+        """True if any answers, None if none is configured or none was asked long enough."""
+        if any(r.answers(now_ns) for r in self.references.values()):
+            return True
+        if not self.references or not all(r.is_silent(now_ns) for r in self.references.values()):
+            return None
+        return False
+
+    def last_answer_ns(self) -> int | None:
+        """When any reference answered last."""
+        return max((r.answered_ns for r in self.references.values() if r.answered_ns is not None), default=None)
+
+    def isolation(self, now_ns: int, interfaces: tuple[str, ...], on_a_path: bool, segment_answers: bool) -> Isolation:
+        """Promise 4: isolation. ``interfaces`` carry the VIPs in question; ``on_a_path``: the peer is heard on a heartbeat path;
+        ``segment_answers``: somebody answered a census of ours lately, so our transmission works."""
+        if any(not self.carrier(interface) for interface in interfaces):
+            return Isolation.YES
+        if on_a_path:
+            return Isolation.NO
+        ok = self.references_ok(now_ns)
+        if ok is None:
+            return Isolation.UNKNOWN
+        return Isolation.NO if ok or segment_answers else Isolation.YES
+
+    def next_deadline(self, now_ns: int) -> int | None:
+        """When a reference is to be asked, or falls silent."""
+        times = [r.due_ns for r in self.references.values()]
+        for r in self.references.values():
+            for base_ns in (r.answered_ns, r.asked_since_ns):
+                if base_ns is not None:
+                    silent_ns = base_ns + r.settings.silent_after_ms * NS_PER_MS + 1
+                    if silent_ns > now_ns:
+                        times.append(silent_ns)
+        return min(times, default=None)
+
+    def to_json(self, now_ns: int) -> dict[str, JsonValue]:
+        """Carriers, references and the local daemon for status."""
+        return {
+            "daemon": self.daemon.value if self.daemon else "unseen",
+            "carriers": dict(sorted(self._carriers.items())),
+            "references": [
+                {
+                    "name": r.settings.name,
+                    "address": r.settings.address,
+                    "answers": r.answers(now_ns),
+                    "age_ms": None if r.answered_ns is None else (now_ns - r.answered_ns) // NS_PER_MS,
+                }
+                for r in self.references.values()
+            ],
+        }
