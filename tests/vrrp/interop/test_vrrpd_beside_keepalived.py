@@ -1,0 +1,75 @@
+"""vrrpd and Debian's keepalived as a pair, in both roles: election, handover, preemption, death."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab import Daemon, Lab
+from tests.vrrp.interop.vrrp_conf import VIP, conf
+
+pytestmark = pytest.mark.system
+
+MODES = {
+    "v3 multicast": {"version": 3, "interval": "0.1"},
+    "v3 unicast": {"version": 3, "interval": "0.1", "unicast": True},
+    "v2 multicast PASS": {"version": 2, "interval": "1", "password": "geheimes"},
+    "v2 unicast": {"version": 2, "interval": "1", "unicast": True},
+}
+Starter = Callable[[Lab, str, str], Daemon]
+
+
+def vrrpd(lab: Lab, node: str, text: str) -> Daemon:
+    return lab.vrrpd(node, text)
+
+
+def keepalived(lab: Lab, node: str, text: str) -> Daemon:
+    return lab.keepalived(node, text)
+
+
+def pair(lab: Lab, mode: dict[str, object]) -> tuple[str, str]:
+    """The configurations of a (priority 150) and b (priority 100)."""
+    settings = dict(mode)
+    unicast = settings.pop("unicast", False)
+    a, b = lab.nodes["a"].address, lab.nodes["b"].address
+    to_a = {"peer": a, "source": b} if unicast else {}
+    to_b = {"peer": b, "source": a} if unicast else {}
+    return conf(150, **settings, **to_b), conf(100, **settings, **to_a)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize(("on_a", "on_b"), [(vrrpd, keepalived), (keepalived, vrrpd)], ids=["vrrpd higher", "keepalived higher"])
+def test_life_of_a_pair(mode: dict[str, object], on_a: Starter, on_b: Starter) -> None:
+    slow = mode["version"] == 2
+    with Lab("a", "b") as lab:
+        conf_a, conf_b = pair(lab, mode)
+        a, b = lab.nodes["a"], lab.nodes["b"]
+
+        def owners() -> set[str]:
+            return {node.name for node in (a, b) if node.holds(VIP)}
+
+        # Election: the higher priority, and only that one.
+        second = on_b(lab, "b", conf_b)
+        first = on_a(lab, "a", conf_a)
+        lab.until(lambda: owners() == {"a"}, what="a becomes MASTER")
+        lab.always(lambda: owners() == {"a"}, 2.0, what="a stays the only MASTER")
+        # A stop hands over within the skew: far sooner than a master down interval.
+        first.signal(signal.SIGTERM)
+        took = lab.until(lambda: owners() == {"b"}, what="b takes over after priority 0")
+        assert took < (2.5 if slow else 0.34), "priority 0 was not heard"
+        first.stop()
+        # The higher priority comes back and preempts.
+        first = on_a(lab, "a", conf_a)
+        lab.until(lambda: owners() == {"a"}, what="a preempts")
+        # Sudden death leaves the address behind; the other takes over all the same.
+        first.kill()
+        lab.until(lambda: owners() == {"a", "b"}, what="b takes over from the dead a")
+        # A new start removes what was left over, before it decides anything.
+        first = on_a(lab, "a", conf_a)
+        lab.until(lambda: owners() == {"b"}, what="the leftover address is removed at start")
+        lab.until(lambda: owners() == {"a"}, what="a preempts again")
+        assert second.stop() == 0
+        assert first.stop() == 0
+        assert owners() == set()
