@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
 import sys
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from brainctl.demo.daemons import DAEMONS, MODES, Setup
+from brainctl.demo.kernel import spawn
 from brainctl.demo.preflight import preflight
-from brainctl.demo.runner import Audience, Result, play
+from brainctl.demo.runner import Audience, JsonObject, play
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios import SCENARIOS, find_scenario
+from brainctl.launcher import library_root
 
 SABOTAGES = ("no-census", "no-yield", "no-fence", "trust-agent", "no-second-look")
 
@@ -99,15 +102,15 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, _leave)
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 31)
     directory = Path(args.keep) if args.keep else Path(tempfile.mkdtemp(prefix="brainctl-demo-"))
-    results = _play_all(parts, seed, directory, args.json)
-    return 0 if all(result.ok for result in results) else 1
+    results = _play_all(args, parts, seed, directory)
+    return 0 if len(results) == len(parts) and all(result["ok"] for result in results) else 1
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(143)  # unwinds every ``with``: the laboratory is taken down
 
 
-def _play_all(parts: list[Part], seed: int, directory: Path, as_json: bool) -> list[Result]:
+def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory: Path) -> list[JsonObject]:
     from rich.console import Console
 
     from brainctl.demo.view import Lines, Screen, results_table
@@ -115,18 +118,64 @@ def _play_all(parts: list[Part], seed: int, directory: Path, as_json: bool) -> l
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    live = console.is_terminal and not as_json
-    audience: Audience = Screen(console) if live else Lines(sys.stdout)
+    audience: Audience = Screen(console) if console.is_terminal and not args.json else Lines(sys.stdout)
     print(f"seed {seed}, captures and logs in {directory}", flush=True)
     began = time.monotonic()
-    results = [
-        play(part.scenario, part.setup, seed + number, directory / f"{number:02d}-{part.scenario.name}-{part.setup.mode}", audience)
-        for number, part in enumerate(parts)
-    ]
+    aside = [part for part in parts if part.scenario.long and len(parts) > 1]
+    children = [_Aside(args, part, seed + 1000 + number, directory) for number, part in enumerate(aside)]
+    results: list[JsonObject] = []
+    try:
+        for number, part in enumerate(part for part in parts if part not in aside):
+            where = directory / f"{number:02d}-{part.scenario.name}-{part.setup.mode}"
+            results.append(play(part.scenario, part.setup, seed + number, where, audience).to_json())
+        if children:
+            print(f"waiting for {', '.join(part.scenario.name for part in aside)}, played beside the others", flush=True)
+        results = [result for child in children for result in child.results()] + results
+    finally:
+        for child in children:
+            child.close()
     console.print()
     console.print(results_table(results))
-    failed = sum(not result.ok for result in results)
-    print(f"{len(results)} scenarios in {time.monotonic() - began:.0f} s, {failed} failed; captures and logs: {directory}")
-    if as_json:
-        print(json.dumps({"scenarios": [result.to_json() for result in results], "seed": seed}), flush=True)
+    for result in results:
+        for failure in result["failures"]:
+            print(f"{result['scenario']} ({result['mode']}): {failure}")
+    failed = sum(not result["ok"] for result in results) + len(parts) - len(results)
+    print(f"{len(parts)} scenarios in {time.monotonic() - began:.0f} s, {failed} failed; captures and logs: {directory}")
+    if args.json:
+        print(json.dumps({"scenarios": results, "seed": seed}), flush=True)
     return results
+
+
+class _Aside:
+    """A long scenario, played in a process and a laboratory of its own beside the others."""
+
+    def __init__(self, args: argparse.Namespace, part: Part, seed: int, directory: Path) -> None:
+        argv = ["--scenario", part.scenario.name, "--mode", part.setup.mode, "--daemon", args.daemon, "--seed", str(seed), "--json"]
+        argv += ["--keep", str(directory / "aside"), "--advert-ms", str(args.advert_ms)]
+        for option, value in (("--quiet-s", args.quiet_s), ("--sabotage", args.sabotage)):
+            argv += [option, str(value)] if value is not None else []
+        argv += ["--without-braind"] if args.without_braind else []
+        directory.mkdir(parents=True, exist_ok=True)
+        self._log = directory / f"aside-{part.scenario.name}-{part.setup.mode}.log"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(library_root()) if library_root().name != "_lib" else os.environ.get("PYTHONPATH", ""),
+        }
+        with self._log.open("wb") as log:
+            self._process = spawn([sys.executable, "-m", "brainctl.demo", *argv], stdout=log, stderr=log, env=environment)
+
+    def results(self) -> list[JsonObject]:
+        """Wait for its end; empty if it said nothing that can be read."""
+        self._process.wait()
+        try:
+            found: list[JsonObject] = json.loads(self._log.read_text().splitlines()[-1])["scenarios"]
+        except (ValueError, KeyError, IndexError):
+            print(f"a scenario that was played beside the others gave no result; see {self._log}", file=sys.stderr)
+            return []
+        return found
+
+    def close(self) -> None:
+        """End it in an orderly way if it still runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from brainctl.demo.addresses import draw_plan
 from brainctl.demo.daemons import Setup
@@ -14,6 +14,8 @@ from brainctl.demo.node import LabError
 from brainctl.demo.outcome import Outcome
 from brainctl.demo.scenario import Expectation, Scenario
 from brainctl.demo.stage import Happening, Stage
+
+JsonObject = dict[str, Any]
 
 
 class Audience(Protocol):
@@ -53,7 +55,7 @@ class Result:
         """Whether every expectation held."""
         return not self.failures
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> JsonObject:
         """One element of ``scenarios`` in the last line of ``brainctl demo --json``."""
         outcome = self.outcome
         return {

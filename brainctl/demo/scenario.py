@@ -88,12 +88,16 @@ def _names(owners: Iterable[str]) -> str:
 
 
 class Scenario(ABC):
-    """One file of ``scenarios/`` holds one or a few of these. ``modes``: those played when none is asked for; ``levels``: fence levels."""
+    """One file of ``scenarios/`` holds one or a few of these. ``modes``: those played when none is asked for; ``levels``: fence levels.
+
+    ``long``: played beside the others in a laboratory of its own.
+    """
 
     name: str
     story: str
     modes: tuple[str, ...] = ("resolve",)
     levels: tuple[str, ...] = ("bmc",)
+    long: bool = False
 
     @abstractmethod
     def play(self, stage: Stage) -> None:

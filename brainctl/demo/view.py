@@ -15,7 +15,7 @@ from rich.text import Text
 
 from brainctl.demo.addresses import NODES
 from brainctl.demo.daemons import Setup
-from brainctl.demo.runner import Result
+from brainctl.demo.runner import JsonObject, Result
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.stage import Happening, Stage
 from brainctl.demo.status import NodeStatus, ask_status
@@ -30,9 +30,9 @@ def _ms(value: float | None) -> str:
     return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
 
 
-def results_table(results: Sequence[Result]) -> Table:
+def results_table(results: Sequence[JsonObject]) -> Table:
     """The measured times of every scenario; fits a terminal of 100 columns."""
-    daemons = ", ".join(dict.fromkeys(result.setup.daemon for result in results))
+    daemons = ", ".join(dict.fromkeys(result["daemon"] for result in results))
     table = Table(title=f"{daemons}: measured by the observers on the switch and by the client", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("scenario", no_wrap=True)
     table.add_column("mode", no_wrap=True)
@@ -41,18 +41,14 @@ def results_table(results: Sequence[Result]) -> Table:
     for heading in ("fence", "owner", ""):
         table.add_column(heading)
     for result in results:
-        outcome = result.outcome
         table.add_row(
-            result.scenario,
-            result.setup.mode,
-            _ms(outcome.split_ms),
-            _ms(outcome.detect_ms),
-            _ms(outcome.resolve_ms),
-            _ms(outcome.client_outage_ms),
-            str(outcome.alerts),
-            outcome.fence_states[-1] if outcome.fence_states else "–",
-            " ".join(outcome.owners_after) or "nobody",
-            Text("ok", style="green") if result.ok else Text("FAILED", style="bold red"),
+            result["scenario"],
+            result["mode"],
+            *(_ms(result[key]) for key in ("split_ms", "detect_ms", "resolve_ms", "client_outage_ms")),
+            str(result["alerts"]),
+            result["fence"] or "–",
+            " ".join(result["owners_after"]) or "nobody",
+            Text("ok", style="green") if result["ok"] else Text("FAILED", style="bold red"),
         )
     return table
 

@@ -16,6 +16,7 @@ class Quiet(Scenario):
     name = "quiet"
     story = "a healthy pair for two minutes: no verdict but HEALTHY, no alert"
     seconds = 120.0
+    long = True
 
     def play(self, stage: Stage) -> None:
         """Wait."""
