@@ -1,0 +1,189 @@
+"""What this kernel holds: addresses, links and carriers, as they change. The truth of evidence K1."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+
+from base.clock import now_ns
+from base.core import NS_PER_S
+from base.pump import Pump
+from watchdog.judgement.events import AddressChanged, AddressesListed, CarrierChanged, CommandFailed, HeldAddress, WatcherEvent
+from watchdog.probing.rtnetlink import Address, Change, KernelDump, Link, delete_address, dump, open_monitor, parse
+
+RETRY_NS = NS_PER_S
+_READ_BYTES = 1 << 17
+_MAX_READS_PER_WAKE = 64
+_VRRP_MACS = ("00:00:5e:00:01:", "00:00:5e:00:02:")
+
+
+class KernelMonitor:
+    """Follows the kernel over netlink and reports AddressChanged, CarrierChanged (of watched interfaces only), and AddressesListed
+    whenever everything had to be listed anew. Raises OSError if netlink is not there at start.
+
+    Nothing is reported before ``report_all``; ``held`` and the MACs are right from the start.
+    """
+
+    def __init__(self, pump: Pump, emit: Callable[[WatcherEvent], None]) -> None:
+        self._pump = pump
+        self._emit = emit
+        self._links: dict[int, Link] = {}
+        self._addresses: dict[tuple[int, str], Address] = {}
+        self._watched: frozenset[str] = frozenset()
+        self._carriers: dict[str, bool] = {}
+        self._reporting = False
+        self.overruns = 0
+        self._retry_ns: int | None = None
+        self._socket = open_monitor()
+        try:
+            self._replace(dump())
+        except BaseException:
+            self._socket.close()
+            raise
+        pump.add_reader(self._socket, self._drain)
+
+    def watch(self, interfaces: Iterable[str]) -> None:
+        """Report the carrier of these interfaces; one that does not exist has none."""
+        self._watched = frozenset(interfaces)
+        self._carriers = {name: up for name, up in self._carriers.items() if name in self._watched}
+        self._report_carriers()
+
+    def report_all(self) -> None:
+        """Report the present carriers, and every change from now on."""
+        self._reporting = True
+        self._carriers.clear()
+        self._report_carriers()
+
+    def held(self) -> tuple[HeldAddress, ...]:
+        """Every usable address of this kernel."""
+        return tuple(HeldAddress(self._name(a.index), a.address) for a in self._addresses.values() if a.usable)
+
+    def addresses_of(self, interface: str) -> tuple[str, ...]:
+        """The usable addresses of one interface, in the kernel's order."""
+        return tuple(a.address for a in self._addresses.values() if a.usable and self._name(a.index) == interface)
+
+    def node_macs(self) -> tuple[str, ...]:
+        """MACs that mean this node and no other: those of VRRP virtual routers are left out."""
+        macs = {link.mac for link in self._links.values() if link.mac and any(c not in "0:" for c in link.mac)}
+        return tuple(sorted(mac for mac in macs if not mac.startswith(_VRRP_MACS)))
+
+    def macs_never_foreign_on(self, interface: str) -> frozenset[str]:
+        """MACs whose frames, *received* on ``interface``, are our own.
+
+        Those of a macvlan on this very interface are missing: its frames leave by it and do not come back, so a received one is
+        of somebody with the same virtual MAC. On any other interface they are our own, heard over the segment.
+        """
+        index = next((link.index for link in self._links.values() if link.name == interface), 0)
+        here = {link.mac for link in self._links.values() if link.lower == index and link.kind == "macvlan"}
+        base = self._links[index].mac if index else ""
+        return frozenset(link.mac for link in self._links.values() if link.mac and (link.mac not in here or link.mac == base))
+
+    def mac_of(self, interface: str) -> str:
+        """The MAC of an interface, or ""."""
+        return next((link.mac for link in self._links.values() if link.name == interface), "")
+
+    def interface_of(self, address: str) -> str:
+        """The interface that holds ``address``, or ""."""
+        return next((self._name(a.index) for a in self._addresses.values() if a.address == address), "")
+
+    def remove_address(self, interface: str, address: str) -> None:
+        """Delete an address; a failure is reported as CommandFailed. One that is already gone is no failure."""
+        wanted = next((a for a in self._addresses.values() if a.address == address and self._name(a.index) == interface), None)
+        if wanted is None:
+            return
+        try:
+            delete_address(wanted)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
+                self._emit(CommandFailed("RemoveAddress", f"{address} on {interface}: {error.strerror}"))
+
+    def next_deadline(self) -> int | None:
+        """When to list everything again because it failed, else None."""
+        return self._retry_ns
+
+    def on_deadline(self, at_ns: int) -> None:
+        """List again if that is due."""
+        if self._retry_ns is not None and at_ns >= self._retry_ns:
+            self._resync()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._pump.remove_reader(self._socket)
+        self._socket.close()
+
+    # ---- following ----------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        for _ in range(_MAX_READS_PER_WAKE):
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._resync()
+                return
+            for change in parse(data):
+                self._apply(change)
+
+    def _resync(self) -> None:
+        """The kernel dropped notifications: forget the queued ones, list everything."""
+        self.overruns += 1
+        for _ in range(100_000):
+            try:
+                self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
+        try:
+            self._replace(dump())
+        except OSError as error:
+            self._retry_ns = now_ns() + RETRY_NS
+            self._emit(CommandFailed("list the kernel's addresses", str(error)))
+            return
+        self._retry_ns = None
+        if self._reporting:
+            self._emit(AddressesListed(self.held()))
+        self._report_carriers()
+
+    def _replace(self, everything: KernelDump) -> None:
+        self._links = {link.index: link for link in everything.links}
+        self._addresses = {(a.index, a.address): a for a in everything.addresses}
+
+    def _apply(self, change: Change) -> None:
+        if change.link is not None:
+            if change.present:
+                self._links[change.link.index] = change.link
+            else:
+                for key in [key for key in self._addresses if key[0] == change.link.index]:
+                    self._set(key, None)
+                self._links.pop(change.link.index, None)
+            self._report_carriers()
+        elif change.address is not None:
+            self._set((change.address.index, change.address.address), change.address if change.present else None)
+
+    def _set(self, key: tuple[int, str], address: Address | None) -> None:
+        before = self._addresses.get(key)
+        if address is None:
+            self._addresses.pop(key, None)
+        else:
+            self._addresses[key] = address
+        was, held = before is not None and before.usable, address is not None and address.usable
+        if was != held and self._reporting:
+            self._emit(AddressChanged(self._name(key[0]), key[1], held))
+
+    def _report_carriers(self) -> None:
+        if not self._reporting:
+            return
+        by_name = {link.name: link.carrier for link in self._links.values()}
+        for name in sorted(self._watched):
+            up = by_name.get(name, False)
+            if self._carriers.get(name) is not up:
+                self._carriers[name] = up
+                self._emit(CarrierChanged(name, up))
+
+    def _name(self, index: int) -> str:
+        link = self._links.get(index)
+        return link.name if link else f"index {index}"
