@@ -27,6 +27,7 @@ from brainctl.demo.scenarios import SCENARIOS, find_scenario
 from brainctl.launcher import library_root
 
 SABOTAGES = ("no-census", "no-yield", "no-fence", "trust-agent", "no-second-look")
+"""The names in sabotage.py, which is imported only in the spoiled braind."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

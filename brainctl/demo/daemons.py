@@ -12,6 +12,7 @@ from brainctl.demo.addresses import NODES
 from brainctl.demo.lab import Lab
 from brainctl.demo.node import Node
 from brainctl.demo.program import program_path
+from brainctl.launcher import library_root
 from brainctl.stanza import instance_lines, track_file_blocks
 from watchdog.config.model import GateSettings, GroupKey, Mode
 
@@ -74,7 +75,7 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
         "[cluster]",
         'name = "demo"',
         'key_file = "/etc/brainctl/cluster.key"',
-        *(f"[node.{node}]\nrank = {rank}" for rank, node in enumerate(NODES, 1)),
+        *(f'[node.{node}]\nrank = {rank}\naddresses = ["{plan.host[node]}"]' for rank, node in enumerate(NODES, 1)),
         "[policy]",
         f'mode = "{setup.mode}"',
         *(f"{key} = {value}" for key, value in setup.policy.items()),
@@ -150,6 +151,7 @@ def start_brain(node: Node, setup: Setup) -> None:
     options = ["--config", "/etc/brainctl/brain.toml", "--node", node.name]
     if setup.sabotage:
         command = [sys.executable, "-m", "brainctl.demo.sabotage", setup.sabotage]
+        environment = {"PYTHONPATH": str(library_root())}
     else:
-        command = [program("braind")]
-    node.start("braind", [*command, *options])
+        command, environment = [program("braind")], {}
+    node.start("braind", [*command, *options], environment)

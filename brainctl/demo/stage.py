@@ -14,6 +14,7 @@ from brainctl.demo.lab import Lab
 from brainctl.demo.node import LabError, Node
 from brainctl.demo.outcome import Outcome
 from brainctl.demo.record import Record
+from brainctl.demo.status import ask_document
 
 TICK_S = 0.02
 SETTLE_TIMEOUT_S = 25.0
@@ -185,6 +186,11 @@ class Stage:
     def recorded_fence(self, state: str) -> bool:
         """A condition: some node recorded that a fence reached this state."""
         return any(state in record.fence_states() for record in self.records.values())
+
+    def about_to_fence(self) -> bool:
+        """A condition: a braind waits out its delay before a fence."""
+        documents = [ask_document(node) for node in self.lab.nodes.values()]
+        return any(document is not None and (document.get("fence") or {}).get("running") for document in documents)
 
     def asked_to_act(self) -> str | None:
         """The node whose power switch was ordered to switch since the pair was healthy, or None."""

@@ -28,26 +28,45 @@ class NodeStatus:
         return self.verdict, self.reason, self.paths, self.gate, self.action
 
 
+def ask_document(node: Node) -> dict[str, Any] | None:
+    """The whole status document of a node's braind, None if it does not answer."""
+    return _ask(str(node.root / "run/brainctl/braind.sock")) if node.on else None
+
+
 def ask_status(node: Node) -> NodeStatus:
     """The node's own opinion, or that it has none."""
     if not node.on:
         return NodeStatus(reason="no power")
-    answer = _ask(str(node.root / "run/brainctl/braind.sock"))
-    if answer is None:
-        return NodeStatus(reason="braind does not answer")
-    return summarise(answer)
+    document = ask_document(node)
+    return NodeStatus(reason="braind does not answer") if document is None else summarise(document)
 
 
-def summarise(answer: dict[str, Any]) -> NodeStatus:
-    """The cells of a status document."""
-    paths = answer.get("paths") or []
+def summarise(status: dict[str, Any]) -> NodeStatus:
+    """The cells of a status document (watchdog/judgement/status.py); what is missing stays empty."""
+    pair, fence = status.get("pair") or {}, status.get("fence") or {}
+    groups = [group for group in status.get("groups") or [] if isinstance(group, dict)]
+    worst = next((group for group in groups if group.get("verdict") != "HEALTHY"), pair)
     return NodeStatus(
-        verdict=str(answer.get("verdict", "–")),
-        reason=str(answer.get("reason", "")),
-        paths=" ".join(f"{path.get('name')}{'✓' if path.get('alive') else '✗'}" for path in paths if isinstance(path, dict)),
-        gate=str(answer.get("gate", "")),
-        action=str(answer.get("action", "")),
+        verdict=f"{worst.get('verdict', '–')} {worst.get('stage', '')}".strip(),
+        reason=str(worst.get("reason", "")),
+        paths=_paths(status.get("paths")),
+        gate=", ".join(str((group.get("gate") or {}).get("state", "")) for group in groups),
+        action=_action(fence),
     )
+
+
+def _paths(paths: object) -> str:
+    entries = paths if isinstance(paths, list) else list(paths.values()) if isinstance(paths, dict) else []
+    if isinstance(paths, dict):
+        entries = [{"name": name, **entry} for name, entry in paths.items() if isinstance(entry, dict)]
+    return " ".join(f"{entry.get('name')}{'✓' if entry.get('hears') else '✗'}" for entry in entries if isinstance(entry, dict))
+
+
+def _action(fence: dict[str, Any]) -> str:
+    running, last = fence.get("running"), fence.get("last")
+    if isinstance(running, dict):
+        return f"fencing {running.get('target', '')}: {running.get('phase', '')}"
+    return f"fence {last.get('state', '')}" if isinstance(last, dict) else str(fence.get("refused") or "")
 
 
 def _ask(path: str) -> dict[str, Any] | None:
@@ -62,5 +81,6 @@ def _ask(path: str) -> dict[str, Any] | None:
                 return None
             data += chunk
         answer = json.loads(data).get("ok")
-        return answer if isinstance(answer, dict) else None
+        status = answer.get("status") if isinstance(answer, dict) else None
+        return status if isinstance(status, dict) else None
     return None

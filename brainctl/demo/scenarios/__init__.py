@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything, CutEverythingAndManagement, CutHeartbeat, OneWay
-from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence
+from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, RestartInTime
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import Hang, HangAll, Orphan, OrphanAll, WatcherDies
 from brainctl.demo.scenarios.strangers import Foreign
@@ -27,6 +27,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     LyingFence(),
     FencedNodeReturns(),
     KillBetweenIntentAndResult(),
+    RestartInTime(),
 )
 
 

@@ -119,3 +119,26 @@ class KillBetweenIntentAndResult(Scenario):
             cut_power=1,
             alerts=(1, 10),
         )
+
+
+class RestartInTime(Scenario):
+    """The peer comes back while the fence waits."""
+
+    name = "restart-in-time"
+    story = "A's daemons are killed; its VRRP daemon is started again while B waits to fence: the second look spares A"
+
+    def play(self, stage: Stage) -> None:
+        """Kill both daemons, wait until B is about to fence, start the VRRP daemon again."""
+        stage.moment()
+        stage.say("A's VRRP daemon and braind are killed (SIGKILL)")
+        stage.node("A").kill("vrrp", "braind")
+        stage.watch_until(stage.about_to_fence, 15.0)
+        stage.hold(0.5)
+        stage.say("A's VRRP daemon is started again, its braind is not")
+        stage.start_vrrp("A")
+        stage.hold(stage.setup.fence_delay_ms / 1000 + 6.0)
+        stage.wait("A is the only owner", stage.owned_by("A"), 10.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """A living node is not fenced on old evidence."""
+        return Expectation("the second look spares A", owners=("A",), cut_power=0)

@@ -1,0 +1,92 @@
+"""Negative controls: braind with one judgement spoiled. A demo that still succeeds with them would prove nothing.
+
+The product has no switch for any of this: the altered cores override decision points of the watcher (watchdog/judgement/hooks.py).
+Run as ``python -m brainctl.demo.sabotage NAME [braind's options]``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fencing.plan.commands import FenceFinished, FenceState, RecordState
+from fencing.plan.interlocks import Interlock
+from watchdog import daemon
+from watchdog.judgement.events import DeviceOutcome, FenceReported, OwnerClaimed
+from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.watcher import WatcherCore
+
+
+class NoCensus(WatcherCore):
+    """Never asks the segment who owns an address, and does not listen when somebody says so."""
+
+    def census_needed(self, now_ns: int, view: GroupView) -> bool:
+        """Never."""
+        return False
+
+    def _owner_claimed(self, now_ns: int, event: OwnerClaimed) -> None:
+        """Deaf."""
+
+
+class NoYield(WatcherCore):
+    """Asked to give a group up, it keeps it."""
+
+    def should_yield(self, now_ns: int, view: GroupView) -> bool:
+        """Never."""
+        return False
+
+
+class NoFence(WatcherCore):
+    """Never fences, whatever happens."""
+
+    def may_fence(self, now_ns: int) -> tuple[Interlock, ...]:
+        """Always forbidden."""
+        return (Interlock.DISABLED,)
+
+
+class TrustAgent(WatcherCore):
+    """Takes a fence agent's exit code for a proof, as Pacemaker does."""
+
+    def _fence_reported(self, now_ns: int, event: FenceReported) -> None:
+        session = self.fence.session
+        if session is not None and event.order_id == session.order_id and event.action == "off" and event.outcome is DeviceOutcome.SUCCESS:
+            said = f"{event.device} says done"
+            record = RecordState(event.order_id, session.target, event.level, FenceState.PROVED, said)
+            self.fence._run(now_ns, [record, FenceFinished(event.order_id, session.target, event.level, FenceState.PROVED, said)])
+            return
+        super()._fence_reported(now_ns, event)
+
+
+class NoSecondLook(WatcherCore):
+    """Fences on what it believed when it began to wait."""
+
+    def second_look(self, now_ns: int, refuted: bool) -> str:
+        """Never looks."""
+        return ""
+
+
+SABOTAGES: dict[str, type[WatcherCore]] = {
+    "no-census": NoCensus,
+    "no-yield": NoYield,
+    "no-fence": NoFence,
+    "trust-agent": TrustAgent,
+    "no-second-look": NoSecondLook,
+}
+
+MUST_FAIL: dict[str, tuple[str, ...]] = {
+    "no-census": ("foreign",),
+    "no-yield": ("cut-heartbeat", "cut-ethernet-serial-alive", "one-way"),
+    "no-fence": ("cut-everything", "hang-all", "orphan-all"),
+    "trust-agent": ("lying-fence",),
+    "no-second-look": ("restart-in-time",),
+}
+"""Scenarios that must fail under each sabotage (with keepalived, mode resolve)."""
+
+
+def main() -> int:
+    """Run braind with the altered core."""
+    name, *options = sys.argv[1:]
+    return daemon.main(options, core_factory=SABOTAGES[name])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
