@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from base.diagnostics import Diagnostics, Position
+from vrrp.config.model.common import ScriptCommand
 from vrrp.config.syntax import Statement, Word
 
 T = TypeVar("T")
@@ -105,8 +106,8 @@ class Reading:
     diagnostics: Diagnostics
     interface_exists: Callable[[str], bool] = lambda name: True
     via: str = ""
-    include_checks: Callable[[tuple[str, ...]], list[str]] = lambda words: []
-    noted: set[str] = field(default_factory=set)
+    inside_kept: int = 0
+    without_effect: dict[str, Position] = field(default_factory=dict)
 
     def error(self, where: Word | Statement | Position, message: str, remedy: str, code: str = "value") -> Rejected:
         """Report an error that refuses the file; answers REJECTED for ``return reading.error(…)``."""
@@ -120,6 +121,13 @@ class Reading:
     def note(self, where: Word | Statement | Position, message: str, remedy: str = "", code: str = "advice") -> None:
         """Report something that keepalived passes over in silence."""
         self.diagnostics.note(self._position(where), self._with_origin(message, where), remedy, code)
+
+    def note_without_effect(self) -> None:
+        """One remark for all keywords that were read and checked and do nothing yet."""
+        if self.without_effect:
+            names = ", ".join(f"{name} (line {position.line})" for name, position in self.without_effect.items())
+            first = next(iter(self.without_effect.values()))
+            self.diagnostics.note(first, f"read and checked, without effect in this version: {names}", "", "not-acted-on")
 
     @staticmethod
     def _position(where: Word | Statement | Position) -> Position:
@@ -158,13 +166,12 @@ def read_block(reading: Reading, table: Table, statements: Iterable[Statement]) 
         reading.via = statement.via
         value = read_keyword(reading, table, keyword, statement)
         first = collected.positions.get(keyword.name)
-        if first is not None and not keyword.accumulates and value is not REJECTED:
-            reading.note(
-                statement, f"{keyword.name} is given again (first in line {first.line}); the last one counts", "remove one of them"
-            )
-        collected.positions[keyword.name] = statement.position
         if value is REJECTED:
+            collected.positions.setdefault(keyword.name, statement.position)
             continue
+        if first is not None and not keyword.accumulates and _report_repeated(reading, keyword, statement, first, value):
+            continue
+        collected.positions[keyword.name] = statement.position
         if keyword.accumulates and isinstance(value, tuple):
             earlier = collected.by_keyword.get(keyword.name, ())
             value = (*earlier, *value) if isinstance(earlier, tuple) else value
@@ -176,6 +183,16 @@ def read_block(reading: Reading, table: Table, statements: Iterable[Statement]) 
     return collected
 
 
+def _report_repeated(reading: Reading, keyword: Keyword, statement: Statement, first: Position, value: object) -> bool:
+    """Say which of two lines counts: for scripts the first, with a complaint, otherwise the last. True to skip this one."""
+    if isinstance(value, ScriptCommand):
+        message = f"{keyword.name} is given again (first in line {first.line}); the first one counts"
+        reading.warning(statement, message, "remove one of them; a script may call several commands", "repeated")
+        return True
+    reading.note(statement, f"{keyword.name} is given again (first in line {first.line}); the last one counts", "remove one of them")
+    return False
+
+
 def read_keyword(reading: Reading, table: Table, keyword: Keyword, statement: Statement) -> object:
     """The value of one known statement, after the checks that every keyword shares."""
     report_standing(reading, keyword, statement)
@@ -183,7 +200,13 @@ def read_keyword(reading: Reading, table: Table, keyword: Keyword, statement: St
         return reading.error(statement, f"{keyword.name} needs a block", f"write: {keyword.name} {keyword.value.syntax}", "brace")
     if statement.block is not None and not keyword.value.takes_block:
         return reading.error(statement, f"{keyword.name} takes no block", f"write: {keyword.name} {keyword.value.syntax}".rstrip(), "brace")
-    return keyword.value.read(reading, statement)
+    if not (keyword.status is Status.KEPT and keyword.value.takes_block):
+        return keyword.value.read(reading, statement)
+    reading.inside_kept += 1  # the block itself was reported: what is in it need not be
+    try:
+        return keyword.value.read(reading, statement)
+    finally:
+        reading.inside_kept -= 1
 
 
 def table_block(
@@ -203,11 +226,12 @@ def report_standing(reading: Reading, keyword: Keyword, statement: Statement) ->
         reading.warning(statement, f"{keyword.name} is deprecated", f"write {keyword.instead} instead", "deprecated")
     if keyword.status is Status.REFUSED:
         reading.error(statement, f"{keyword.name} is not supported: {keyword.note}", "remove the line", "refused")
-    elif keyword.status is Status.KEPT and keyword.loss:
+    elif keyword.status is not Status.KEPT or reading.inside_kept:
+        return
+    elif keyword.loss:
         reading.warning(statement, f"{keyword.name} is not acted on yet: {keyword.loss}", "", "not-acted-on")
-    elif keyword.status is Status.KEPT and keyword.name not in reading.noted:
-        reading.noted.add(keyword.name)
-        reading.note(statement, f"{keyword.name} is read and checked but has no effect in this version", "", "not-acted-on")
+    else:
+        reading.without_effect.setdefault(keyword.name, statement.position)
 
 
 def report_unknown(reading: Reading, table: Table, statement: Statement) -> None:

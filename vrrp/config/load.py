@@ -81,6 +81,7 @@ def read_config(
     config = resolve_config(reading, read_block(reading, TABLE, statements))
     reading.via = ""
     validate(reading, config)
+    reading.note_without_effect()
     if scripts:
         check_scripts(diagnostics, config)
     order = {file: index for index, file in enumerate(source.files)}

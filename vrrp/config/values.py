@@ -365,6 +365,19 @@ def script() -> Value:
     return Value('"COMMAND [ARGUMENTS]" [USER [GROUP]]', read_script)
 
 
+def command_only() -> Value:
+    """A command whose user has a keyword of its own. keepalived drops unquoted arguments in silence: an error here."""
+
+    def read(reading: Reading, statement: Statement) -> object:
+        if len(statement.arguments) > 1:
+            text = " ".join(given.text for given in statement.arguments)
+            message = f"only '{statement.arguments[0].text}' would be run, without its arguments"
+            return reading.error(statement.arguments[1], message, f'write: {statement.keyword} "{text}"')
+        return read_script(reading, statement)
+
+    return Value('"COMMAND [ARGUMENTS]"', read)
+
+
 def optional(inner: Value, missing: object) -> Value:
     """``inner``, or ``missing`` for the bare keyword."""
 

@@ -15,6 +15,7 @@ from vrrp.config.values import (
     address,
     argument,
     choice,
+    command_only,
     flag,
     integer,
     interface,
@@ -349,7 +350,7 @@ def _checker_tables() -> tuple[Table, ...]:
             f"{_RS}/MISC_CHECK",
             (
                 *_timing(),
-                kept(CORE, "misc_path", script(), "", "command"),
+                kept(CORE, "misc_path", command_only(), "", "command"),
                 kept(CORE, "misc_timeout", seconds(1_000, _MAX_NS), "", "default: delay_loop"),
                 kept(COMMON, "misc_dynamic", switch(), "", "exit code 2..255 sets the weight"),
                 kept(COMMON, "user", user_and_group("user", "group"), "", "run as"),
@@ -360,7 +361,7 @@ def _checker_tables() -> tuple[Table, ...]:
             (
                 *_connection(),
                 kept(COMMON, "helo_name", word(), "", "HELO name"),
-                kept(RARE, "host", _sub_block(SMTP_HOST), "", "targets", accumulates=True, instead="connect_ip in SMTP_CHECK"),
+                kept(RARE, "host", _sub_block(SMTP_HOST), "", "targets; better: one SMTP_CHECK per target", accumulates=True),
             ),
         ),
         Table(

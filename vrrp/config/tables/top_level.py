@@ -49,6 +49,11 @@ def named(table: Table) -> Value:
         name = statement.arguments[0]
         if len(name.text) > MAX_NAME:
             return reading.error(name, f"the name of {statement.keyword} is longer than {MAX_NAME} characters", "choose a shorter one")
+        if len(statement.arguments) > 1 and table is VRRP_INSTANCE:
+            extra = statement.arguments[1]
+            return reading.error(
+                extra, f"'{extra.text}' after the name {name.text}", "a name is one word; put it in quotes or remove the rest"
+            )
         remark_extra(reading, statement, 1)
         return (RawBlock(name, statement, collected),)
 

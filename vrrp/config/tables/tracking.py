@@ -10,6 +10,7 @@ from vrrp.config.track_lines import tracks
 from vrrp.config.values import (
     address,
     choice,
+    command_only,
     flag,
     integer,
     interface,
@@ -97,7 +98,7 @@ _DEBOUNCE = seconds(NS_PER_US, 3600 * NS_PER_S)
 VRRP_SCRIPT = Table(
     "vrrp_script",
     (
-        acts(CORE, "script", script(), "command", "a command with arguments stands in quotes; no shell is used"),
+        acts(CORE, "script", command_only(), "command", "a command with arguments stands in quotes; no shell is used"),
         acts(CORE, "interval", script_seconds(), "interval_ns", "time between runs; default 1"),
         acts(COMMON, "timeout", script_seconds(), "timeout_ns", "longer runs count as failed; default: interval"),
         acts(CORE, "weight", weight(-253, 253), "", "0 = FAULT while failed"),
