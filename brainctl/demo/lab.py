@@ -67,6 +67,9 @@ class Lab:
             self.nodes[name] = Node(name, self.directory / name, self._ttys[name])
             self._closing.callback(self.nodes[name].power_off)
             self.boot(name)
+        databases = [f"{name}={node.disk / 'var-lib/brainctl/brain.db'}" for name, node in self.nodes.items()]
+        self.record_watch = Program(python_program("record_watch", *databases), log=self.directory / "records.jsonl")
+        self._closing.callback(self.record_watch.close)
         self.client_program = Program(
             python_program("client", self.plan.vip, str(self.plan.service_port), str(CLIENT_INTERVAL_MS)),
             network=self.hosts["client"].path,

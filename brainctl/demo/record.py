@@ -1,46 +1,41 @@
-"""Reads a node's record (brain.db) with nothing but sqlite3: the demo's view of what braind wrote down."""
+"""What arrived in a node's record, as programs/record_watch.py saw it from outside."""
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+Event = dict[str, Any]
 
 
 class Record:
-    """The database may not exist yet, or no longer; then it holds nothing."""
+    """The rows of one node. ``events`` is the growing list of the watching program."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, node: str, events: Sequence[Event]) -> None:
+        self._node, self._events = node, events
 
-    def _rows(self, query: str, *arguments: object) -> list[Any]:
-        if not self.path.exists():
-            return []
-        try:
-            with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=0.2)) as database:
-                return database.execute(query, arguments).fetchall()
-        except sqlite3.Error:
-            return []
+    def _rows(self, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for event in list(self._events):
+            if event["table"] == table and event["node"] == self._node:
+                yield event["t"], event["row"]
 
-    def last_verdict(self) -> str:
-        """The newest verdict about the pair."""
-        rows = self._rows("SELECT verdict FROM verdicts WHERE scope = 'pair' ORDER BY id DESC LIMIT 1")
-        return str(rows[0][0]) if rows else ""
+    def last_verdict(self, scope: str = "pair") -> str:
+        """The newest verdict about a scope, "" if there is none."""
+        verdicts = [str(row["verdict"]) for _, row in self._rows("verdicts") if row["scope"] == scope]
+        return verdicts[-1] if verdicts else ""
 
     def verdicts(self, since_ns: int) -> set[str]:
-        """Every verdict recorded since an instant, plain and with its stage."""
+        """Every verdict that arrived since an instant, plain and with its stage."""
         found = set()
-        for verdict, stage in self._rows("SELECT verdict, stage FROM verdicts WHERE wall_ns >= ?", since_ns):
-            found.add(str(verdict))
-            if stage:
-                found.add(f"{verdict}/{stage}")
+        for t, row in self._rows("verdicts"):
+            if t >= since_ns:
+                found |= {str(row["verdict"]), f"{row['verdict']}/{row['stage']}"} if row["stage"] else {str(row["verdict"])}
         return found
 
-    def split_verdicts(self, since_ns: int) -> list[int]:
-        """When SPLIT_BRAIN verdicts were recorded."""
-        return [int(row[0]) for row in self._rows("SELECT wall_ns FROM verdicts WHERE verdict = 'SPLIT_BRAIN' AND wall_ns >= ?", since_ns)]
+    def split_arrivals(self, since_ns: int) -> list[int]:
+        """When SPLIT_BRAIN verdicts arrived."""
+        return [t for t, row in self._rows("verdicts") if row["verdict"] == "SPLIT_BRAIN" and t >= since_ns]
 
     def fence_states(self) -> list[str]:
         """The states that fences went through, oldest first."""
-        return [str(row[0]) for row in self._rows("SELECT state FROM fences ORDER BY id")]
+        return [str(row["state"]) for _, row in self._rows("fences")]

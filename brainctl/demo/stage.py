@@ -38,7 +38,7 @@ class Stage:
         self._on_tick, self._on_say = on_tick, on_say
         self.story: list[Happening] = []
         self.in_vain: list[str] = []
-        self.records = {name: Record(node.disk / "var-lib" / "brainctl" / "brain.db") for name, node in lab.nodes.items()}
+        self.records = {name: Record(name, lab.record_watch.events) for name in lab.nodes}
         self.settled_ns = 0
 
     # ---- time ------------------------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class Stage:
             result.split_ms = sum(split.length_ms for split in found)
             if len(result.owners_after) < 2:
                 result.resolve_ms = (max(split.ended_ns for split in found) - began) / measure.NS_PER_MS
-            seen = [t for record in self.records.values() for t in record.split_verdicts(began - 50 * measure.NS_PER_MS)]
+            seen = [t for record in self.records.values() for t in record.split_arrivals(began - 50 * measure.NS_PER_MS)]
             if seen:
                 result.detect_ms = (min(seen) - began) / measure.NS_PER_MS
         return result
