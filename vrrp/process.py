@@ -76,6 +76,7 @@ from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import AddressEvent, CommandSocket, LinkEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
 
+EARLY_NS = 400_000
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
 
@@ -121,6 +122,7 @@ class VrrpProcess:
         self._parts: list[str] = []
         self._stopping = False
         self._encoded = MessageCache()
+        self._unprepared: set[str] = set()
         self._virtual_keys: frozenset[Held] = frozenset()
         self._signature: tuple[object, ...] = ()
         self._told: dict[str, int] = {}
@@ -132,13 +134,30 @@ class VrrpProcess:
 
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
-        due = [] if self.node is None else [self.node.next_deadline()]
+        due = [] if self.node is None else [self._node_deadline(self.node)]
         due += [announcer.due_ns for announcer in self._announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
+
+    def _node_deadline(self, node: VrrpNode) -> int | None:
+        """A little before a takeover is due, so that it starts from a running CPU with warm caches; see ``_await_takeover``."""
+        takeover_ns = node.next_takeover()
+        return node.next_deadline() if takeover_ns is None else takeover_ns - EARLY_NS
+
+    def _await_takeover(self, node: VrrpNode, at_ns: int) -> int:
+        """Stay awake until the takeover that is due within EARLY_NS; an advert that still arrives is read before anything fires."""
+        due_ns = node.next_takeover()
+        if due_ns is None or not at_ns < due_ns <= at_ns + EARLY_NS:
+            return at_ns
+        while at_ns < due_ns:
+            at_ns = now_ns()
+        for interface, receiver in self._receivers.items():
+            self.on_adverts(interface, receiver)
+        return now_ns()
 
     def on_deadline(self, at_ns: int) -> None:
         """Fire what is due."""
         if self.node is not None:
+            at_ns = self._await_takeover(self.node, at_ns)
             commands = self.node.on_deadline(at_ns)
             if commands:
                 self.journal.note(at_ns, None, commands)
@@ -197,12 +216,25 @@ class VrrpProcess:
                     self._announce(at_ns, name, repeat)
                 case RunNotify(name, state, priority, reason):
                     self._notify("INSTANCE", name, state, priority, reason)
+                    self._unprepared.add(name)
                 case RunGroupNotify(name, state, reason):
                     self._notify("GROUP", name, state, 0, reason)
                 case Report(name, kind, detail):
                     self._report(name, kind.value, detail)
+                    self._unprepared.add(name)
+        if self._unprepared:
+            self._prepare()
         for name, error in failed:
             self.feed_instance(now_ns(), name, AddressFailed(error))
+
+    def _prepare(self) -> None:
+        """Encode what these instances would say next: a takeover must not wait for it."""
+        assert self.node is not None
+        for name in self._unprepared:
+            instance, endpoint = self.node.instances.get(name), self.endpoints.get(name)
+            if instance is not None and endpoint is not None and endpoint.packets is not None:
+                endpoint.packets.prepare(instance.next_advert().advert)
+        self._unprepared.clear()
 
     def _egress_failed(self, endpoint: Endpoint, destination: str, code: int) -> None:
         word = errno.errorcode.get(code, str(code))
@@ -274,7 +306,7 @@ class VrrpProcess:
             return
         at_ns = now_ns()
         routers = self._by_interface.get(interface, {})
-        for data in packets:
+        for age_ns, data in packets:
             if len(data) < 28:
                 self.parse_errors += 1
                 continue
@@ -285,10 +317,10 @@ class VrrpProcess:
             for name in names:
                 endpoint = self.endpoints[name]
                 # The hot path: the same source, destination and payload as the advert accepted last.
-                if data[12:] == endpoint.last_tail and data[8] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns):
-                    self.journal.note(at_ns, self._repeated_event(name), ())
+                if data[12:] == endpoint.last_tail and data[8] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns - age_ns):
+                    self.journal.note(at_ns - age_ns, self._repeated_event(name), ())
                 else:
-                    self._full_advert(at_ns, name, endpoint, data)
+                    self._full_advert(at_ns - age_ns, name, endpoint, data)
 
     def _repeated_event(self, name: str) -> InstanceEventHappened:
         event = self._repeated.get(name)

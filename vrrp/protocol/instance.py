@@ -346,10 +346,14 @@ class VrrpInstance:
         return Advert(p.version, p.family, p.vrid, priority, p.addresses, p.interval_ns // CS_NS, p.auth_type, p.auth_data)
 
     def _send_advert(self, commands: Commands) -> None:
+        self.counters.adverts_sent += 1
+        commands.append(self.next_advert())
+
+    def next_advert(self) -> SendAdvert:
+        """The command with which this instance would speak now; the same object until something changes."""
         if self._send_cache is None or self._send_cache.advert.priority != self.priority:
             self._send_cache = SendAdvert(self.parameters.name, self.advert(self.priority))
-        self.counters.adverts_sent += 1
-        commands.append(self._send_cache)
+        return self._send_cache
 
     def _send_zero(self, commands: Commands) -> None:
         self.counters.adverts_sent += 1

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 
-from base.packetsocket import Instruction, attach_filter
+from base.packetsocket import SO_TIMESTAMPNS, Instruction, attach_filter
 from vrrp.protocol.packet import (
     IPPROTO_VRRP,
     Advert,
@@ -23,6 +24,9 @@ from vrrp.protocol.packet import (
 )
 
 DRAIN_LIMIT = 64
+MAX_AGE_NS = 5_000_000
+"""An older packet counts as this old: more is no wake-up latency but a stall, which the core hears of separately."""
+_TIMESPEC = struct.Struct("=qq")
 _SO_BINDTODEVICE = 25
 _SO_RCVBUFFORCE = 33
 _IP_MULTICAST_ALL = 49
@@ -58,6 +62,7 @@ class ReceiveSocket:
             attach_filter(self._sock, [_RET_NONE])
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
             self._sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+            self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             try:
                 self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
             except OSError:
@@ -83,17 +88,28 @@ class ReceiveSocket:
         """The descriptor to watch."""
         return self._sock.fileno()
 
-    def drain(self, limit: int = DRAIN_LIMIT) -> list[bytes]:
-        """At most ``limit`` packets, IP header included. Errors of the interface (ENETDOWN) are the monitor's business."""
-        packets: list[bytes] = []
-        receive = self._sock.recv
+    def drain(self, limit: int = DRAIN_LIMIT) -> list[tuple[int, bytes]]:
+        """At most ``limit`` packets, IP header included, each with its age: ns since the kernel received it, at most MAX_AGE_NS.
+
+        A deadline counts from when the advert arrived, not from when this process got round to reading it. Errors of the interface
+        (ENETDOWN) are the monitor's business.
+        """
+        packets: list[tuple[int, bytes]] = []
+        receive = self._sock.recvmsg
+        wall_ns = 0
         for _ in range(limit):
             try:
-                packets.append(receive(4096))
+                data, ancillary, _flags, _address = receive(4096, 64)
             except BlockingIOError:
                 break
             except OSError:
                 continue
+            wall_ns = wall_ns or time.time_ns()
+            age_ns = 0
+            if ancillary:
+                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+                age_ns = min(max(0, wall_ns - seconds * 1_000_000_000 - nanoseconds), MAX_AGE_NS)
+            packets.append((age_ns, data))
         return packets
 
     def close(self) -> None:
@@ -160,11 +176,15 @@ class AdvertPackets:
             packets.append((bytearray(header + payload), str(destination), destination.is_multicast))
         return packets
 
+    def prepare(self, advert: Advert) -> None:
+        """Encode ``advert`` now, so that sending it costs nothing later."""
+        self._packets = self.encode(advert)
+        self._advert = advert
+
     def send(self, advert: Advert, socket_: SendSocket) -> list[tuple[str, int]]:
         """Send ``advert`` to every destination; returns (destination, errno) of the failures."""
         if advert is not self._advert:
-            self._packets = self.encode(advert)
-            self._advert = advert
+            self.prepare(advert)
         failures = []
         for packet, destination, direct in self._packets:
             packet[4], packet[5] = self._identification >> 8, self._identification & 0xFF
