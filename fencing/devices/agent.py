@@ -47,7 +47,9 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _NO_ANSWER = re.compile(r"timed out|timeout|no response", re.IGNORECASE)
-_UNKNOWN_TARGET = re.compile(r"no such (instance|plug|outlet|port|system)|unknown (plug|outlet)|can not find|cannot find", re.IGNORECASE)
+_UNKNOWN_TARGET = re.compile(
+    r"no ?such ?(instance|object|name|plug|outlet|port|system)|unknown (plug|outlet)|can('t|not| not) find", re.IGNORECASE
+)
 _GOT_THROUGH = re.compile(r"waiting to power|connection lost", re.IGNORECASE)
 
 
@@ -155,7 +157,7 @@ class AgentDevice:
                 outcome = classify("status", result)
                 if outcome is not DeviceOutcome.SUCCESS:
                     return IdentityAnswer(outcome, detail=self._detail(result))
-                return identities.from_list(result.stdout, self.plug)
+                return identities.from_list(result.stdout, self.plug, self._plain.get("ip", self._plain.get("ipaddr", "")))
         return IdentityAnswer(DeviceOutcome.SUCCESS)
 
     def _detail(self, result: ChildResult) -> str:

@@ -70,7 +70,7 @@ def run_child(argv: Sequence[str], stdin: bytes, deadline_ns: int, env: Mapping[
     ``env`` is added to a minimal environment (PATH, LANG, HOME). The program dies with the calling thread's process.
     """
     mark = secrets.token_hex(8)
-    full_env = {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", "HOME": "/", **(env or {}), RUN_MARK: mark}
+    full_env = {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", "HOME": "/", "PYTHONWARNINGS": "ignore", **(env or {}), RUN_MARK: mark}
     full_argv = [_SETPRIV, "--pdeathsig", "KILL", "--", *argv] if _SETPRIV else list(argv)
     try:
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,8 @@ from fencing.plan.settings import FenceDevice
 ACTIONS = ("off", "on", "status")
 NEVER_NS = 1 << 62
 MAX_DETAIL_CHARS = 300
+_LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ [A-Z]+: ")
+_NOISE = re.compile(r"Please use '-h' for usage")
 SECRET_SUFFIX = "_secret"  # noqa: S105 (the end of a parameter's name)
 
 
@@ -60,13 +63,19 @@ def resolve_parameters(settings: FenceDevice) -> tuple[dict[str, str], dict[str,
 
 
 def clean_detail(text: str, secrets: Mapping[str, Secret]) -> str:
-    """The last line of what a device said: printable, short, and without any secret."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
+    """What a device said, on one line: printable, the end of it if it is long, and without any secret."""
+    lines = [_LOG_PREFIX.sub("", line.strip()) for line in text.splitlines()]
+    said = "; ".join(line for line in lines if line and not _NOISE.match(line))
     for secret in secrets.values():
         if value := secret.reveal():
-            last = last.replace(value, "***")
-    return "".join(c if c.isprintable() else "?" for c in last)[:MAX_DETAIL_CHARS]
+            said = said.replace(value, "***")
+    return "".join(c if c.isprintable() else "?" for c in said)[-MAX_DETAIL_CHARS:]
+
+
+def last_line(text: str, secrets: Mapping[str, Secret]) -> str:
+    """The last line that is not empty, cleaned like a detail: what an identity command answered."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return clean_detail(lines[-1], secrets) if lines else ""
 
 
 def elapsed_ms(started_ns: int) -> int:

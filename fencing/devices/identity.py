@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from base.secrets import Secret
 from fencing.devices.child import run_child
-from fencing.devices.device import DeviceResult, clean_detail
+from fencing.devices.device import DeviceResult, clean_detail, last_line
 from fencing.plan.events import DeviceOutcome
 
 IPMI_AGENTS = frozenset(f"fence_{name}" for name in ("ipmilan", "ipmilanplus", "ilo3", "ilo4", "ilo5", "ilo6", "idrac", "imm", "xcc"))
@@ -34,8 +34,9 @@ class IdentityAnswer:
         return DeviceResult(self.outcome, identity=self.identity, detail=self.detail, took_ms=took_ms)
 
 
-def from_list(stdout: str, plug: str) -> IdentityAnswer:
-    """Find ``plug`` in the output of an agent's ``list``: lines of ``number,name``. The identity is the whole line.
+def from_list(stdout: str, plug: str, address: str) -> IdentityAnswer:
+    """Find ``plug`` in the output of an agent's ``list``: lines of ``number,name``. The identity is the whole line and the
+    device's ``address``, because two devices may have outlets of the same name.
 
     An outlet that is not in the list does not exist, whatever the agent says about its power (reference: SNMP agents
     report a missing outlet as "off").
@@ -43,8 +44,12 @@ def from_list(stdout: str, plug: str) -> IdentityAnswer:
     for line in stdout.splitlines():
         number, separator, name = line.strip().partition(",")
         if separator and plug in (number.strip(), name.strip()):
-            return IdentityAnswer(DeviceOutcome.SUCCESS, f"{number.strip()},{name.strip()}")
-    return IdentityAnswer(DeviceOutcome.UNKNOWN_TARGET, detail=f"outlet {plug} is not in the device's own list")
+            return IdentityAnswer(DeviceOutcome.SUCCESS, f"{number.strip()},{name.strip()} at {address}")
+    return IdentityAnswer(DeviceOutcome.UNKNOWN_TARGET, detail=f"outlet {plug} is not in the device's own list; known are {_known(stdout)}")
+
+
+def _known(stdout: str) -> str:
+    return ", ".join(line.partition(",")[0].strip() for line in stdout.splitlines()[:16]) or "none"
 
 
 def from_ipmi(parameters: Mapping[str, str], secrets: Mapping[str, Secret], deadline_ns: int) -> IdentityAnswer:
@@ -78,6 +83,6 @@ def from_command(command: str, secrets: Mapping[str, Secret], deadline_ns: int) 
     """Run the operator's ``identity_command``: exit code 0 and one line of output are the identity."""
     result = run_child(shlex.split(command), b"", deadline_ns)
     if result.exit_code == 0:
-        return IdentityAnswer(DeviceOutcome.SUCCESS, clean_detail(result.stdout, secrets))
+        return IdentityAnswer(DeviceOutcome.SUCCESS, last_line(result.stdout, secrets))
     outcome = DeviceOutcome.TIMEOUT if result.timed_out else DeviceOutcome.FAILURE
     return IdentityAnswer(outcome, detail=f"identity_command: {clean_detail(result.stderr or result.stdout, secrets)}")

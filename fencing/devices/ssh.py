@@ -31,6 +31,7 @@ from fencing.devices.device import (
     clean_detail,
     elapsed_ms,
     is_stale,
+    last_line,
     resolve_parameters,
     stale_result,
 )
@@ -216,7 +217,7 @@ class SshDevice:
 
     def _read_identity(self, client: paramiko.SSHClient, deadline_ns: int) -> str:
         code, text = self._execute(client, self._identity_command, deadline_ns)
-        return clean_detail(text, self._secrets) if code == 0 else ""
+        return last_line(text, self._secrets) if code == 0 else ""
 
     def _read_identity_before_act(self, client: paramiko.SSHClient, deadline_ns: int) -> str:
         try:

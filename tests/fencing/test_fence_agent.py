@@ -137,8 +137,8 @@ def test_an_outlet_that_is_not_in_the_list_is_unknown_whatever_the_agent_says(ex
     )
     bogus = AgentDevice(agent(path, plug="99")).perform("status", within(10_000))
     assert (bogus.outcome, bogus.power) == (DeviceOutcome.UNKNOWN_TARGET, PowerState.UNKNOWN)
-    real = AgentDevice(agent(path, plug="2")).perform("status", within(10_000))
-    assert (real.outcome, real.power, real.identity) == (DeviceOutcome.SUCCESS, PowerState.OFF, "2,node-b")
+    real = AgentDevice(agent(path, plug="2", ip="192.0.2.1")).perform("status", within(10_000))
+    assert (real.outcome, real.power, real.identity) == (DeviceOutcome.SUCCESS, PowerState.OFF, "2,node-b at 192.0.2.1")
 
 
 def test_an_agent_that_dies_is_crashed_not_done(executable: Callable[[str, str], str]):
@@ -227,8 +227,8 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("listing", "plug", "identity"),
     [
-        ("1,web\n2,db\n", "2", "2,db"),
-        ("1,web\n2,db\n", "web", "1,web"),
+        ("1,web\n2,db\n", "2", "2,db at x"),
+        ("1,web\n2,db\n", "web", "1,web at x"),
         ("12,x\n", "1", ""),
         ("", "1", ""),
         ("1\n", "1", ""),
@@ -236,6 +236,6 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path):
     ],
 )
 def test_outlets_are_found_by_number_or_name_and_nothing_else(listing: str, plug: str, identity: str):
-    answer = from_list(listing, plug or "zzz")
+    answer = from_list(listing, plug or "zzz", "x")
     assert answer.identity == identity
     assert (answer.outcome is DeviceOutcome.SUCCESS) == bool(identity)
