@@ -277,6 +277,7 @@ class _Loader:
             enabled=enabled,
             levels=tuple((t, tuple(ls)) for t, ls in levels.items()),
             delay_ms=table.integer("delay_ms", 0, 0, 600_000),
+            measured_ms=table.integer("measured_ms", 0, 0, 600_000),
             budget_per_hour=table.integer("budget_per_hour", 3, 1, 100),
             proof_silence_ms=table.integer("proof_silence_ms", 2_000, 200, 600_000),
         )

@@ -1,0 +1,301 @@
+"""Who owns each VIP, the verdict and why.
+
+Exit status, as Nagios expects: 0 OK, 1 warning, 2 critical, 3 unknown (also when braind does not answer and only the record speaks).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from base.control import ControlClient, RequestError
+from brainctl.options import add_common, control_socket, database
+from brainctl.output import age, paint, table
+
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+_WORDS = {OK: ("OK", "green"), WARNING: ("WARNING", "yellow"), CRITICAL: ("CRITICAL", "red"), UNKNOWN: ("UNKNOWN", "magenta")}
+_GRADE = {"HEALTHY": OK, "PATH_DEGRADED": WARNING, "MISCONFIGURED": WARNING, "UNKNOWN": WARNING}
+WATCH_INTERVAL_S = 1.0
+
+Document = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``brainctl status``."""
+    parser.add_argument("--audit", action="store_true", help="add the evidence with its ages, and the record's health")
+    parser.add_argument("--watch", action="store_true", help="redraw every second until Ctrl-C")
+    add_common(parser, config=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; the return value is the exit status."""
+    if not args.watch:
+        return show(args)
+    while True:
+        if not args.json:
+            sys.stdout.write("\x1b[H\x1b[2J" if sys.stdout.isatty() else "")
+        show(args)
+        sys.stdout.flush()
+        time.sleep(WATCH_INTERVAL_S)
+
+
+def show(args: argparse.Namespace) -> int:
+    """One status."""
+    try:
+        with ControlClient(control_socket(args), timeout_s=3.0) as client:
+            document: Document = client.call("status")
+    except (OSError, RequestError) as error:
+        return _without_daemon(args, error)
+    record = _record(args) if args.audit or args.json else _record(args, check=False)
+    code, problems = grade(document, record)
+    if args.json:
+        print(json.dumps({"exit": code, "word": _WORDS[code][0], "problems": problems, **document, "record": record}))
+    else:
+        print(render(document, record, code, problems, audit=args.audit))
+    return code
+
+
+def grade(document: Document, record: Document) -> tuple[int, list[str]]:
+    """The exit status and every reason for it, worst first."""
+    status = document["status"]
+    found: list[tuple[int, str]] = []
+    if not status.get("started"):
+        return UNKNOWN, ["braind has not finished starting"]
+    for scope in (status["pair"], *status["groups"]):
+        level = _GRADE.get(scope["verdict"], CRITICAL)
+        if scope["verdict"] == "UNKNOWN" and not status.get("settled"):
+            level = UNKNOWN
+        if level is CRITICAL and scope.get("stage") == "suspected":
+            level = WARNING
+        if level is not OK:
+            found.append(
+                (level, f"{_scope_name(scope)}: {scope['verdict']} {scope.get('stage') or ''}: {scope['reason']}".replace(" : ", ": "))
+            )
+    fence = status["fence"]
+    if fence["latched"]:
+        found.append((CRITICAL, "the fence latch is shut: brainctl fence clear latch"))
+    if fence["open"]:
+        found.append((CRITICAL, "an earlier fence is still unknown"))
+    if status["quarantined"]:
+        found.append((WARNING, "this node was fenced and is in quarantine: brainctl fence clear quarantine"))
+    if status["maintenance_ms"] is not None:
+        found.append((WARNING, f"maintenance for another {age(status['maintenance_ms'])}"))
+    if not status["recorder_up"]:
+        found.append((WARNING, "the record cannot be written: nothing will be fenced"))
+    if fence["enabled"] and not status["runner_up"]:
+        found.append((WARNING, "the fence runner is not armed"))
+    if record.get("problem"):
+        found.append((WARNING, f"record: {record['problem']}"))
+    if record.get("undelivered"):
+        found.append((WARNING, f"{record['undelivered']} alert(s) are not delivered yet"))
+    found.sort(key=lambda item: -item[0] if item[0] is not UNKNOWN else -1.5)
+    return (found[0][0] if found else OK), [text for _, text in found]
+
+
+def _scope_name(scope: Document) -> str:
+    return f"{scope['name']} {scope['group']}" if "group" in scope else "pair"
+
+
+def _record(args: argparse.Namespace, *, check: bool = True) -> Document:
+    """The record's health; never raises."""
+    from watchdog.record.queries import RecordUnavailable, open_record  # sqlite-utils is slow to import
+
+    try:
+        with open_record(database(args)) as record:
+            return asdict(record.health(check=check))
+    except RecordUnavailable as error:
+        return {"problem": str(error), "remedy": error.remedy}
+
+
+def _without_daemon(args: argparse.Namespace, error: Exception) -> int:
+    """braind is dead: the record is all that speaks."""
+    from watchdog.record.queries import RecordUnavailable, open_record
+
+    sentence = f"braind does not answer on {control_socket(args)} ({error}); is it running? systemctl status braind"
+    last: list[Document] = []
+    problem = ""
+    try:
+        with open_record(database(args)) as record:
+            last = [asdict(v) for v in record.last_verdicts()]
+            incidents = [asdict(i) for i in record.incidents(open_only=True)]
+    except RecordUnavailable as unavailable:
+        problem, incidents = f"{unavailable}; {unavailable.remedy}", []
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "exit": UNKNOWN,
+                    "word": "UNKNOWN",
+                    "problems": [sentence],
+                    "last_verdicts": last,
+                    "incidents": incidents,
+                    "record": {"problem": problem},
+                }
+            )
+        )
+        return UNKNOWN
+    print(f"{paint('UNKNOWN', 'magenta')} {sentence}")
+    if problem:
+        print(f"the record does not speak either: {problem}")
+        return UNKNOWN
+    print("\nwhat it believed last, by the record:")
+    now = time.time_ns()
+    rows = [[v["scope"], v["verdict"], v["stage"], f"{age((now - v['wall_ns']) / 1e6)} ago", v["reason"]] for v in last]
+    print(table(rows, ("scope", "verdict", "stage", "when", "reason"), "  "))
+    for incident in incidents:
+        print(f"  open incident {incident['incident']}: {incident['verdict']}: {incident['summary']}")
+    return UNKNOWN
+
+
+# ---- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def render(document: Document, record: Document, code: int, problems: list[str], *, audit: bool) -> str:
+    """The whole page as text."""
+    status = document["status"]
+    word, colour = _WORDS[code]
+    head = f"{paint(word, colour)} {status['cluster']}: {problems[0] if problems else 'one owner for every address'}"
+    parts = [
+        head,
+        _nodes(status),
+        _groups(status),
+        _paths(status),
+        _references(status),
+        _fence(status),
+        _incidents(status),
+        _tail(document, record),
+    ]
+    parts += [f"  {paint('•', 'yellow')} {text}" for text in problems[1:]]
+    if audit:
+        parts.append(_audit(status, record))
+    return "\n\n".join(p for p in parts[:8] if p) + ("\n" + "\n".join(p for p in parts[8:] if p) if parts[8:] else "")
+
+
+def _nodes(status: Document) -> str:
+    me, peer = status["self"], status["peer"]
+    rows = [
+        [f"{me['name']} (this node)", f"rank {me['rank']}", f"health {me['health']}", " ".join(me["flags"]), ""],
+        [
+            peer["name"],
+            f"rank {peer['rank']}",
+            f"health {peer['health'] if peer['health'] is not None else '–'}",
+            " ".join(peer["flags"]),
+            f"heard {age(peer['age_ms'])} ago" if peer["age_ms"] is not None else paint("not heard", "yellow"),
+        ],
+    ]
+    pair = status["pair"]
+    return f"mode {paint(status['mode'], 'bold')}   pair {_verdict(pair)} {pair['reason']}\n" + table(rows, indent="  ")
+
+
+def _verdict(scope: Document) -> str:
+    level = _GRADE.get(scope["verdict"], CRITICAL)
+    colour = {OK: "green", WARNING: "yellow"}.get(level, "red")
+    stage = f" {scope['stage']}" if scope.get("stage") else ""
+    return paint(scope["verdict"] + stage, colour)
+
+
+def _groups(status: Document) -> str:
+    rows = []
+    for group in status["groups"]:
+        owners = group["owners"]
+        shown = paint(" + ".join(owners) or "nobody", "green" if len(owners) == 1 else "red")
+        rows.append(
+            [
+                f"{group['name']} {group['group']}",
+                ", ".join(group["vips"]) or "–",
+                shown,
+                group["state"],
+                str(group["priority"]),
+                group["gate"]["state"],
+                f"{_verdict(group)} {group['reason']}",
+            ]
+        )
+    return table(rows, ("group", "addresses", "owner", "here", "prio", "gate", "verdict"), "  ")
+
+
+def _paths(status: Document) -> str:
+    rows = []
+    for path in status["paths"]:
+        state = path["status"]
+        colour = {"hearing": "green", "silent": "red", "flapping": "yellow"}.get(state, "yellow")
+        rows.append(
+            [
+                path["name"],
+                path["kind"],
+                path["medium"],
+                paint(state, colour),
+                age(path["age_ms"]),
+                f"{path['loss_percent']} %" if path["loss_percent"] is not None else "–",
+                age(path["delay_ms"]),
+            ]
+        )
+    return table(rows, ("path", "type", "medium", "state", "last beat", "loss", "delay"), "  ")
+
+
+def _references(status: Document) -> str:
+    surroundings = status["surroundings"]
+    rows = [
+        [r["name"], r["address"], paint("answers", "green") if r["answers"] else paint("silent", "red"), age(r["age_ms"])]
+        for r in surroundings["references"]
+    ]
+    text = f"  local VRRP daemon: {surroundings['daemon']}   isolated: {status['isolation']}"
+    return text + ("\n" + table(rows, ("reference", "address", "state", "last answer"), "  ") if rows else "")
+
+
+def _fence(status: Document) -> str:
+    fence = status["fence"]
+    if not fence["levels"]:
+        return "  fencing: no device configured"
+    levels = " → ".join(f"{level['name']} ({', '.join(level['devices'])})" for level in fence["levels"])
+    switch = paint("enabled", "green") if fence["enabled"] else paint("not enabled", "yellow")
+    text = f"  fencing of {fence['target']}: {switch}   {levels}   budget left {fence['budget']['left']}"
+    if fence["running"] is not None:
+        text += f"\n  {paint('a fence is under way', 'red')}: {json.dumps(fence['running'])[:160]}"
+    if fence["last"] is not None:
+        last = fence["last"]
+        text += f"\n  last fence: {last.get('order_id', '')} {last.get('state', '')} {age(last.get('age_ms'))} ago {last.get('detail', '')}"
+    if fence["refused"]:
+        text += f"\n  would not fence now: {fence['refused']}"
+    return text
+
+
+def _incidents(status: Document) -> str:
+    rows = [
+        [i["id"], paint(i["verdict"], "red" if i["severity"] == "critical" else "yellow"), i["scope"], age(i["age_ms"]), i["summary"]]
+        for i in status["incidents"]
+    ]
+    return table(rows, ("open incident", "verdict", "scope", "age", "summary"), "  ") if rows else ""
+
+
+def _tail(document: Document, record: Document) -> str:
+    daemon = document["daemon"]
+    text = f"  braind pid {daemon['pid']}, up {age(daemon['up_ms'])}"
+    if "bytes" in record:
+        waiting, incidents = record["undelivered"], record["open_incidents"]
+        text += f"; record {record['bytes'] // 1024} KiB, {waiting} undelivered alert(s), {incidents} open incident(s)"
+    return text
+
+
+def _audit(status: Document, record: Document) -> str:
+    lines = [paint("evidence", "bold")]
+    for scope in (status["pair"], *status["groups"]):
+        rows = [
+            [
+                e["id"],
+                e["kind"],
+                e["owner"],
+                e["source"],
+                age(e["age_ms"]),
+                paint("fresh", "green") if e["fresh"] else paint("stale", "grey"),
+                e["detail"],
+            ]
+            for e in scope["evidence"]
+        ]
+        lines.append(f"  {_scope_name(scope)}")
+        lines.append(table(rows, indent="    ") or "    none")
+    lines.append(paint("record", "bold") + " " + json.dumps({k: v for k, v in record.items() if k != "rows"}))
+    return "\n".join(lines)
