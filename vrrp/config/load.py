@@ -21,6 +21,7 @@ from vrrp.config.syntax import SyntaxReader
 from vrrp.config.tables.catalogue import SCRIPT_KEYWORDS, TOP_LEVEL_ONLY
 from vrrp.config.tables.top_level import TABLE
 from vrrp.config.validate import validate
+from vrrp.config.validate_services import validate_services
 
 DEFAULT_PATH = "/etc/keepalived/keepalived.conf"
 
@@ -81,6 +82,7 @@ def read_config(
     config = resolve_config(reading, read_block(reading, TABLE, statements))
     reading.via = ""
     validate(reading, config)
+    validate_services(reading, config)
     reading.note_without_effect()
     if scripts:
         check_scripts(diagnostics, config)

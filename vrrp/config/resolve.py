@@ -212,7 +212,7 @@ class _Resolver:
             self._missing(block, "group", "{ INSTANCE … }")
         elif len(members) < 2:
             message = f"sync group {block.name.text} has {len(members)} instance(s)"
-            self._reading.note(block.name, message, "a group makes sense with two or more")
+            self._reading.warning(block.name, message, "a group makes sense with two or more", "group")
         smtp_alert = values.pop("smtp_alert", self._globals.mail.alert_vrrp or self._globals.mail.alert or False)
         group = apply(
             SyncGroup(block.name.text, tuple(members), tracks.track_set(block.collected), position=block.statement.position),

@@ -21,6 +21,7 @@ from vrrp.config.model.instance import (
     DEFAULT_PRIORITY,
     OWNER_PRIORITY,
     Authentication,
+    AuthHmac,
     AuthKind,
     SyncGroup,
     UnicastPeer,
@@ -101,6 +102,7 @@ class _Instance:
             self._resolve_interval,
             self._resolve_unicast,
             self._resolve_authentication,
+            self._resolve_hmac,
             self._resolve_state,
             self._resolve_strict,
             self._resolve_garp,
@@ -326,7 +328,6 @@ class _Instance:
             place = given.positions.get("auth_type", self._place("authentication"))
             message = f"{self._name}: auth_type AH is not supported; adverts would not be understood by the peer"
             self._reading.error(place, message, "use auth_type PASS on all nodes (AH is obsolete since RFC 3768)", "refused")
-            return instance
         if not password:
             self._warn(
                 "authentication",
@@ -338,6 +339,16 @@ class _Instance:
             message = f"{self._name}: auth_pass has {len(password)} characters; only the first {MAX_PASSWORD_BYTES} count"
             self._reading.warning(where, message, f"cut it to {MAX_PASSWORD_BYTES} characters on all nodes", "out-of-range")
         return replace(instance, authentication=Authentication(kind, password[:MAX_PASSWORD_BYTES]))
+
+    def _resolve_hmac(self, instance: VrrpInstance) -> VrrpInstance:
+        """auth_hmac was refused already; it is kept for readers beside a keepalived that knows it."""
+        given = self._collected.by_keyword.get("auth_hmac")
+        keys = given.values.get("keys") if isinstance(given, Collected) else None
+        if not isinstance(given, Collected) or not isinstance(keys, tuple):
+            return instance
+        window = max(3 * instance.advert_interval_ns, 5 * NS_PER_S)
+        hmac = AuthHmac(keys, keys[0].key_id, time_window_ns=window)
+        return replace(instance, hmac=apply(hmac, {name: value for name, value in given.values.items() if name != "keys"}))
 
     def _resolve_state(self, instance: VrrpInstance) -> VrrpInstance:
         master = instance.initial_state is InitialState.MASTER

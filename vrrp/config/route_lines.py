@@ -135,12 +135,12 @@ class _RouteLine:
         self._metrics: list[tuple[str, str]] = []
         self._options: list[str] = []
         self._no_track = False
+        self._interface = ""
         self._family: Family | None = None
 
     def read(self) -> object:
         """A Route or REJECTED."""
         gateway: IpAddress | None = None
-        interface = ""
         onlink = False
         for word in self._words:
             name = word.text
@@ -157,15 +157,15 @@ class _RouteLine:
                 self._words.reading.warning(word, "'or' in a route is deprecated", "write 'nexthop via …' twice", "deprecated")
                 self._hops.append(NextHop(self._words.address(word)))
             elif name in ("dev", "oif"):
-                interface = self._words.interface(word)
+                self._interface = self._words.interface(word)
             elif name == "nexthop":
                 self._next_hop()
             elif name == "onlink":
                 onlink = True
             else:
                 self._word(word)
-        if gateway is not None or interface or not self._hops:
-            self._hops.insert(0, NextHop(gateway, interface, 1, onlink))
+        if gateway is not None or self._interface or not self._hops:
+            self._hops.insert(0, NextHop(gateway, self._interface, 1, onlink))
         return self._finish()
 
     def _word(self, word: Word) -> None:
@@ -276,7 +276,7 @@ class _RouteLine:
         if self._words.failed:
             return REJECTED
         family = self._family or Family(versions.pop() if versions else 4)
-        if self._kind == "unicast" and not any(hop.interface for hop in self._hops) and not self._no_track:
+        if not self._interface and not self._no_track:
             self._words.reading.warning(
                 self._line, "a route without an interface cannot be tracked", "add 'dev INTERFACE', or 'no_track'", "route"
             )

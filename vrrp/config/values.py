@@ -35,22 +35,11 @@ def remark_extra(reading: Reading, statement: Statement, count: int) -> None:
 
 
 def parse_integer(text: str) -> int | None:
-    """A decimal, 0x or 0-octal number as strtol reads it, or None."""
-    body = text[1:] if text[:1] in "+-" else text
-    if not body.isascii() or not body or len(body) > 20:
+    """A decimal number with an optional sign, or None; keepalived takes no other base and reads 010 as ten."""
+    body = text[1:] if text[:1] in ("+", "-") else text
+    if not body.isascii() or not body.isdigit() or len(body) > 20:
         return None
-    try:
-        if body.lower().startswith("0x"):
-            number = int(body, 16)
-        elif body[0] == "0" and body.isdigit() and len(body) > 1:
-            number = int(body, 8)
-        elif body.isdigit():
-            number = int(body, 10)
-        else:
-            return None
-    except ValueError:
-        return None
-    return -number if text[0] == "-" else number
+    return -int(body) if text[0] == "-" else int(body)
 
 
 def parse_decimal(text: str) -> Decimal | None:

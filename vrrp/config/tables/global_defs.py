@@ -18,7 +18,6 @@ from vrrp.config.values import (
     multicast_group,
     optional,
     parse_address,
-    parse_integer,
     read_integer,
     script,
     seconds,
@@ -181,7 +180,7 @@ def umask() -> Value:
         text = "".join(given.text for given in statement.arguments)
         if not text:
             return reading.error(statement, "umask has no value", "write: umask 022 or umask IWGRP|IWOTH", "missing-value")
-        number = parse_integer(text)
+        number = _any_base(text)
         if number is None and all(part.removeprefix("S_") in bits for part in text.split("|")):
             number = sum(bits[part.removeprefix("S_")] for part in set(text.split("|")))
         if number is None or not 0 <= number <= 0o777:
@@ -189,6 +188,15 @@ def umask() -> Value:
         return number
 
     return Value("NUMBER|BITS", read)
+
+
+def _any_base(text: str) -> int | None:
+    """Octal with a leading 0, hexadecimal with 0x, else decimal."""
+    digits = text[1:] if len(text) > 1 and text[0] == "0" and text[1:].isdigit() else ""
+    try:
+        return int(digits, 8) if digits else int(text, 0)
+    except ValueError:
+        return None
 
 
 def include_check() -> Value:

@@ -117,17 +117,17 @@ def _method() -> Value:
         given = argument(reading, Statement(statement.words[:2]), "NAT|DR|TUN")
         if isinstance(given, Rejected):
             return REJECTED
-        if given.text.upper() not in _METHODS:
+        if given.text not in _METHODS:
             return reading.error(given, f"{statement.keyword} '{given.text}' is unknown", "write NAT, DR or TUN")
         rest = tuple(option.text for option in statement.arguments[1:])
-        if rest and given.text.upper() != "TUN":
+        if rest and given.text != "TUN":
             remark_extra(reading, statement, 1)
             rest = ()
         if rest and (rest[0] != "type" or len(rest) < 2 or rest[1] not in ("ipip", "gue", "gre")):
             return reading.error(
                 statement.arguments[1], f"cannot read '{' '.join(rest)}'", "write: TUN type ipip|gue port N|gre [nocsum|csum|remcsum]"
             )
-        return (given.text.upper(), *rest)
+        return (given.text, *rest)
 
     return Value("NAT|DR|TUN [type ipip|gue port N|gre [nocsum|csum|remcsum]]", read)
 
@@ -448,7 +448,7 @@ VIRTUAL_SERVER = Table(
         kept(CORE, "lb_kind", _method(), "", "forwarding"),
         kept(COMMON, "lvs_method", _method(), "", "forwarding (NAT)"),
         kept(CORE, "protocol", choice({"TCP": "TCP", "UDP": "UDP", "SCTP": "SCTP"}, ignore_case=True), "", "missing: UDP"),
-        kept(CORE, "persistence_timeout", integer(1, _INT32, missing=360), "", "seconds"),
+        kept(CORE, "persistence_timeout", integer(1, 2_678_400, missing=360), "", "seconds"),
         kept(COMMON, "persistence_granularity", _granularity(), "", "netmask"),
         kept(RARE, "persistence_engine", word("sip", 16), "", "engine"),
         kept(COMMON, "ops", flag(), "", "one-packet scheduling, UDP only"),
