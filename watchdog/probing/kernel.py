@@ -31,6 +31,7 @@ class KernelMonitor:
         self._addresses: dict[tuple[int, str], Address] = {}
         self._watched: frozenset[str] = frozenset()
         self._carriers: dict[str, bool] = {}
+        self._never_foreign: dict[str, frozenset[str]] = {}
         self._reporting = False
         self.overruns = 0
         self._retry_ns: int | None = None
@@ -73,6 +74,12 @@ class KernelMonitor:
         Those of a macvlan on this very interface are missing: its frames leave by it and do not come back, so a received one is
         of somebody with the same virtual MAC. On any other interface they are our own, heard over the segment.
         """
+        known = self._never_foreign.get(interface)
+        if known is None:
+            known = self._never_foreign[interface] = self._find_never_foreign(interface)
+        return known
+
+    def _find_never_foreign(self, interface: str) -> frozenset[str]:
         index = next((link.index for link in self._links.values() if link.name == interface), 0)
         here = {link.mac for link in self._links.values() if link.lower == index and link.kind == "macvlan"}
         base = self._links[index].mac if index else ""
@@ -150,10 +157,12 @@ class KernelMonitor:
 
     def _replace(self, everything: KernelDump) -> None:
         self._links = {link.index: link for link in everything.links}
+        self._never_foreign.clear()
         self._addresses = {(a.index, a.address): a for a in everything.addresses}
 
     def _apply(self, change: Change) -> None:
         if change.link is not None:
+            self._never_foreign.clear()
             if change.present:
                 self._links[change.link.index] = change.link
             else:

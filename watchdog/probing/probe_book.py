@@ -1,0 +1,128 @@
+"""Ownership probes under way, and which answer belongs to which request; shared by ARP and NDP.
+
+An answer carries no number. It is given to the oldest request that its MAC has not answered yet; only when that MAC has answered
+every request sent so far does it count as a *second* answer to the newest one. So a slow owner never looks like two, and two owners
+behind one virtual MAC show two answers to one request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from base.core import NS_PER_MS
+from watchdog.judgement.commands import ProbeOwners
+from watchdog.judgement.events import ProbeFinished
+
+MAX_PROBES = 1024
+MAX_ANSWERS_PER_PROBE = 64
+MAX_REQUESTS = 16
+
+
+@dataclass(slots=True)
+class _Probe:
+    order: ProbeOwners
+    ends_ns: int
+    next_ns: int | None
+    spacing_ns: int
+    sent: int = 0
+    answers: int = 0
+    by_mac: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """An answer to a request of a probe."""
+
+    probe_id: int
+    request_index: int
+
+
+class ProbeBook:
+    """Bounded in everything. The requests of a probe are spread over the first half of its window."""
+
+    def __init__(self) -> None:
+        self._probes: dict[int, _Probe] = {}
+
+    def start(self, now_ns: int, order: ProbeOwners) -> ProbeFinished | None:
+        """Take a probe on; returns its end at once if it cannot be."""
+        if len(self._probes) >= MAX_PROBES or order.probe_id in self._probes:
+            return ProbeFinished(order.probe_id, order.interface, order.address, 0, "too many probes under way")
+        window_ns = max(1, order.window_ms) * NS_PER_MS
+        requests = min(max(1, order.requests), MAX_REQUESTS)
+        self._probes[order.probe_id] = _Probe(order, now_ns + window_ns, now_ns, window_ns // (2 * requests))
+        return None
+
+    def due_requests(self, now_ns: int) -> list[ProbeOwners]:
+        """Probes whose next request is to be sent now; tell ``sent`` or ``failed`` about each."""
+        return [p.order for p in self._probes.values() if p.next_ns is not None and p.next_ns <= now_ns]
+
+    def sent(self, now_ns: int, probe_id: int) -> None:
+        """A request went out."""
+        self._probes[probe_id].sent += 1
+        self._plan_next(now_ns, self._probes[probe_id])
+
+    def failed(self, now_ns: int, probe_id: int, error: str) -> None:
+        """A request could not be sent."""
+        self._probes[probe_id].error = error
+        self._plan_next(now_ns, self._probes[probe_id])
+
+    def _plan_next(self, now_ns: int, probe: _Probe) -> None:
+        more = probe.sent < min(probe.order.requests, MAX_REQUESTS) and now_ns + probe.spacing_ns < probe.ends_ns
+        probe.next_ns = now_ns + probe.spacing_ns if more else None
+
+    def answered(self, address: str, mac: str) -> list[Attribution]:
+        """The probes of ``address`` that an answer of ``mac`` belongs to."""
+        found = []
+        for probe_id, probe in self._probes.items():
+            if probe.order.address != address or not probe.sent or probe.answers >= MAX_ANSWERS_PER_PROBE:
+                continue
+            probe.answers += 1
+            count = probe.by_mac.get(mac, 0)
+            probe.by_mac[mac] = count + 1
+            found.append(Attribution(probe_id, min(count, probe.sent - 1)))
+        return found
+
+    def finish(self, now_ns: int) -> list[ProbeFinished]:
+        """Probes whose whole window is over, or that could not be sent at all."""
+        over = [probe_id for probe_id, p in self._probes.items() if p.ends_ns <= now_ns or (p.error and not p.sent)]
+        ended = [(probe_id, self._probes.pop(probe_id)) for probe_id in over]
+        return [
+            ProbeFinished(probe_id, p.order.interface, p.order.address, p.sent, "" if p.sent else p.error or "not sent")
+            for probe_id, p in ended
+        ]
+
+    def next_deadline(self) -> int | None:
+        """The next request or end of a window."""
+        times = [t for p in self._probes.values() for t in (p.ends_ns, p.next_ns) if t is not None]
+        return min(times, default=None)
+
+
+class ClaimLimiter:
+    """Lets a claim pass at most once per interval, and only so many different ones: a storm costs the core nothing."""
+
+    INTERVAL_NS = 100 * NS_PER_MS
+    MAX_PER_INTERVAL = 64
+    MAX_REMEMBERED = 1024
+
+    def __init__(self) -> None:
+        self._last_ns: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._interval_start_ns = 0
+        self._in_interval = 0
+
+    def admits(self, now_ns: int, *claim: str) -> bool:
+        """True if this claim may be reported now."""
+        last_ns = self._last_ns.get(claim)
+        if last_ns is not None and now_ns - last_ns < self.INTERVAL_NS:
+            return False
+        if now_ns - self._interval_start_ns >= self.INTERVAL_NS:
+            self._interval_start_ns, self._in_interval = now_ns, 0
+        if self._in_interval >= self.MAX_PER_INTERVAL:
+            return False
+        self._in_interval += 1
+        self._last_ns[claim] = now_ns
+        self._last_ns.move_to_end(claim)
+        while len(self._last_ns) > self.MAX_REMEMBERED:
+            self._last_ns.popitem(last=False)
+        return True
