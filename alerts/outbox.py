@@ -26,9 +26,10 @@ from sqlite_utils import Database
 
 from alerts.routing.events import Alert, DeliveryState, FinishDelivery, MarkDelivery
 from base.clock import wall_ns
-from base.core import JsonValue
+from base.core import NS_PER_S, JsonValue
 
 BUSY_TIMEOUT_MS = 5_000
+REPLAY_NS = 30 * 86_400 * NS_PER_S
 
 STAMP_COLUMNS = (
     "id INTEGER PRIMARY KEY, node TEXT NOT NULL, boot TEXT NOT NULL, incarnation INTEGER NOT NULL, "
@@ -110,13 +111,17 @@ class Outbox:
         return [_entry(row, deliveries.get(row["id"], {})) for row in found]
 
     def first_needed_id(self) -> int:
-        """The id before the first alert that may still matter: undelivered somewhere, or of an incident whose resolve is not recorded."""
+        """The id before the first alert that may still matter.
+
+        That is one undelivered somewhere, or of the last 30 days and not resolved.
+        """
         row = self._db.execute(
             "SELECT min(id) FROM alerts a WHERE"
             " EXISTS (SELECT 1 FROM deliveries d WHERE d.alert_id = a.id AND d.state IN ('pending','sending','refused'))"
             " OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert_id = a.id)"
             " OR NOT EXISTS (SELECT 1 FROM alerts r WHERE r.dedup_key = a.dedup_key AND r.action = 'resolve' AND r.id > a.id)"
-            " AND a.action <> 'resolve'"
+            " AND a.action <> 'resolve' AND a.wall_ns > (SELECT max(wall_ns) FROM alerts) - ?",
+            [REPLAY_NS],
         ).fetchone()
         if row[0] is None:
             newest = self._db.execute("SELECT coalesce(max(id), 0) FROM alerts").fetchone()[0]

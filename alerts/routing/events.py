@@ -84,7 +84,17 @@ class ReceiversChanged:
     receivers: tuple[Receiver, ...]
 
 
-RouterEvent: TypeAlias = AlertRecorded | DeliveryFinished | AcknowledgementReceived | ReceiversChanged
+@dataclass(frozen=True, slots=True)
+class OutboxOpened:
+    """The outbox is being read from its beginning: nothing new is sent until OutboxRead, because a later row may settle an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRead:
+    """Everything that is in the outbox now was told (or it cannot be read, and there is no use in waiting)."""
+
+
+RouterEvent: TypeAlias = AlertRecorded | DeliveryFinished | AcknowledgementReceived | ReceiversChanged | OutboxOpened | OutboxRead
 
 
 @dataclass(frozen=True, slots=True)
