@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from brainctl.demo.addresses import NODES
@@ -14,12 +15,17 @@ from brainctl.demo.node import Node
 from brainctl.demo.program import program_path
 from brainctl.launcher import library_root
 from brainctl.stanza import instance_lines, track_file_blocks
-from watchdog.config.model import GateSettings, GroupKey, Mode
+from fencing.plan.delay import detection_spread_ms, needed_delay_ms
+from watchdog.config.model import GateSettings, GroupKey, Mode, PolicySettings
 
 DAEMONS = ("vrrpd", "keepalived")
 MODES = tuple(mode.value for mode in Mode)
 PRIORITY = {"A": 150, "B": 100}
 GATE_DIRECTORY = "run/brainctl/gate"
+
+
+QUICK = PolicySettings(confirm_ms=600, settle_ms=3_000, stall_ms=400, census_interval_ms=500)
+"""Shorter times than the defaults, so that the demo ends in minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,24 @@ class Setup:
     advert_ms: int = 500
     levels: tuple[str, ...] = ("bmc",)
     fence_enabled: bool = True
-    fence_delay_ms: int = 6_000
-    policy: dict[str, int] = field(default_factory=dict)
+    device_deadline_ms: int = 3_000
+    silent_after_ms: int = 1_000
+    interval_ms: int = 200
+    policy: PolicySettings = QUICK
     sabotage: str = ""
+
+    @property
+    def fence_delay_ms(self) -> int:
+        """How long the lower-ranked node waits: what ``brainctl check`` asks for, and half a second more."""
+        policy = self.policy
+        spread = detection_spread_ms(
+            [self.silent_after_ms],
+            [self.interval_ms],
+            confirm_ms=policy.confirm_ms,
+            census_window_ms=policy.census_window_ms,
+            stall_ms=policy.stall_ms,
+        )
+        return needed_delay_ms(spread, self.device_deadline_ms) + 500
 
 
 def keepalived_conf(lab: Lab, setup: Setup, node: str) -> str:
@@ -69,44 +90,54 @@ def keepalived_conf(lab: Lab, setup: Setup, node: str) -> str:
 
 def brain_toml(lab: Lab, setup: Setup) -> str:
     """The brain.toml of the pair: four heartbeat paths on three media, the gateway as reference, the power switches, the pager."""
-    plan = lab.plan
-    out = [
+    plan, policy = lab.plan, setup.policy
+    beats = {"interval_ms": setup.interval_ms, "silent_after_ms": setup.silent_after_ms}
+    heartbeat = {"interface": "eth1", "medium": "heartbeat-network", **beats}
+    service = {"interface": "eth0", "medium": "service-network", **beats}
+    times = {key: getattr(policy, key) for key in ("confirm_ms", "settle_ms", "stall_ms", "census_interval_ms")}
+    parts = [
         "version = 1",
-        "[cluster]",
-        'name = "demo"',
-        'key_file = "/etc/brainctl/cluster.key"',
-        *(f'[node.{node}]\nrank = {rank}\naddresses = ["{plan.host[node]}"]' for rank, node in enumerate(NODES, 1)),
-        "[policy]",
-        f'mode = "{setup.mode}"',
-        *(f"{key} = {value}" for key, value in setup.policy.items()),
-        "[gate]",
-        f'daemon = "{setup.daemon}"',
-        '[[path]]\nname = "beat-frames"\ntype = "ethernet"\ninterface = "eth1"\nmedium = "heartbeat-network"',
-        f'[[path]]\nname = "service-multicast"\ntype = "multicast"\ninterface = "eth0"\nmedium = "service-network"\ngroup = "{plan.group}"'
-        f"\nport = {plan.beat_port}",
-        f'[[path]]\nname = "beat-udp"\ntype = "unicast"\ninterface = "eth1"\nmedium = "heartbeat-network"\nport = {plan.beat_port + 1}\n'
-        f"address = {_per_node(plan.heartbeat_host)}",
-        f'[[path]]\nname = "serial"\ntype = "serial"\ndevice = "/run/lab/ttyS0"\nbaud = {lab.baud}',
-        f'[[reference]]\nname = "gateway"\naddress = "{plan.host["gateway"]}"\ninterface = "eth0"',
-        "[fence]",
-        f"enabled = {str(setup.fence_enabled).lower()}",
-        f"delay_ms = {setup.fence_delay_ms}",
+        _table("[cluster]", name="demo", key_file="/etc/brainctl/cluster.key"),
+        *(_table(f"[node.{node}]", rank=rank, addresses=[plan.host[node]]) for rank, node in enumerate(NODES, 1)),
+        _table("[policy]", mode=setup.mode, **times),
+        _table("[gate]", daemon=setup.daemon),
+        _table("[[path]]", name="beat-frames", type="ethernet", **heartbeat),
+        _table("[[path]]", name="service-multicast", type="multicast", group=plan.group, port=plan.beat_port, **service),
+        _table("[[path]]", name="beat-udp", type="unicast", port=plan.beat_port + 1, address=plan.heartbeat_host, **heartbeat),
+        _table("[[path]]", name="serial", type="serial", device="/run/lab/ttyS0", baud=lab.baud, **beats),
+        _table("[[reference]]", name="gateway", address=plan.host["gateway"], interface="eth0"),
+        _table("[fence]", enabled=setup.fence_enabled, delay_ms=setup.fence_delay_ms),
+        *(_fence_level(lab, setup, target, device) for target in NODES for device in setup.levels),
+        _table("[[alert]]", name="pager", type="webhook", url_secret="file:/etc/brainctl/pager-url"),
     ]
-    for target in NODES:
-        for device in setup.levels:
-            outlet = plan.outlet(target, device)
-            out += [
-                f'[[fence.level]]\nname = "{device}"\ntarget = "{target}"',
-                f'[[fence.level.device]]\nname = "{device}-{target}"\ntype = "agent"\nagent = "{program_path("fence_lab")}"',
-                f'ip = "{outlet.address}"\nipport = {outlet.port}\nplug = "{outlet.plug}"\nusername = "{plan.power_user}"',
-                'password_secret = "file:/etc/brainctl/power-password"\ndeadline_ms = 8000',
-            ]
-    out.append('[[alert]]\nname = "pager"\ntype = "webhook"\nurl_secret = "file:/etc/brainctl/pager-url"\nleast_severity = "warning"')
-    return "\n".join(out) + "\n"
+    return "\n".join(parts)
 
 
-def _per_node(values: dict[str, str]) -> str:
-    return "{ " + ", ".join(f'{node} = "{value}"' for node, value in values.items()) + " }"
+def _fence_level(lab: Lab, setup: Setup, target: str, device: str) -> str:
+    outlet = lab.plan.outlet(target, device)
+    level = _table("[[fence.level]]", name=device, target=target)
+    return level + _table(
+        "[[fence.level.device]]",
+        name=f"{device}-{target}",
+        type="agent",
+        agent=program_path("fence_lab"),
+        ip=outlet.address,
+        ipport=outlet.port,
+        plug=str(outlet.plug),
+        username=lab.plan.power_user,
+        password_secret="file:/etc/brainctl/power-password",
+        deadline_ms=setup.device_deadline_ms,
+    )
+
+
+def _table(heading: str, **values: object) -> str:
+    return "\n".join([heading, *(f"{key} = {_toml(value)}" for key, value in values.items())]) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    return json.dumps(value)  # strings, numbers, booleans and lists of these are the same in TOML
 
 
 def write_files(lab: Lab, setup: Setup) -> None:
@@ -155,3 +186,8 @@ def start_brain(node: Node, setup: Setup) -> None:
     else:
         command, environment = [program("braind")], {}
     node.start("braind", [*command, *options], environment)
+
+
+def start_enrolment(node: Node) -> None:
+    """What an operator does once for every pair: check the fence devices and bind their identity to the nodes."""
+    node.start("enrolment", [program("brainctl"), "fence", "enroll", "--node", node.name])

@@ -18,6 +18,7 @@ from brainctl.demo.status import ask_document
 
 TICK_S = 0.02
 SETTLE_TIMEOUT_S = 25.0
+ENROLMENT_TIMEOUT_S = 60.0
 VRRP_FIREWALL = "table ip tutorial_firewall"
 
 
@@ -134,8 +135,13 @@ class Stage:
         """Write the files, start the daemons on both nodes, and wait until A alone owns the VIP and both watchers are content."""
         daemons.write_files(self.lab, self.setup)
         self.say(f"two nodes with {self.setup.daemon}, mode {self.setup.mode}, VIP {self.lab.plan.vip}, VRID {self.lab.plan.vrid}")
-        for name in self.lab.nodes:
-            self.start_daemons(name)
+        for node in self.lab.nodes.values():
+            daemons.prepare_boot(node)
+            daemons.start_vrrp(node, self.setup)
+        if self.setup.brain:
+            self._enrol()
+            for name in self.lab.nodes:
+                self.start_brain(name)
         if not self.wait("A alone owns the VIP", self.owned_by("A", for_s=1.0), SETTLE_TIMEOUT_S):
             raise LabError("the pair did not become healthy: A never was the only owner")
         if self.setup.brain and not self.wait("both records say HEALTHY", self.all_healthy, SETTLE_TIMEOUT_S):
@@ -143,13 +149,22 @@ class Stage:
         self.settled_ns = time.time_ns()
         self.say("the pair is healthy: A owns the VIP, B waits")
 
+    def _enrol(self) -> None:
+        for node in self.lab.nodes.values():
+            daemons.start_enrolment(node)
+        for node in self.lab.nodes.values():
+            job = node.jobs["enrolment"]
+            if not node.wait_exit("enrolment", ENROLMENT_TIMEOUT_S) or node.exit_status(job) not in (0, 1):
+                raise LabError(f"{node.name} could not enrol the power switches; see {node.disk / 'log' / 'enrolment.log'}")
+        self.say("both nodes have checked and enrolled the power switches")
+
     def start_daemons(self, name: str) -> None:
-        """What the unit files start at boot: braind first, so that its gate is there before the VRRP daemon asks."""
+        """What the unit files start at boot."""
         node = self.lab.nodes[name]
         daemons.prepare_boot(node)
+        daemons.start_vrrp(node, self.setup)
         if self.setup.brain:
             daemons.start_brain(node, self.setup)
-        daemons.start_vrrp(node, self.setup)
 
     def start_brain(self, name: str) -> None:
         """Start braind again, as systemd would."""

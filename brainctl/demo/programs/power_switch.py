@@ -8,7 +8,8 @@ PUT /outlets/N ``{"power": "off"|"on"}``. Basic authentication.
 
 Orders on standard input: ``{"pid": init's host pid or 0}`` (what is plugged in) and ``{"behave": {…}}`` with the keys ``deaf`` (says done,
 does nothing),
-``pretends`` (its status tells what was ordered, not what is), ``delay_s``, ``hangs`` (accepts and never answers), ``refuses``.
+``pretends`` (its status tells what was ordered, not what is), ``delay_s`` (before it
+switches), ``hangs`` (accepts and never answers), ``refuses``.
 Events on standard output: ``{"event": "off"|"on"|"asked", …, "t": CLOCK_REALTIME ns}``.
 """
 
@@ -117,6 +118,7 @@ class Page(BaseHTTPRequestHandler):
         elif self.outlet.behaviour.get("refuses"):
             self.answer(503, {"error": "relay fault"})
         else:
+            time.sleep(float(self.outlet.behaviour.get("delay_s") or 0))
             self.outlet.switch(power)
             self.answer(200, {"done": power})
 
@@ -125,7 +127,6 @@ class Page(BaseHTTPRequestHandler):
         plan = self.outlet.plan
         expected = "Basic " + base64.b64encode(f"{plan['user']}:{plan['password']}".encode()).decode()
         say(event="asked", node=plan["node"], method=self.command)
-        time.sleep(float(self.outlet.behaviour.get("delay_s") or 0))
         if self.outlet.behaviour.get("hangs"):
             time.sleep(3600)
         if hmac.compare_digest(self.headers.get("Authorization") or "", expected):
