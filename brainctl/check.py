@@ -18,6 +18,7 @@ from base.secrets import SecretError, read_secret_file, resolve_secret
 from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
+from fencing.plan.delay import check_delay, detection_spread_ms
 from vrrp.config.model.configuration import VrrpConfig
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
@@ -207,10 +208,37 @@ def _tracked_files(config: VrrpConfig, instance_name: str) -> set[str]:
 
 def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:
     """Known parameters, enrolment, and d ≥ Δ + F + margin."""
-    from fencing.check import check_settings  # paramiko and friends stay out of a plain status
+    from fencing.devices.build import validate_device  # paramiko stays out of the other checks
+    from watchdog.enrolled import with_enrolment
 
-    brain, at = loaded.settings, loaded.positions
-    yield from check_settings(brain, at, state_dir)
+    at = loaded.positions
+    brain, problem = with_enrolment(loaded.settings, state_dir)
+    if problem:
+        yield _error(at.of(("fence",)), problem, "the fence devices prove nothing without enrolment")
+        return
+    place = at.of(("fence", "enabled"))
+    for _target, levels in brain.fence.levels:
+        for level in levels:
+            for device in level.devices:
+                for text in validate_device(device):
+                    yield _error(at.of(("fence", "level")), f"device {device.name}: {text}", "see docs/FENCING.md")
+                if not device.identity:
+                    yield _warning(
+                        at.of(("fence", "level")), f"device {device.name} is not enrolled: it cannot prove a fence", "brainctl fence enroll"
+                    )
+    for text in check_delay(brain.fence, spread_ms(brain)):
+        yield _error(place, text, "without it automatic fencing stays refused: both nodes could fence each other")
+
+
+def spread_ms(brain: BrainSettings) -> int:
+    """Δ of this configuration: how far apart the two nodes may detect the same cut."""
+    return detection_spread_ms(
+        [p.silent_after_ms for p in brain.paths],
+        [p.interval_ms for p in brain.paths],
+        confirm_ms=brain.policy.confirm_ms,
+        census_window_ms=brain.policy.census_window_ms,
+        stall_ms=brain.policy.stall_ms,
+    )
 
 
 def _error(position: Position, message: str, remedy: str) -> Diagnostic:

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from base.clock import boot_id, now_ns, wall_ns
@@ -30,6 +31,7 @@ from watchdog.children import Children
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config_watch import ConfigWatch
 from watchdog.durable import LastRun, read_last_run, write_run
+from watchdog.enrolled import with_enrolment
 from watchdog.gate import Gate, KeepalivedGate, VrrpdGate
 from watchdog.groups import LoadedGroups, read_groups
 from watchdog.judgement.commands import (
@@ -317,6 +319,10 @@ class Daemon:
 def prepare(options: argparse.Namespace) -> tuple[LoadedBrain, LoadedGroups, bytes]:
     """Read and check everything before anything is started; raises ConfigError or SecretError."""
     loaded = load_brain(options.config, options.node)
+    brain, problem = with_enrolment(loaded.settings, options.state_dir)
+    if problem:
+        raise SecretError(problem)
+    loaded = replace(loaded, settings=brain)
     key = read_secret_file(loaded.settings.key_file).strip()
     if len(key) < 32:
         raise SecretError(f"{loaded.settings.key_file} holds {len(key)} bytes; at least 32 are needed, brainctl init makes a key")

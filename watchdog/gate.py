@@ -108,6 +108,7 @@ class VrrpdGate:
         self._next_id = 0
         self._pending: dict[int, str] = {}
         self._wanted: dict[GroupKey, SetGate] = {}
+        self._names: dict[str, GroupKey] = {}
         self._reconnect_ns: int | None = 0
 
     @property
@@ -162,6 +163,7 @@ class VrrpdGate:
         self._reconnect_ns = None
         self._channel = Channel(self._pump, sock, self._received, self._lost)
         self._request("subscribe")
+        self._request("status")
         for command in self._wanted.values():
             self._send_gate(command)
 
@@ -175,9 +177,29 @@ class VrrpdGate:
         error = message.get("error")
         if isinstance(error, dict):
             self._report(CommandFailed(op or "vrrpd", f"{error.get('where')}: {error.get('code')}"))
-            return
-        for instance in _instances_of(message):
-            self._report(instance)
+        elif op == "status":
+            self._take_status(message.get("ok"))
+        elif message.get("event") == "state" and message.get("kind") == "instance":
+            key = self._names.get(str(message.get("name")))
+            if key is None:
+                self._request("status")  # a reload brought a new instance
+            else:
+                self._take_state(key, message.get("state"), message.get("priority"))
+
+    def _take_status(self, status: Any) -> None:
+        instances = status.get("instances") if isinstance(status, dict) else None
+        for item in instances if isinstance(instances, list) else []:
+            if isinstance(item, dict) and isinstance(item.get("vrid"), int) and item.get("family") in (4, 6):
+                key = GroupKey(item["vrid"], item["family"])
+                self._names[str(item.get("name"))] = key
+                self._take_state(key, item.get("state"), item.get("priority"))
+
+    def _take_state(self, key: GroupKey, state: Any, priority: Any) -> None:
+        wanted = self._wanted.get(key)
+        shown = _STATES.get(str(state), GroupState.UNKNOWN)
+        if shown is GroupState.BACKUP and wanted is not None and wanted.state is GateState.HELD:
+            shown = GroupState.HELD
+        self._report(GroupStateReported(key, shown, priority if isinstance(priority, int) else 0))
 
     def next_deadline(self) -> int | None:
         """When to try to connect again."""
@@ -196,23 +218,3 @@ class VrrpdGate:
 
 
 _STATES = {"MASTER": GroupState.MASTER, "BACKUP": GroupState.BACKUP, "FAULT": GroupState.FAULT, "INIT": GroupState.UNKNOWN}
-
-
-def _instances_of(message: JsonObject) -> list[GroupStateReported]:
-    """The instance states in an answer to ``subscribe`` or in a pushed ``state`` line; anything else yields none."""
-    body = message.get("ok") if "ok" in message else message
-    if not isinstance(body, dict):
-        return []
-    items = body.get("instances", [body])
-    reports = []
-    for item in items if isinstance(items, list) else []:
-        if not isinstance(item, dict) or not isinstance(item.get("vrid"), int):
-            continue
-        state = _STATES.get(str(item.get("state")), GroupState.UNKNOWN)
-        if item.get("yielding") or item.get("held"):
-            state = GroupState.HELD
-        priority = item.get("priority", item.get("effective_priority", 0))
-        family = item.get("family", 4)
-        if isinstance(priority, int) and isinstance(family, int):
-            reports.append(GroupStateReported(GroupKey(item["vrid"], family), state, priority))
-    return reports
