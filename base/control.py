@@ -195,10 +195,11 @@ class ControlClient:
         self._next_id += 1
         self._sock.sendall(encode_line({"v": PROTOCOL_VERSION, "id": self._next_id, "op": op, **fields}))
         while True:
-            message = self._receive()
-            if message.get("id") != self._next_id:
-                self._pending.append(message)
+            message = next((m for m in self._pending if m.get("id") == self._next_id), None)
+            if message is None:
+                self._receive()
                 continue
+            self._pending.remove(message)
             if "error" in message:
                 error = message["error"]
                 raise RequestError(str(error.get("code")), str(error.get("where")), str(error.get("remedy")))
@@ -206,14 +207,13 @@ class ControlClient:
 
     def next_push(self) -> JsonObject:
         """The next unasked line; raises TimeoutError."""
-        return self._pending.pop(0) if self._pending else self._receive()
+        while not self._pending:
+            self._receive()
+        return self._pending.pop(0)
 
-    def _receive(self) -> JsonObject:
-        while not (messages := self._decoder.feed(self._read())):
-            pass
-        first, *rest = messages
-        self._pending += rest
-        return first
+    def _receive(self) -> None:
+        """Wait for at least some bytes; whole lines go to ``_pending`` in order."""
+        self._pending += self._decoder.feed(self._read())
 
     def _read(self) -> bytes:
         data = self._sock.recv(65536)

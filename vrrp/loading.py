@@ -29,7 +29,7 @@ def load(options: Options) -> tuple[VrrpConfig, list[Diagnostic]]:
     except ConfigError as error:
         found = list(error.diagnostics)
         raise Refused(found, unreadable=any(d.code == "unreadable" for d in found)) from None
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         text = f"cannot be understood ({type(error).__name__}: {error})"
         raise Refused([Diagnostic(Position(options.config), Severity.ERROR, text, "please report this file", "internal")]) from error
     return loaded.config, list(loaded.diagnostics)

@@ -307,6 +307,8 @@ class VrrpInstance:
         for timer in _MASTER_TIMERS:
             self._timers.pop(timer, None)
         self.counters.release_master += 1
+        # Whoever gave us the permission must give it again: the peer may hold the addresses by then.
+        self.grant_expires_ns = 0
         self._change(now_ns, state, reason, notify, commands)
 
     def _enter_backup(self, now_ns: int, reason: str, commands: Commands) -> None:
@@ -562,6 +564,7 @@ class VrrpInstance:
         if Timer.YIELD_END not in self._timers:
             self._report(ReportKind.YIELDING, f"for {(event.until_ns - now_ns) // 1_000_000} ms", commands)
         self._timers[Timer.YIELD_END] = event.until_ns
+        self.grant_expires_ns = 0
         self._clear_wait()
 
     def _yield_master(self, now_ns: int, event: YieldRequested, commands: Commands) -> None:
@@ -677,7 +680,6 @@ class VrrpInstance:
             return
         detail = f"stood still for {event.stalled_ns // 1_000_000} ms"
         if self.gate_closed:
-            self.grant_expires_ns = 0
             self._leave_master(now_ns, State.BACKUP, f"{detail} in strict mode", "BACKUP", commands, say_zero=True)
             self._arm_master_down(now_ns)
             return

@@ -373,6 +373,19 @@ class TestGate:
         run_until(instance, 20 * S)
         assert instance.state is State.MASTER
 
+    def test_a_grant_is_for_one_takeover_and_a_yield_voids_it(self) -> None:
+        for event in (ev.FaultRaised("x"), ev.YieldRequested(6 * S)):
+            instance = started(gate_closed=True)
+            instance.handle(0, ev.TakeoverGranted(1, 99 * S))
+            run_until(instance, 4 * S)
+            assert instance.state is State.MASTER
+            instance.handle(5 * S, event)
+            instance.handle(6 * S, ev.FaultCleared("x"))
+            run_until(instance, 60 * S)
+            assert (instance.state, instance.waiting_for_fence) == (State.BACKUP, True)
+            instance.handle(60 * S, ev.TakeoverGranted(1, 99 * S))
+            assert instance.state is State.MASTER
+
     def test_even_an_owner_waits(self) -> None:
         assert started(gate_closed=True, priority=255, start_as_master=True).state is State.BACKUP
 
