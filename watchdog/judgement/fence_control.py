@@ -39,14 +39,14 @@ from watchdog.judgement.events import FenceReported
 from watchdog.judgement.group_actor import situation_of
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.ladder import Rung, rungs
+from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
 
 CENSUS_INTERVAL_MS = 500
 """How often a census channel is heard while a session asks for probes (every 250 ms, plus the window)."""
-RETRY_MS = 60_000
-"""A fence that certainly did nothing (unreachable, withdrawn) may be tried again after this, doubled each time."""
 MAX_PROBED_GROUPS = 4
+DANGERS = (Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG)
 
 
 class FenceControl:
@@ -62,7 +62,6 @@ class FenceControl:
         self.target = settings.peer.name
         self.session: FenceSession | None = None
         self.last: dict[str, JsonValue] | None = None
-        self.wake_ns: int | None = None
         self._scope = PAIR_SCOPE
         self._open = list(started.open_fences)
         self._manual = False
@@ -73,8 +72,7 @@ class FenceControl:
         self._look_since_ns = 0
         self._attempts: dict[tuple[int, str, str], int] = {}
         self._spent = False
-        self._retry_ns: int | None = None
-        self._retry_ms = RETRY_MS
+        self._danger_ns: int | None = None
         self._refusal = ""
 
     @property
@@ -91,7 +89,7 @@ class FenceControl:
 
     def step(self, now_ns: int) -> None:
         """Verify what a crash left open, start a fence that is due, withdraw one whose reason is gone."""
-        self.wake_ns = None
+        self._watch_danger(now_ns)
         if self.session is not None:
             self._withdraw_if_unfounded(now_ns)
             return
@@ -101,14 +99,37 @@ class FenceControl:
         scope = self._scope_to_fence(now_ns)
         if not scope or self._spent:
             return
-        if self._retry_ns is not None and now_ns < self._retry_ns:
-            self.wake_ns = self._retry_ns
-            return
         locks = self._hooks.may_fence(now_ns)
+        delay_ms = self._hooks.fence_delay_ms()
         if locks:
             self._refused(scope, "; ".join(lock.value for lock in locks))
-            return
-        self._start(now_ns, scope, self._hooks.fence_delay_ms(), manual=False)
+        elif not delay_ms and self._too_late(now_ns):
+            self._refused(scope, "it is too late for the node that acts first: the other one may be fencing already")
+        else:
+            self._start(now_ns, scope, delay_ms, manual=False)
+
+    def _watch_danger(self, now_ns: int) -> None:
+        """When the present danger was first confirmed: both nodes count their turns from there."""
+        tracks = [self._state.pair, *(view.track for view in self._state.groups.values())]
+        dangerous = [t for t in tracks if t.verdict in DANGERS and t.stage is not Stage.CLEAR]
+        if not dangerous:
+            self._danger_ns = None
+        elif self._danger_ns is None and any(t.is_confirmed() for t in dangerous):
+            self._danger_ns = now_ns
+
+    def _first_turn_ms(self) -> int:
+        """Promise 5: how long after the danger was confirmed the first node may still begin. The detection spread that the other
+        node's delay allows for contains one confirmation and one census too many (both nodes wait for theirs): that is our time to
+        prepare. What the delay has above its minimum comes on top."""
+        policy, fence = self._state.settings.policy, self._state.settings.fence
+        spare_ms = fence.delay_ms - self._hooks.detection_spread_ms() - fence.measured_ms
+        return policy.confirm_ms + policy.census_window_ms + max(0, spare_ms)
+
+    def _too_late(self, now_ns: int) -> bool:
+        if self._danger_ns is None:
+            return False
+        asked_ms = self._state.settings.policy.yield_deadline_ms if self._state.contact.on_a_path else 0
+        return now_ns - self._danger_ns > (self._first_turn_ms() + asked_ms) * NS_PER_MS
 
     def order_off(self, now_ns: int, who: str) -> str:
         """A person orders the fence: no verdict is needed, but a durable intent and an armed runner are. Returns "" or why not."""
@@ -137,8 +158,7 @@ class FenceControl:
         """A person looked."""
         self.budget.clear()
         self._spent = False
-        self._retry_ns = None
-        self._retry_ms = RETRY_MS
+        self._danger_ns = None
         self._state.record_node("latch", False)
 
     def _scope_to_fence(self, now_ns: int) -> str:
@@ -157,7 +177,9 @@ class FenceControl:
         levels = self._state.settings.fence.levels_for(self.target)
         self.session = FenceSession(self._next_order_id(), self.target, levels, self._times())
         self._state.publish(f"fence of {self.target}: requested, delay {delay_ms} ms")
-        self._run(now_ns, self.session.handle(now_ns, FenceRequested(delay_ms)))
+        # Promise 5: the node that waits has no window, the one that acts first must be done when the other's wait is over.
+        window_ms = 0 if manual or delay_ms else self._first_turn_ms()
+        self._run(now_ns, self.session.handle(now_ns, FenceRequested(delay_ms, window_ms)))
 
     def _recover(self, now_ns: int) -> None:
         """Promise 2: what a crash left open is unknown and only read, never repeated."""
@@ -333,12 +355,10 @@ class FenceControl:
             "detail": end.detail,
             "at_ns": now_ns,
         }
+        # One fence per outage: a second try could meet the other node's turn. A person, or hearing the peer, makes a new one possible.
+        self._spent = True
         if end.state is FenceState.NOT_DONE:
             state.announced_fence = False
-            self._retry_ns = now_ns + self._retry_ms * NS_PER_MS
-            self._retry_ms *= 2
-        else:
-            self._spent = True
         if self._hooks.trusts_claim(end.state):  # Promise 3: only a proved fence counts
             state.announced_fence = True
             state.peer_proved_off = f"{end.target} is proved off (order {end.order_id}): {end.detail}"
@@ -371,8 +391,6 @@ class FenceControl:
         self._state.peer_proved_off = ""
         if self.session is None:
             self._spent = False
-            self._retry_ns = None
-            self._retry_ms = RETRY_MS
 
     def peer_acknowledged_fence(self) -> None:
         """The peer says that it is quarantined: it knows."""
@@ -446,9 +464,8 @@ class FenceControl:
             self._run(now_ns, self.session.on_deadline(now_ns))
 
     def next_deadline(self) -> int | None:
-        """The session's, or the next retry."""
-        own = self.session.next_deadline() if self.session is not None else None
-        return min((t for t in (own, self.wake_ns) if t is not None), default=None)
+        """The session's."""
+        return self.session.next_deadline() if self.session is not None else None
 
     def to_json(self, now_ns: int) -> dict[str, JsonValue]:
         """For status."""

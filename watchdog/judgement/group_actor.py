@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS
 from watchdog.config.model import Mode
-from watchdog.frames.heartbeat import GroupState, YieldAnswer
+from watchdog.frames.heartbeat import GroupState, NodeFlags, YieldAnswer
 from watchdog.judgement.commands import Announce, BridgeAdvert, GateState, RemoveAddress, SetGate
 from watchdog.judgement.events import DaemonState
 from watchdog.judgement.evidence import Owner
@@ -130,12 +130,16 @@ class GroupActor:
         if state.mode is not Mode.STRICT:
             return
         if not self._wants_takeover(now_ns, view):
+            view.free_since_ns = None
             if asking.purpose == "takeover" and asking.request:
                 self._end_asking(view, "not needed any more")
             return
         if not asking.request:
-            free_since_ns = view.denied_ns if view.denied_ns is not None else now_ns
-            due_ns = max(free_since_ns + TAKEOVER_WAIT_MS * NS_PER_MS, asking.deadline_ns)
+            if view.free_since_ns is None:
+                view.free_since_ns = now_ns
+            # The better node asks first; the other one only when that does not want it (a handover, a dead daemon).
+            wait_ms = TAKEOVER_WAIT_MS if state.keeps(now_ns, view) else 3 * TAKEOVER_WAIT_MS
+            due_ns = max(view.free_since_ns + wait_ms * NS_PER_MS, asking.deadline_ns)
             if now_ns < due_ns:
                 self.wake(view, due_ns)
             else:
@@ -154,10 +158,14 @@ class GroupActor:
         if not (state.settled(now_ns) and state.trusted(now_ns)) or state.surroundings.daemon is not DaemonState.RUNNING:
             return False
         report = view.fresh_report(now_ns)
-        if report is None or report.held or state.isolation(now_ns) is Isolation.YES:
+        if report is None or state.isolation(now_ns) is Isolation.YES:
             return False
-        gone = report.state in (GroupState.ABSENT, GroupState.FAULT)
-        return gone or (report.state is GroupState.HELD and state.keeps(now_ns, view) is True)
+        if report.held:
+            # Its daemon hangs and adverts have ceased: VRRP would take over now; we ask instead.
+            hung = bool(state.contact.flags() & NodeFlags.VRRP_HUNG)
+            return hung and not view.heard_fresh(now_ns) and state.keeps(now_ns, view) is True
+        handed_over = view.gate.why == "handover" and now_ns < (view.gate.trial_due_ns or 0)
+        return not handed_over and report.state in (GroupState.ABSENT, GroupState.FAULT, GroupState.HELD)
 
     def _begin_asking(self, now_ns: int, view: GroupView, purpose: str) -> None:
         deadline_ns = now_ns + self._state.settings.policy.yield_deadline_ms * NS_PER_MS
@@ -218,7 +226,8 @@ class GroupActor:
         if view.asking.request:
             view.asking = Asking()  # a node that yields withdraws what it asked itself: at most one of both can win
         if view.own:
-            view.gate.deaf = view.heard_fresh(now_ns)
+            running = self._state.surroundings.daemon is DaemonState.RUNNING
+            view.gate.deaf = running and view.heard_fresh(now_ns)
             self._state.record_action(view.scope, "yield", view.scope, f"asked by the peer, request {request}")
         hung = self._state.surroundings.daemon is DaemonState.HUNG
         self._hold(now_ns, view, "hung" if hung else "yielded", "the peer keeps the group: it asked us to yield")
@@ -352,6 +361,8 @@ class GroupActor:
             return gate.trial_due_ns is not None and now_ns >= gate.trial_due_ns
         if not report.held:
             return True
+        if gate.why == "handover":
+            return False  # a daemon that preempts would take it back at once: held until the peer lets go of it
         if view.heard_fresh(now_ns) and not gate.deaf:
             return True
         return self._begin_trial(now_ns, view)
@@ -402,12 +413,25 @@ class GroupActor:
             return
         reason = "orphan: no local daemon claims it" if orphan else view.gate.reason or view.track.reason
         if not view.removals:
+            if orphan:
+                self._page_orphan(now_ns, view)
             self._state.record_action(view.scope, "remove_address", ", ".join(view.held), reason)
         for address, interface in view.held.items():
             self._state.out.append(RemoveAddress(interface, address, reason))
         view.removals += 1
         view.removal_due_ns = now_ns + REMOVE_RETRY_MS * NS_PER_MS
         self.wake(view, view.removal_due_ns)
+
+    def _page_orphan(self, now_ns: int, view: GroupView) -> None:
+        """Removing it ends the verdict before it could be confirmed: the act itself opens the incident, until the daemon runs again."""
+        state = self._state
+        view.crashed = True
+        if state.in_maintenance(now_ns):
+            return
+        summary = f"{state.settings.cluster} {view.scope}: {Verdict.ORPHAN_VIP.value}: the VRRP daemon of {state.settings.self_name} died"
+        summary += f" and left {', '.join(view.held)} behind; it is removed"
+        rows = state.incidents.raise_(now_ns, view.scope, Verdict.ORPHAN_VIP, summary, view.track.reason, state.epochs(), True)
+        state.persist(*rows)
 
     # --- bridging adverts ---
 

@@ -76,7 +76,9 @@ class Gate:
 
 @dataclass(slots=True)
 class GroupView:
-    """One group as this node sees it. ``held`` are the VIPs in our kernel; ``report`` the peer's last word about the group."""
+    """One group as this node sees it. ``held`` are the VIPs in our kernel (address → interface); ``report`` the peer's last word about
+    the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
+    may ask for its release; ``crashed``: we removed what the dead local daemon left behind."""
 
     settings: GroupSettings
     track: Track
@@ -92,6 +94,7 @@ class GroupView:
     local_priority: int | None = None
     planned_until_ns: int = 0
     denied_ns: int | None = None
+    free_since_ns: int | None = None
     asking: Asking = field(default_factory=Asking)
     yielding: Yielding = field(default_factory=Yielding)
     gate: Gate = field(default_factory=Gate)
@@ -101,6 +104,7 @@ class GroupView:
     removal_due_ns: int | None = None
     removals: int = 0
     gave_up: bool = False
+    crashed: bool = False
     bridged_ns: int = 0
     wake_ns: int | None = None
 

@@ -56,6 +56,10 @@ class Hooks(Protocol):
         """Promise 5: how long this node waits before it fences."""
         ...
 
+    def detection_spread_ms(self) -> int:
+        """Δ of Promise 5 for this configuration."""
+        ...
+
     def distrust_ns(self, stalled_ns: int) -> int:
         """Promise 8: how long nothing that rests on silence is judged after a stall; 0 = the stall was too short to matter."""
         ...

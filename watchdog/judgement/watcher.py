@@ -14,7 +14,7 @@ from base.core import NS_PER_MS, NS_PER_S, JsonValue
 from fencing.plan.commands import FenceState
 from fencing.plan.delay import check_delay, detection_spread_ms
 from fencing.plan.interlocks import Interlock, InterlockFacts, standing
-from watchdog.config.model import BrainSettings, GroupSettings
+from watchdog.config.model import BrainSettings, GroupSettings, Mode
 from watchdog.frames.heartbeat import Heartbeat, NodeFlags
 from watchdog.judgement import events
 from watchdog.judgement.arbitration import fence_delay_ms, health
@@ -45,11 +45,10 @@ from watchdog.judgement.verdict import (
 
 CLEAR_MS = 2_000
 """An incident is closed when its scope has been clear for this long."""
-NO_OWNER_INTERVALS = 5
-"""A group without owner is confirmed after this many advert intervals: longer than any ordinary election."""
+NO_OWNER_INTERVALS = {Mode.OBSERVE: 5, Mode.RESOLVE: 5, Mode.STRICT: 10}
+"""A group without owner is confirmed after this many advert intervals: longer than any ordinary election (strict: asking included)."""
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})
 STALL_SLACK_MS = 100
-MIN_BEAT_GAP_MS = 5
 
 
 class WatcherCore:
@@ -65,7 +64,7 @@ class WatcherCore:
         self._groups: GroupActor | None = None
         self._fence: FenceControl | None = None
         self._beats: dict[str, int] = {}
-        self._last_beat_ns = 0
+        self._last_now_ns = 0
         self._dirty: dict[str, None] = {}
         self._flags = NodeFlags.NONE
         self._handlers: dict[type, Callable[[int, Any], None]] = {
@@ -202,8 +201,6 @@ class WatcherCore:
         for view in self._state.groups.values():
             view.wake_ns = self._state.settled_from_ns
         self._touch_all()
-
-    _last_now_ns = 0
 
     def _configure_groups(self, now_ns: int, groups: tuple[GroupSettings, ...]) -> None:
         state = self.state
@@ -491,7 +488,7 @@ class WatcherCore:
         if not event.error and event.requests_sent:
             self.fence.census_asked(now_ns, probe.sent_ns, probe.interface, probe.address)
             self._retract_unanswered(now_ns, probe.address, probe.sent_ns, PAIR_SCOPE if probe.of_peer else probe.scope)
-        if not state.census.running(probe.scope):
+        if not state.census.running(probe.scope):  # half a round is not judged
             self._touch(probe.scope)
             self._touch(PAIR_SCOPE)
             self.fence.look_if_ready(now_ns)
@@ -502,7 +499,6 @@ class WatcherCore:
         for fact in list(ledger.fresh(now_ns, scope)):
             if fact.kind is EvidenceKind.K2_NEIGHBOUR and fact.source.endswith(f" {address}") and fact.last_ns < sent_ns:
                 ledger.retract(scope, fact.kind, fact.source)
-                self._touch(scope)
 
     # --- intake: this node ---
 
@@ -722,6 +718,8 @@ class WatcherCore:
         if rule.verdict is Verdict.PATH_DEGRADED and facts.contact is Contact.DEGRADED:
             one_way = [n for n in state.contact.order if state.contact.paths[n].peer_hears is False and n not in silent]
             reason = f"{reason}: " + ", ".join([f"{n} silent" for n in silent] + [f"the peer does not hear us on {n}" for n in one_way])
+        if facts.contact in (Contact.SILENT, Contact.UNREACHED) and facts.settled:
+            reason = f"{reason}; {self._who_may_own(now_ns)}"
         ids = evidence_ids(state, PAIR_SCOPE, now_ns)
         changed = state.pair.judged(now_ns, rule.verdict, reason, ids, settling=not facts.settled)
         times = [state.ledger.next_stale_ns(now_ns, PAIR_SCOPE)]
@@ -734,11 +732,21 @@ class WatcherCore:
         ]
         state.pair_wake_ns = min((t for t in times if t is not None and t > now_ns), default=None)
 
+    def _who_may_own(self, now_ns: int) -> str:
+        """Silence is absence of evidence: say what it leaves open."""
+        state = self.state
+        if state.peer_proved_off:
+            return state.peer_proved_off
+        owned = ", ".join(view.scope for view in state.groups.values() if view.own)
+        if state.mode is Mode.STRICT:
+            return f"this node owns {owned}" if owned else "waiting for a proved fence before anything is taken over"
+        return f"{'this node owns ' + owned + '; ' if owned else ''}two owners are possible until the peer is proved off"
+
     def _confirm_ns(self, view: GroupView) -> int:
         """How long a verdict must stand before it is confirmed."""
         confirm_ns = self.settings.policy.confirm_ms * NS_PER_MS
         if view.track.verdict is Verdict.NO_OWNER:
-            return max(confirm_ns, NO_OWNER_INTERVALS * view.settings.advert_interval_ms * NS_PER_MS)
+            return max(confirm_ns, NO_OWNER_INTERVALS[self.state.mode] * view.settings.advert_interval_ms * NS_PER_MS)
         return confirm_ns
 
     def _advance(self, now_ns: int, track: Track, changed: bool, confirm_ns: int, view: GroupView | None) -> int | None:
@@ -767,9 +775,18 @@ class WatcherCore:
         return None
 
     def _advance_clear(self, now_ns: int, track: Track) -> int | None:
+        if track.scope != PAIR_SCOPE and self._crash_lasts(track.scope):
+            return None
         rows = self.state.incidents.clear(now_ns, track.scope, CLEAR_MS * NS_PER_MS)
         self.state.persist(*rows)
         return now_ns + CLEAR_MS * NS_PER_MS if self.state.incidents.of(track.scope) and not rows else None
+
+    def _crash_lasts(self, scope: str) -> bool:
+        """The incident of an orphan stays open until the local daemon runs again: until then this node is no standby."""
+        view = next(v for v in self.state.groups.values() if v.scope == scope)
+        if view.crashed and self.state.surroundings.daemon is events.DaemonState.RUNNING:
+            view.crashed = False
+        return view.crashed
 
     def _census_done(self, now_ns: int, track: Track, view: GroupView | None) -> bool:
         """One active census since the suspicion; a round that could not be sent (own carrier down) counts as tried."""
@@ -789,8 +806,10 @@ class WatcherCore:
             return
         if track.scope != PAIR_SCOPE and track.verdict in PAIR_PAGES:
             return
-        page = True
-        if track.scope == PAIR_SCOPE and any(
+        scope, page = track.scope, True
+        if state.incidents.of(PAIR_SCOPE) and not state.contact.on_a_path and track.verdict is Verdict.SPLIT_BRAIN:
+            scope = PAIR_SCOPE  # one cause, one incident: the dead or hung peer's grows into the split's
+        if scope == PAIR_SCOPE and any(
             v.track.is_confirmed(Verdict.SPLIT_BRAIN) and state.incidents.of(v.scope) for v in state.groups.values()
         ):
             page = False  # the split's page says it already
@@ -799,7 +818,7 @@ class WatcherCore:
         summary = f"{state.settings.cluster} {track.scope}: {track.verdict.value}: {track.reason}"
         details = f"seen by {state.settings.self_name}; evidence {', '.join(track.evidence) or 'none fresh'}"
         before = state.incidents.episodes.number
-        rows = state.incidents.raise_(now_ns, track.scope, track.verdict, summary, details, state.epochs(), page)
+        rows = state.incidents.raise_(now_ns, scope, track.verdict, summary, details, state.epochs(), page)
         if rows:
             state.persist(*rows)
             state.beat_wanted = state.beat_wanted or state.incidents.episodes.number != before

@@ -190,7 +190,8 @@ class Lab:
     def daemon(self, node: Node, process: e.DaemonState) -> None:
         node.vrrp.process = process
         if process is e.DaemonState.RUNNING and node.vrrp.state == "master" and VIP not in node.held:
-            self.to_backup(node)
+            node.vrrp.state = "fault" if node.gate is c.GateState.HELD else "backup"
+            node.vrrp.down_ns = self.now + node.vrrp.skewed_ns()
         self.tell(node, e.LocalDaemonChanged(process))
 
     def power_off(self, node: Node) -> None:
