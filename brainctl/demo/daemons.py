@@ -108,7 +108,7 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
         _table("[[reference]]", name="gateway", address=plan.host["gateway"], interface="eth0"),
         _table("[fence]", enabled=setup.fence_enabled, delay_ms=setup.fence_delay_ms),
         *(_fence_level(lab, setup, target, device) for target in NODES for device in setup.levels),
-        _table("[[alert]]", name="pager", type="webhook", url_secret="file:/etc/brainctl/pager-url"),
+        _table("[[alert]]", name="pager", type="webhook", url_secret="file:/etc/brainctl/pager-url"),  # noqa: S106
     ]
     return "\n".join(parts)
 
@@ -125,7 +125,7 @@ def _fence_level(lab: Lab, setup: Setup, target: str, device: str) -> str:
         ipport=outlet.port,
         plug=str(outlet.plug),
         username=lab.plan.power_user,
-        password_secret="file:/etc/brainctl/power-password",
+        password_secret="file:/etc/brainctl/power-password",  # noqa: S106
         deadline_ms=setup.device_deadline_ms,
     )
 

@@ -144,10 +144,17 @@ class Stage:
                 self.start_brain(name)
         if not self.wait("A alone owns the VIP", self.owned_by("A", for_s=1.0), SETTLE_TIMEOUT_S):
             raise LabError("the pair did not become healthy: A never was the only owner")
+        self._nothing_died()
         if self.setup.brain and not self.wait("both records say HEALTHY", self.all_healthy, SETTLE_TIMEOUT_S):
             raise LabError("the pair did not become healthy: no HEALTHY verdict on both nodes")
         self.settled_ns = time.time_ns()
         self.say("the pair is healthy: A owns the VIP, B waits")
+
+    def _nothing_died(self) -> None:
+        for node in self.lab.nodes.values():
+            for name, job in node.jobs.items():
+                if name != "enrolment" and (status := node.exit_status(job)) is not None:
+                    raise LabError(f"{name} on {node.name} ended with status {status}; see {node.disk / 'log' / name}.log")
 
     def _enrol(self) -> None:
         for node in self.lab.nodes.values():
@@ -225,7 +232,8 @@ class Stage:
             1 for program in self.lab.power.values() for event in program.events if event["event"] == "off" and event["t"] > self.settled_ns
         )
         result.alerts = len(self.lab.pager.events)
-        result.client_outage_ms = measure.client_outage_ms(self.lab.client_program.events, self.settled_ns, now)
+        if self.settled_ns:
+            result.client_outage_ms = measure.client_outage_ms(self.lab.client_program.events, self.settled_ns, now)
         for record in self.records.values():
             result.verdicts |= record.verdicts(self.settled_ns)
             result.fence_states += record.fence_states()
