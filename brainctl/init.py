@@ -116,7 +116,10 @@ def brain_toml(
     """The text of a brain.toml for this pair, with comments that tell what each part is for."""
     first = loaded.groups[0]
     cluster = args.cluster or loaded.config.global_defs.router_id or first.name
-    both = f"{{ {_key(node)} = {{a}}, {_key(peer)} = {{b}} }}"
+
+    def both(own: str, other: str) -> str:
+        return f"{{ {_key(node)} = {_quote(own)}, {_key(peer)} = {_quote(other)} }}"
+
     out = [
         "# brainctl: the same file on both nodes. Check it with: brainctl check",
         "version = 1",
@@ -146,7 +149,7 @@ def brain_toml(
             "[[path]]",
             f"name = {_quote('lan-' + interface)}",
             'type = "ethernet"       # raw frames: work even when IP is misconfigured',
-            f"interface = {_quote(interface)}   # or " + both.format(a=_quote(interface), b=_quote("ens3")),
+            f"interface = {_quote(interface)}   # or " + both(interface, "ens3"),
             "",
         ]
     for number, heartbeat in enumerate(heartbeats, 1):
@@ -155,7 +158,7 @@ def brain_toml(
             f"name = {_quote(f'heartbeat{number}')}",
             'type = "unicast"',
             f"interface = {_quote(heartbeat.interface)}",
-            "address = " + both.format(a=_quote(heartbeat.address), b=_quote(heartbeat.peer_address)),
+            "address = " + both(heartbeat.address, heartbeat.peer_address),
             "",
         ]
     for number, tty in enumerate(args.serial, 1):

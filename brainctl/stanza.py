@@ -56,7 +56,8 @@ def keepalived_stanza(keys: Iterable[GroupKey], mode: Mode, gate: GateSettings) 
 def firewall_rules(paths: Iterable[PathSettings], node: str, peer: str, service_interfaces: Iterable[str]) -> str:
     """nftables rules for one node: VRRP, and every IP heartbeat path. Raw ethernet frames and serial lines need none."""
     lines = [
-        f"# node {node}: load with  nft -f FILE  (or add the rules to your own input chain, before any drop)",
+        f"# node {node}. An accept in this table does not overrule a drop in another one: if a firewall of yours drops by default,",
+        "# copy these rules into its own input chain, before the drop. On an open host this table documents what must pass.",
         "table inet brainctl {",
         "    chain input {",
         "        type filter hook input priority -10; policy accept;",
