@@ -20,7 +20,7 @@ from fencing.client import RunnerClient, all_devices
 from fencing.orders import Order, Report
 from fencing.plan.settings import FenceSettings
 from watchdog.config.model import BrainSettings
-from watchdog.judgement.commands import Persist, RunFence
+from watchdog.judgement.commands import Persist, RowKind, RunFence
 from watchdog.judgement.events import (
     CommandFailed,
     DeviceOutcome,
@@ -152,7 +152,11 @@ class Children:
 
     def persist(self, command: Persist) -> None:
         """Hand rows to the recorder; if it cannot take them, say so: an unanswered barrier means no fence."""
-        if not self._recorder.send(persist_message(command, wall_ns(), now_ns())):
+        recorded = self._recorder.send(persist_message(command, wall_ns(), now_ns()))
+        alerts = [dict(row.fields) for row in command.rows if row.kind is RowKind.ALERT]
+        if alerts:
+            self._alerts_recorded(alerts, recorded)
+        if not recorded:
             self._log.limited("persist", "rows were not recorded: the recorder is down or does not read", rows=len(command.rows))
             self._feed(CommandFailed("Persist", "the recorder is down or does not read"))
 
@@ -257,14 +261,37 @@ class Children:
             {
                 "name": r.name,
                 "type": r.type,
-                "parameters": [list(p) for p in r.parameters],
+                "parameters": dict(r.parameters),
                 "least_severity": r.least_severity,
                 "escalate_after_ms": r.escalate_after_ms,
             }
             for r in self._brain.alerts
         ]
-        self._delivery.send({"op": "configure", "receivers": receivers})
+        self._delivery.send({"op": "configure", "cluster": self._brain.cluster, "receivers": receivers})
+
+    def _alerts_recorded(self, alerts: list[dict[str, JsonValue]], recorded: bool) -> None:
+        """The outbox has news; or, when the record is in trouble, the alerts themselves: a page must not wait for a disk."""
+        if self._delivery is None:
+            return
+        self._delivery.send({"op": "wake"})
+        if recorded and self._recorder_ok:
+            return
+        for fields in alerts:
+            names = ("dedup_key", "incident", "severity", "action", "summary", "details")
+            alert = {name: fields.get(name, {} if name == "details" else "") for name in names}
+            self._delivery.send({"op": "send_now", "alert": {**alert, "node": self._brain.self_name, "wall_ns": wall_ns()}})
+
+    def acknowledged(self, incident: str, who: str) -> None:
+        """A person has taken the incident: no escalation."""
+        if self._delivery is not None:
+            self._delivery.send({"op": "acknowledged", "incident": incident, "who": who})
 
     def _from_delivery(self, message: JsonObject) -> None:
-        if "problem" in message:
-            self._log.limited("delivery", f"alerts: {message['problem']}")
+        if "failing" in message:
+            failing = message["failing"]
+            self._log.limited("delivery", f"alert not delivered to {failing.get('receiver')}: {failing.get('detail')}")
+        elif "damaged" in message:
+            self._log.limited("delivery", f"alerts: the record is damaged: {message['damaged']}")
+        elif "delivered" in message:
+            done = message["delivered"]
+            self._log.info("alert delivered", receiver=done.get("receiver"), key=done.get("dedup_key"), action=done.get("action"))

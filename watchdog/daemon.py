@@ -258,6 +258,8 @@ class Daemon:
         if not isinstance(until_ms, int) or not isinstance(subject, str) or not isinstance(note, str) or len(subject) + len(note) > 2000:
             raise RequestError("argument", "until_ms, subject or note", "a number and two short texts")
         self.log.info("operator", action=action.value, uid=client.peer.uid, subject=subject)
+        if action is OperatorAction.ACKNOWLEDGE:
+            self.children.acknowledged(subject, f"uid {client.peer.uid}")
         self.feed(OperatorActed(action, f"uid {client.peer.uid}", subject, until_ms, note))
         return {"message": f"{action.value}: taken", "status": self.core.snapshot()}
 
