@@ -78,10 +78,9 @@ class ChannelLedger:
     def void(self, until_ns: int) -> None:
         """We were deaf until ``until_ns``."""
         self.void_until_ns = max(self.void_until_ns, until_ns)
-        self._controls.clear()
 
     def act_begins(self, now_ns: int) -> None:
-        """The off order leaves now: which channels are alive at this moment?"""
+        """The off order leaves now: which channels are alive at this moment? Nothing follows from it unless ``act_ended`` is called."""
         self._candidates = frozenset(
             name
             for name, channel in self._channels.items()
@@ -93,10 +92,6 @@ class ChannelLedger:
         if self._act_end_ns is None:
             self._act_end_ns = end_ns
             self._alive_at_act = self._candidates
-        self._candidates = frozenset()
-
-    def act_not_done(self) -> None:
-        """The device certainly did not act: a silence that follows is not its doing."""
         self._candidates = frozenset()
 
     def contradicts(self, event: ChannelHeard) -> bool:

@@ -383,7 +383,6 @@ class FenceSession:
         if self._level.acted:
             return self._partial(now_ns, why)
         if outcome in NOT_CARRIED_OUT:
-            self._ledger.act_not_done()
             return self._unfit(now_ns, why)
         self._ledger.act_ended(self._act_end(now_ns))
         unknown = self._set_level(FenceState.UNKNOWN, why)

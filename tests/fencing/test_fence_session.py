@@ -152,6 +152,43 @@ def test_a_frame_in_flight_during_the_settle_time_refutes_nothing():
     assert w.state is FenceState.PROVED
 
 
+def test_a_device_that_reads_off_at_once_waits_for_the_channels_to_contradict_it():
+    """The census speaks every 1.5 s only; two OFF readings are in long before."""
+    w = world("ipmi", channels={"census/eth1/vip": ("eth1", 1_500)})
+    w.devices["ipmi"] = VirtualDevice(acts=False, reads=PowerState.OFF)
+    assert w.start().run().state is FenceState.REFUTED
+
+
+def test_a_target_that_speaks_while_the_next_level_is_prepared_refutes_the_earlier_one():
+    """Level 1 may have acted; the target speaks, and only then the LAN goes: that silence proves nothing about level 1."""
+    w = world("ipmi", "pdu", identity="", channels=dict(PATH), controls=dict(CONTROL), persist_ms=1_500)
+    w.devices["ipmi"] = VirtualDevice(says=DeviceOutcome.TIMEOUT, acts=False)
+    w.devices["pdu"] = VirtualDevice(says=DeviceOutcome.UNREACHABLE, acts=False)
+    w.start()
+    w.channels["path/eth1"] = ("far-end", 200)
+    w.run()
+    assert w.level_states[1] is FenceState.REFUTED
+    assert w.state is FenceState.REFUTED
+
+
+def test_the_earlier_levels_act_is_not_credited_with_a_later_silence():
+    session = FenceSession("o", "b", levels("ipmi", "pdu", identity=""))
+    session.handle(0, FenceRequested())
+    session.handle(0, IntentDurable(1))
+    session.handle(0, ChannelHeard("c", "m", 0, 200))
+    (order,) = [c for c in session.handle(1, SecondLook(1, True)) if isinstance(c, RunDevice)]
+    session.handle(100 * MS, DeviceReported(1, "ipmi", "off", order.attempt, DeviceOutcome.TIMEOUT))
+    session.handle(400 * MS, ChannelHeard("c", "m", 400 * MS, 200))
+    for t in range(400, 2_000, 100):
+        session.handle(t * MS, ControlHeard("m", t * MS))
+    session.handle(2_000 * MS, IntentDurable(2))
+    (order,) = [c for c in session.handle(2_000 * MS, SecondLook(2, True)) if isinstance(c, RunDevice)]
+    session.handle(2_100 * MS, DeviceReported(2, "pdu", "off", order.attempt, DeviceOutcome.SUCCESS))
+    for t in range(2_100, 9_000, 100):
+        session.handle(t * MS, ControlHeard("m", t * MS))
+    assert session.state is not FenceState.PROVED
+
+
 # --- before the act ---
 
 
@@ -330,6 +367,40 @@ def test_our_own_stall_voids_the_silence():
     for t in range(3_800, 4_100, 100):
         session.handle(t * MS, ControlHeard("m", t * MS))
     assert session.state is FenceState.PROVED
+
+
+def test_a_late_report_of_an_earlier_order_is_not_taken_for_the_present_one():
+    session = FenceSession("o", "b", levels("pdu", identity=""))
+    session.handle(0, FenceRequested())
+    session.handle(0, IntentDurable(1))
+    (first,) = session.handle(0, SecondLook(1, True))
+    assert isinstance(first, RunDevice)
+    session.handle(1, DeviceReported(1, "pdu", "off", first.attempt, DeviceOutcome.STALE_ORDER))
+    (second,) = session.handle(2, SecondLook(1, True))
+    assert isinstance(second, RunDevice)
+    assert session.handle(3, DeviceReported(1, "pdu", "off", first.attempt, DeviceOutcome.SUCCESS)) == []
+    assert session.handle(4, DeviceReported(1, "pdu", "off", second.attempt, DeviceOutcome.SUCCESS)) != []
+
+
+def test_one_reading_reported_twice_is_one_reading():
+    w = world("pdu", recover_level=1)
+    w.target_alive = False
+    (order,) = [c for c in w.session.handle(0, FenceRequested()) if isinstance(c, RunDevice)]
+    report = DeviceReported(1, "pdu", "status", order.attempt, DeviceOutcome.SUCCESS, PowerState.OFF, "id-pdu")
+    for _ in range(3):
+        w.session.handle(1, report)
+    assert w.session.state is not FenceState.PROVED
+
+
+def test_a_device_that_names_another_node_after_the_act_proves_nothing():
+    w = world("pdu")
+
+    def change_identity(w: World, command: object) -> None:
+        if isinstance(command, RunDevice) and command.action == "off":
+            w.devices["pdu"].identity = "id-of-another-node"
+
+    w.before_command = change_identity
+    assert w.start().run().state is FenceState.CLAIMED
 
 
 # --- crash and recovery ---
