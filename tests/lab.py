@@ -149,9 +149,10 @@ class Daemon:
 class Capture:
     """Every frame that enters the switch, once, with the port it came from."""
 
-    def __init__(self, namespace: str, ethertype: int = 3) -> None:
+    def __init__(self, namespace: str) -> None:
         with inside(namespace):
-            self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ethertype))
+            # ETH_P_ALL: a bridge takes its ports' frames away before sockets for one EtherType see them.
+            self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3))
             self._sock.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)
         self.frames: list[tuple[str, bytes]] = []
 
@@ -229,9 +230,9 @@ class Lab:
         """And up again."""
         ip("-n", self.switch, "link", "set", self.nodes[node].port, "up")
 
-    def capture(self, ethertype: int = 3) -> Capture:
+    def capture(self) -> Capture:
         """Start capturing on the switch."""
-        capture = Capture(self.switch, ethertype)
+        capture = Capture(self.switch)
         self._captures.append(capture)
         return capture
 
