@@ -17,6 +17,8 @@ from watchdog.judgement.events import ProbeFinished
 MAX_PROBES = 1024
 MAX_ANSWERS_PER_PROBE = 64
 MAX_REQUESTS = 16
+CLAIM_INTERVAL_NS = 100 * NS_PER_MS
+MAX_CLAIMS_PER_INTERVAL = 64
 
 
 @dataclass(slots=True)
@@ -99,30 +101,30 @@ class ProbeBook:
         return min(times, default=None)
 
 
-class ClaimLimiter:
-    """Lets a claim pass at most once per interval, and only so many different ones: a storm costs the core nothing."""
+class Limiter:
+    """Lets the same thing pass at most once per interval, and at most so many different ones: a storm costs the core nothing."""
 
-    INTERVAL_NS = 100 * NS_PER_MS
-    MAX_PER_INTERVAL = 64
     MAX_REMEMBERED = 1024
 
-    def __init__(self) -> None:
-        self._last_ns: OrderedDict[tuple[str, ...], int] = OrderedDict()
+    def __init__(self, interval_ns: int, most_per_interval: int) -> None:
+        self._interval_ns = interval_ns
+        self._most_per_interval = most_per_interval
+        self._last_ns: OrderedDict[tuple[object, ...], int] = OrderedDict()
         self._interval_start_ns = 0
         self._in_interval = 0
 
-    def admits(self, now_ns: int, *claim: str) -> bool:
-        """True if this claim may be reported now."""
-        last_ns = self._last_ns.get(claim)
-        if last_ns is not None and now_ns - last_ns < self.INTERVAL_NS:
+    def admits(self, now_ns: int, *thing: object) -> bool:
+        """True if ``thing`` may be reported now."""
+        last_ns = self._last_ns.get(thing)
+        if last_ns is not None and now_ns - last_ns < self._interval_ns:
             return False
-        if now_ns - self._interval_start_ns >= self.INTERVAL_NS:
+        if now_ns - self._interval_start_ns >= self._interval_ns:
             self._interval_start_ns, self._in_interval = now_ns, 0
-        if self._in_interval >= self.MAX_PER_INTERVAL:
+        if self._in_interval >= self._most_per_interval:
             return False
         self._in_interval += 1
-        self._last_ns[claim] = now_ns
-        self._last_ns.move_to_end(claim)
+        self._last_ns[thing] = now_ns
+        self._last_ns.move_to_end(thing)
         while len(self._last_ns) > self.MAX_REMEMBERED:
             self._last_ns.popitem(last=False)
         return True

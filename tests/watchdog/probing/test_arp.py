@@ -19,8 +19,10 @@ from tests.watchdog.network import Network
 from tests.watchdog.probing.node import ProbingNode
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import OwnerClaimed, ProbeFinished, ReferenceAnswered
-from watchdog.probing.arp import BROADCAST, REQUEST, ArpPacket, ArpProber, decode_arp, encode_arp
-from watchdog.probing.probe_book import ClaimLimiter, ProbeBook
+from watchdog.probing.arp import ArpProber
+from watchdog.probing.arp_packet import REQUEST, ArpPacket, decode_arp, encode_arp
+from watchdog.probing.probe_book import MAX_CLAIMS_PER_INTERVAL, ProbeBook
+from watchdog.probing.segment import BROADCAST
 
 pytestmark = pytest.mark.system
 
@@ -210,7 +212,7 @@ def test_a_garp_storm_is_bounded_and_hides_nobody(net: Network, watcher: Probing
         if number % 200 == 0:
             watcher.turn(0)
     storm_s = time.monotonic() - started
-    bound = ClaimLimiter.MAX_PER_INTERVAL * (storm_s / 0.1 + 2)
+    bound = MAX_CLAIMS_PER_INTERVAL * (storm_s / 0.1 + 2)
     assert 0 < len(watcher.claims(None)) <= bound
     counters = watcher.part.snapshot()["eth0"]
     assert counters["suppressed"] > 0

@@ -1,0 +1,54 @@
+"""ARP packets for IPv4 over ethernet (RFC 826) and the filter that lets them through."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from base.packetsocket import ACCEPT, DROP, ETH_P_ARP, Instruction
+
+REQUEST, REPLY = 1, 2
+NO_ADDRESS = "0.0.0.0"
+_NO_MAC = bytes(6)
+_PACKET = struct.Struct("!6s6sHHHBBH6s4s6s4s")
+_IPV4 = (1, 0x0800, 6, 4)
+_LD_H_ABS, _LD_W_ABS, _JEQ = 0x28, 0x20, 0x15
+_SENDER_IP_OFFSET = 28
+
+
+@dataclass(frozen=True, slots=True)
+class ArpPacket:
+    """An ARP packet with its ethernet header. MACs are 6 bytes, addresses dotted text."""
+
+    destination: bytes
+    source: bytes
+    operation: int
+    sender_mac: bytes
+    sender_ip: str
+    target_ip: str
+
+
+def encode_arp(packet: ArpPacket) -> bytes:
+    """The frame, target MAC zero."""
+    sender, target = socket.inet_aton(packet.sender_ip), socket.inet_aton(packet.target_ip)
+    return _PACKET.pack(packet.destination, packet.source, ETH_P_ARP, *_IPV4, packet.operation, packet.sender_mac, sender, _NO_MAC, target)
+
+
+def decode_arp(frame: bytes) -> ArpPacket | None:
+    """The packet, or None if the frame is not ARP for IPv4 over ethernet."""
+    if len(frame) < _PACKET.size:
+        return None
+    destination, source, ethertype, *kind, operation, sender_mac, sender, _, target = _PACKET.unpack_from(frame)
+    if ethertype != ETH_P_ARP or tuple(kind) != _IPV4 or operation not in (REQUEST, REPLY):
+        return None
+    return ArpPacket(destination, source, operation, sender_mac, socket.inet_ntoa(sender), socket.inet_ntoa(target))
+
+
+def sender_filter(addresses: Iterable[str]) -> list[Instruction]:
+    """Accept ARP packets whose sender address is one of these; the kernel takes at most about 2000 of them."""
+    program: list[Instruction] = [(_LD_H_ABS, 0, 0, 12), (_JEQ, 1, 0, ETH_P_ARP), DROP, (_LD_W_ABS, 0, 0, _SENDER_IP_OFFSET)]
+    for address in sorted(set(addresses)):
+        program += [(_JEQ, 0, 1, int.from_bytes(socket.inet_aton(address), "big")), ACCEPT]
+    return [*program, DROP]
