@@ -1,7 +1,7 @@
 """Planned work on this node or the pair: until it ends, nothing is fenced and nobody is paged. It always ends by itself.
 
-    brainctl maintenance on --for 30m --why "kernel update"
-    brainctl maintenance off
+brainctl maintenance on --for 30m --why "kernel update"
+brainctl maintenance off
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from watchdog.probing.announce import Announcer
 from watchdog.probing.arp import ArpProber
 from watchdog.probing.kernel import KernelMonitor
 from watchdog.probing.ndp import NdpProber
-from watchdog.probing.process import ProcessWatch
+from watchdog.probing.process import DaemonMonitor
 from watchdog.probing.sniffer import AdvertSniffer
 
 Feed = Callable[[WatcherEvent], None]
@@ -49,9 +49,10 @@ class Senses:
         self._kernel = KernelMonitor(pump, feed)
         self._arp = ArpProber(pump, self._kernel, feed)
         self._ndp = NdpProber(pump, self._kernel, feed)
-        self._announcer = Announcer(pump, self._kernel, feed)
-        self._sniffer = AdvertSniffer(pump, feed)
-        self._process = ProcessWatch(pump, brain.gate, feed)
+        self._announcer = Announcer(self._kernel, feed)
+        self._sniffer = AdvertSniffer(pump, self._kernel, feed)
+        gate = brain.gate
+        self._process = DaemonMonitor(pump, gate.daemon, gate.pid_file, gate.vrrp_pid_file, feed)
 
     def start(self) -> None:
         """Open everything."""
@@ -68,7 +69,7 @@ class Senses:
         peer_addresses = [(i, a) for i in sorted(interfaces) for a in self._brain.peer.addresses]
         self._arp.watch([*pairs, *peer_addresses])
         self._ndp.watch([*pairs, *peer_addresses])
-        self._sniffer.watch(groups.config)
+        self._sniffer.watch(groups.config.instances)
         references = {r.interface.of(me) for r in self._brain.references}
         self._kernel.watch(sorted(interfaces | references))
 
