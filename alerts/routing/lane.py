@@ -33,6 +33,7 @@ class Lane:
     _refilled_ns: int | None = None
     _ask_other: bool = False
     _suspect: int | None = None
+    _last_chance: int | None = None
 
     def next_alert(self, now_ns: int, keys: dict[int, str]) -> int | None:
         """The alert to send now, or None; it is then in flight and has used up a token."""
@@ -57,15 +58,14 @@ class Lane:
             due = max(due, self._refilled_ns + REFILL_MS * NS_PER_MS)
         return due
 
-    def succeeded(self) -> int | None:
-        """The attempt was accepted. Returns the alert that this proves to be the culprit of the failures before, if any."""
-        culprit = self._suspect if self._suspect in self.queue else None
-        for done in (culprit, self.in_flight):
-            if done in self.queue:
-                self.queue.remove(done)
+    def succeeded(self) -> None:
+        """The attempt was accepted. If it was made in place of the first in the queue, that one gets its last chance now."""
+        suspect = self._suspect
+        if self.in_flight in self.queue:
+            self.queue.remove(self.in_flight)
         self.in_flight = None
         self._clear()
-        return culprit
+        self._last_chance = suspect
 
     def refused(self, detail: str) -> None:
         """This message will not be taken; the receiver answers, so the next one may go."""
@@ -75,8 +75,11 @@ class Lane:
         self._clear()
         self.last_detail = detail
 
-    def failed(self, now_ns: int, detail: str) -> None:
-        """The attempt failed and is to be repeated: back off."""
+    def failed(self, now_ns: int, detail: str) -> bool:
+        """The attempt failed: back off and repeat. False if it must be given up: others are accepted and this one is not."""
+        if self.in_flight is not None and self.in_flight == self._last_chance:
+            self.refused(detail)
+            return False
         self.in_flight = None
         self.last_detail = detail
         wait_ms = BACKOFF_MS[min(self.failures, len(BACKOFF_MS) - 1)]
@@ -85,6 +88,7 @@ class Lane:
         if self.failing_since_ns is None:
             self.failing_since_ns = now_ns
         self._ask_other = self.failures >= STEP_ASIDE_AFTER and not self._ask_other
+        return True
 
     def remove(self, alert_id: int) -> None:
         """Take an alert out that is not to be sent any more (not while it is in flight)."""
@@ -98,6 +102,7 @@ class Lane:
         self.last_detail = ""
         self._ask_other = False
         self._suspect = None
+        self._last_chance = None
 
     def _other(self, keys: dict[int, str]) -> int:
         first = keys[self.queue[0]]

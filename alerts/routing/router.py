@@ -270,24 +270,23 @@ class Router:
         delivery = entry.deliveries.get(event.receiver) if entry is not None else None
         if entry is None or delivery is None or delivery.state is not DeliveryState.SENDING:
             return
-        culprit = None
+        detail = event.detail
         if event.ok:
             delivery.state, outcome = DeliveryState.DELIVERED, "delivered"
-            culprit = lane.succeeded() if lane is not None else None
+            if lane is not None:
+                lane.succeeded()
         elif not event.retryable:
             delivery.state, outcome = DeliveryState.REFUSED, "refused"
             if lane is not None:
-                lane.refused(event.detail)
-        else:
+                lane.refused(detail)
+        elif lane is None or lane.failed(now_ns, detail):
             delivery.state, outcome = DeliveryState.PENDING, "failed"
-            if lane is not None:
-                lane.failed(now_ns, event.detail)
-        commands.append(FinishDelivery(event.alert_id, event.receiver, delivery.state, delivery.attempts, outcome, event.detail))
+        else:
+            delivery.state, outcome = DeliveryState.REFUSED, "refused"
+            detail = f"not accepted again and again while others are: {detail}"
+        commands.append(FinishDelivery(event.alert_id, event.receiver, delivery.state, delivery.attempts, outcome, detail))
         if event.ok and entry.alert.action == "resolve":
             self._settle(entry.alert, event.receiver, commands)
-        if culprit is not None:
-            detail = "refused again and again while others are accepted; tried again after a restart or a change of the receiver"
-            self._mark(self._entries[culprit], event.receiver, DeliveryState.REFUSED, detail, commands)
         if lane is None and delivery.state is DeliveryState.PENDING:
             self._mark(entry, event.receiver, DeliveryState.SKIPPED, "the receiver was removed from the configuration", commands)
 

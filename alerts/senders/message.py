@@ -51,7 +51,7 @@ class OutgoingAlert:
     @property
     def summary(self) -> str:
         """One line, bounded."""
-        line = " ".join(clean(self.alert.summary).split()) or self.alert.dedup_key
+        line = " ".join(clean(self.alert.summary).split()) or " ".join(clean(self.alert.dedup_key).split()) or "alert"
         return line if len(line) <= MAX_SUMMARY else line[: MAX_SUMMARY - 1] + "…"
 
     @property
