@@ -41,7 +41,7 @@ def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation
         confirmed=view.track.is_confirmed(),
         own=view.own,
         on_a_path=state.contact.on_a_path,
-        keeps=state.keeps(now_ns, view),
+        keeps=state.keeps(now_ns, view) if view.track.verdict in (Verdict.SPLIT_BRAIN, Verdict.ISOLATED) else None,
         asked_in_vain=view.asking.failed and view.asking.purpose == "split",
         daemon=daemon,
         orphan_grace_over=dead_ns >= ORPHAN_GRACE_MS * NS_PER_MS and state.settled(now_ns),

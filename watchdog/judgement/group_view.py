@@ -107,16 +107,15 @@ class GroupView:
     crashed: bool = False
     bridged_ns: int = 0
     wake_ns: int | None = None
+    scope: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scope = str(self.settings.key)
 
     @property
     def key(self) -> GroupKey:
         """The group's key."""
         return self.settings.key
-
-    @property
-    def scope(self) -> str:
-        """The name of the group's scope."""
-        return str(self.settings.key)
 
     @property
     def own(self) -> bool:

@@ -37,8 +37,8 @@ def pair_facts(state: WatcherState, now_ns: int) -> PairFacts:
     return PairFacts(listening, contact_of(state, now_ns), state.isolation(now_ns), state.peer_left)
 
 
-def group_facts(state: WatcherState, view: GroupView, now_ns: int) -> GroupFacts:
-    """A group's record."""
+def group_facts(state: WatcherState, view: GroupView, now_ns: int, contact: Contact) -> GroupFacts:
+    """A group's record. ``contact`` is ``contact_of`` now: the same for all groups."""
     claims = state.ledger.kinds(now_ns, view.scope, Owner.PEER)
     two_owners = view.own and bool(claims)
     # Promise 8: facts heard after the stall are good at once; silences need trust.
@@ -52,7 +52,7 @@ def group_facts(state: WatcherState, view: GroupView, now_ns: int) -> GroupFacts
         daemon=state.surroundings.daemon,
         planned=now_ns < view.planned_until_ns,
         misconfigured=bool(view.problem) and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS,
-        contact=contact_of(state, now_ns),
+        contact=contact,
         isolation=state.isolation(now_ns, (view.settings.interface,)),
     )
 

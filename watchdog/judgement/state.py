@@ -26,7 +26,7 @@ from watchdog.judgement.verdict import PAIR_SCOPE, Isolation
 
 @dataclass(slots=True)
 class WatcherState:
-    """See the module docstring. ``out`` are the commands of the call in progress, in order."""
+    """See the module docstring. ``interfaces`` carry VIPs, each once; ``out`` are the commands of the call in progress, in order."""
 
     settings: BrainSettings
     started: Started
@@ -39,6 +39,7 @@ class WatcherState:
     neighbours: Neighbours
     pair: Track
     groups: dict[GroupKey, GroupView] = field(default_factory=dict)
+    interfaces: tuple[str, ...] = ()
     out: list[WatcherCommand] = field(default_factory=list)
     trusted_from_ns: int = 0
     settled_from_ns: int = 0
@@ -70,11 +71,6 @@ class WatcherState:
     def resolves(self) -> bool:
         """Whether this mode acts on anything (resolve and strict)."""
         return self.mode is not Mode.OBSERVE
-
-    @property
-    def interfaces(self) -> tuple[str, ...]:
-        """The interfaces that carry VIPs, each once."""
-        return tuple(dict.fromkeys(view.settings.interface for view in self.groups.values()))
 
     def settled(self, now_ns: int) -> bool:
         """After the start we listen for ``settle_ms`` before anything is judged."""

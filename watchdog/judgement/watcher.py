@@ -216,6 +216,7 @@ class WatcherCore:
                 view.wake_ns = now_ns
             view.settings = group
             view.held = {address: interface for address, interface in view.held.items() if address in group.vips}
+        state.interfaces = tuple(dict.fromkeys(view.settings.interface for view in state.groups.values()))
 
     def _groups_changed(self, now_ns: int, event: events.GroupsChanged) -> None:
         self._configure_groups(now_ns, event.groups)
@@ -676,9 +677,10 @@ class WatcherCore:
             if not self._dirty:
                 break
             dirty, self._dirty = self._dirty, {}
+            contact = contact_of(state, now_ns)
             for view in state.groups.values():
                 if view.scope in dirty:
-                    self._judge_group(now_ns, view)
+                    self._judge_group(now_ns, view, contact)
             if PAIR_SCOPE in dirty or any(v.track.stage is not Stage.CLEAR for v in state.groups.values()):
                 self._judge_pair(now_ns)
             for view in state.groups.values():
@@ -693,9 +695,9 @@ class WatcherCore:
         out, state.out = state.out, []
         return out
 
-    def _judge_group(self, now_ns: int, view: GroupView) -> None:
+    def _judge_group(self, now_ns: int, view: GroupView, contact: Contact) -> None:
         state = self.state
-        facts = group_facts(state, view, now_ns)
+        facts = group_facts(state, view, now_ns, contact)
         rule = judge_group(facts)
         ids = evidence_ids(state, view.scope, now_ns)
         view.wake_ns = state.ledger.next_stale_ns(now_ns, view.scope)
