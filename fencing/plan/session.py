@@ -128,7 +128,7 @@ class FenceSession:
     """A core (base.core): see the module docstring. Levels are counted from 1."""
 
     def __init__(
-        self, order_id: str, target: str, levels: Sequence[FenceLevel], times: FenceTimes | None = None, *, recover_level: int = 0
+        self, order_id: str, target: str, levels: Sequence[FenceLevel], times: FenceTimes | None = None, *, recover_level: int | None = None
     ) -> None:
         self.order_id = order_id
         self.target = target
@@ -137,7 +137,8 @@ class FenceSession:
         self.detail = ""
         self._levels = tuple(levels)
         self._times = times or FenceTimes()
-        self._recover_level = recover_level
+        self._recovering = recover_level is not None
+        self._recover_level = recover_level or 0
         self._level_states: dict[int, FenceState] = {}
         self._level = _Level(0)
         self._ledger = ChannelLedger(self._times.proof_silence_ms)
@@ -215,7 +216,7 @@ class FenceSession:
             "level": self._level.number,
             "levels": {str(n): s.value for n, s in sorted(self._level_states.items())},
             "acted": list(self._level.acted),
-            "recovering": bool(self._recover_level),
+            "recovering": self._recovering,
             "readings": {
                 name: {"power": r.power.value, "off_in_row": r.off_in_row, "failures": r.failures}
                 for name, r in sorted(self._level.readings.items())
@@ -229,7 +230,7 @@ class FenceSession:
             return []
         if event.act_window_ms:
             self._no_act_after_ns = now_ns + (event.delay_ms + event.act_window_ms) * NS_PER_MS
-        if self._recover_level:
+        if self._recovering:
             return self._recover(now_ns)
         if not any(level.devices for level in self._levels):
             return self._finish("no fence device is configured for this node")
@@ -240,7 +241,7 @@ class FenceSession:
         return self._prepare(now_ns, 1)
 
     def _withdrawn(self, now_ns: int, reason: str) -> list[FenceCommand]:
-        if self._recover_level:
+        if self._recovering:
             return []
         self._stop_reason = reason
         if self.phase in (Phase.IDLE, Phase.DELAYING, Phase.PREPARING, Phase.LOOKING):
@@ -483,7 +484,7 @@ class FenceSession:
     def _refuted(self, now_ns: int, why: str) -> list[FenceCommand]:
         self._ledger.act_refuted()
         refuted = self._set_level(FenceState.REFUTED, why)
-        if self._recover_level:
+        if self._recovering:
             return refuted + self._finish(why)
         return refuted + self._next_level(now_ns, why)
 
@@ -525,7 +526,7 @@ class FenceSession:
         state = self._level_states[self._level.number]
         why = f"{state.value}, but nothing proves it: neither two readings of an enrolled device nor a channel that fell silent"
         self.detail = why
-        return self._finish(why) if self._recover_level else self._next_level(now_ns, why)
+        return self._finish(why) if self._recovering else self._next_level(now_ns, why)
 
     # --- devices and deadlines ---
 

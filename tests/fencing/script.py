@@ -191,7 +191,7 @@ class World:
         self.at(virtual.off_ms if order.action == "off" else virtual.status_ms, off if order.action == "off" else status)
 
 
-def world(*names: str, identity: str = "id", times: FenceTimes = TIMES, recover_level: int = 0, **options: object) -> World:
+def world(*names: str, identity: str = "id", times: FenceTimes = TIMES, recover_level: int | None = None, **options: object) -> World:
     """A world with these levels (see ``levels``)."""
     configured = levels(*names, identity=identity)
     session = FenceSession("o1", "b", configured, times, recover_level=recover_level)

@@ -47,7 +47,7 @@ class Owner:
         self.intents: list[int] = []
         self.before_turn: Callable[[], None] = lambda: None
 
-    def start(self, *levels: FenceLevel, recover_level: int = 0) -> None:
+    def start(self, *levels: FenceLevel, recover_level: int | None = None) -> None:
         self.session = FenceSession("o1", "b", levels, TIMES, recover_level=recover_level)
         devices = [device for level in levels for device in level.devices]
         self.client = RunnerClient(self.pump, devices, self._reported, on_down=lambda why: self.give(RunnerLost(why)))

@@ -426,7 +426,7 @@ def test_a_recovered_fence_whose_device_is_silent_stays_unknown():
     assert w.start().run().state is FenceState.UNKNOWN
 
 
-@pytest.mark.parametrize(("word", "level"), [("pdu", 2), ("pdu", 7)])
+@pytest.mark.parametrize(("word", "level"), [("pdu", 2), ("pdu", 7), ("pdu", 0), ("pdu", -1)])
 def test_a_recovered_level_that_is_not_configured_any_more_stays_unknown(word: str, level: int):
     assert world(word, recover_level=level).start().run().state is FenceState.UNKNOWN
 
@@ -523,12 +523,12 @@ class Watch:
 @given(
     st.lists(st.tuples(st.integers(0, 3_000), EVENTS), max_size=60),
     st.sampled_from([("a",), ("a", "b"), ("a+b", "c"), ()]),
-    st.integers(0, 3),
+    st.none() | st.integers(-1, 3),
     st.booleans(),
 )
 def test_any_order_of_events_keeps_the_promises_and_ends(steps, words, recover_level, enrolled):
     session = FenceSession("o", "b", levels(*words, identity="id" if enrolled else ""), recover_level=recover_level)
-    watch = Watch(session, bool(recover_level))
+    watch = Watch(session, recover_level is not None)
     now_ns = 0
     watch.commands(session.handle(now_ns, FenceRequested()))
     for gap_ms, raw in steps:
