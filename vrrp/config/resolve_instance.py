@@ -402,8 +402,8 @@ class _Instance:
         accept = instance.owner if not accept_given or instance.version == 2 else instance.accept
         if not accept:
             where = "strict_mode" if self._collected.has("strict_mode") else ""
-            message = "vrrp_strict: packets to the virtual addresses (ping too) are dropped unless priority is 255"
-            self._note(where, message, "remove vrrp_strict if services or tests use the addresses", "strict")
+            message = "with vrrp_strict keepalived drops packets to the virtual addresses (ping too); vrrpd lets them in"
+            self._note(where, message, "remove vrrp_strict if services use the addresses, or set priority 255", "strict")
         if self._values.get("lower_prio_no_advert") is False:
             self._warn("lower_prio_no_advert", "vrrp_strict does not let it be switched off", "remove the line", "strict")
         if instance.higher_prio_send_advert:

@@ -15,8 +15,8 @@ from vrrp.config.tables.catalogue import ALL_TABLES
 CORPUS = [path.read_bytes() for path in sorted((Path(__file__).parent / "corpus").glob("*.conf"))]
 WORDS = sorted({keyword.name for table in ALL_TABLES for keyword in table.keywords})
 VALUES = [
-    "1", "255", "0.5", "-1", "99999999999999999999", "10.0.0.1", "10.0.0.1/24", "fe80::1/64", "eth0", "A", '"x y"', "'", '"', "\\", "$A", "${A}",
-    "$A=1", "~SEQ(A,1,3)", "~LST(A,1,2)", "@node", "{", "}", "{\n", "\n}\n", "\n", "#", "weight", "dev", "via", "nexthop", "from", "hex:00", "١",
+    "1", "255", "0.5", "-1", "9" * 20, "10.0.0.1", "10.0.0.1/24", "fe80::1/64", "eth0", "A", '"x y"', "'", '"', "\\", "$A", "${A}",
+    "$A=1", "~SEQ(A,1,3)", "~LST(A,1,2)", "@node", "{", "}", "{\n", "\n}\n", "\n", "#", "weight", "dev", "via", "nexthop", "from", "١",
 ]  # fmt: skip
 
 relaxed = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

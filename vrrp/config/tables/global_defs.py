@@ -40,13 +40,14 @@ _INT32 = 2**31 - 1
 
 
 def _process(which: str) -> tuple[Keyword, ...]:
-    """The keywords of one child process."""
+    """The keywords of one child process; only the vrrp process exists yet."""
     path = f"{which}_process"
+    standing = acts if which == "vrrp" else kept
     return (
-        kept(COMMON, f"{which}_priority", integer(-20, 19), f"{path}.nice", "nice value of the process"),
-        kept(RARE, f"{which}_no_swap", flag(), f"{path}.no_swap", "mlockall"),
-        kept(COMMON, f"{which}_rt_priority", integer(1, 99), f"{path}.rt_priority", "SCHED_RR priority"),
-        kept(RARE, f"{which}_cpu_affinity", cpus(f"{path}.cpus"), "", "CPUs of the process"),
+        standing(COMMON, f"{which}_priority", integer(-20, 19), f"{path}.nice", "nice value of the process"),
+        standing(RARE, f"{which}_no_swap", flag(), f"{path}.no_swap", "mlockall"),
+        standing(COMMON, f"{which}_rt_priority", integer(1, 99), f"{path}.rt_priority", "SCHED_RR priority"),
+        standing(RARE, f"{which}_cpu_affinity", cpus(f"{path}.cpus"), "", "CPUs of the process"),
         kept(RARE, f"{which}_rlimit_rttime", integer(1, UINT32), f"{path}.rlimit_rttime_us", "µs between blocking calls"),
         kept(RARE, f"{which}_rlimit_rtime", integer(1, UINT32), f"{path}.rlimit_rttime_us", "", instead=f"{which}_rlimit_rttime"),
     )
@@ -276,7 +277,7 @@ GLOBAL_DEFS = Table(
         kept(RARE, "lvs_flush_on_stop", optional(choice({"VS": FlushOnStop.VIRTUAL_SERVERS}), FlushOnStop.ALL), "lvs.flush_on_stop", _LVS),
         kept(RARE, "lvs_flush_onstop", flag(), "", _LVS, instead="lvs_flush_on_stop"),
         acts(COMMON, "vrrp_mcast_group4", multicast_group(4), "vrrp.multicast_group4", "default 224.0.0.18"),
-        acts(COMMON, "vrrp_mcast_group6", multicast_group(6), "vrrp.multicast_group6", "default ff02::12"),
+        kept(COMMON, "vrrp_mcast_group6", multicast_group(6), "vrrp.multicast_group6", "default ff02::12"),
         acts(COMMON, "vrrp_version", integer(2, 3), "vrrp.version", "default 2; IPv6 instances are 3"),
         acts(CORE, "vrrp_strict", flag(), "vrrp.strict", "RFC rules; among others packets to the addresses are dropped"),
         acts(CORE, "vrrp_skip_check_adv_addr", switch(), "vrrp.skip_check_adv_addr", "do not compare the addresses of the same master"),
@@ -290,7 +291,7 @@ GLOBAL_DEFS = Table(
         acts(
             CORE, "vrrp_garp_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.garp_interval_ns", "pause between ARPs; 0 = none"
         ),
-        acts(CORE, "vrrp_gna_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.gna_interval_ns", "pause between NAs; 0 = none"),
+        kept(CORE, "vrrp_gna_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.gna_interval_ns", "pause between NAs; 0 = none"),
         acts(RARE, "vrrp_min_garp", switch(), "vrrp.min_garp", "one announcement, no second set"),
         kept(RARE, "vrrp_garp_extra_if", extra_interface("vrrp."), "", "announce on interfaces that send no adverts"),
         kept(RARE, "vrrp_vmac_garp_intvl", extra_interface("vrrp."), "", "", instead="vrrp_garp_extra_if"),
@@ -314,11 +315,11 @@ GLOBAL_DEFS = Table(
         *_process("bfd"),
         kept(COMMON, "max_auto_priority", integer(-1, 99, missing=99), "max_auto_priority", "raise to real time when late"),
         kept(RARE, "min_auto_priority_delay", integer(1, 10_000_000), "min_auto_priority_delay_us", "µs late before raising"),
-        kept(COMMON, "notify_fifo", fifo("fifo"), "", "FIFO of all events", loss=_NO_FIFO),
-        kept(COMMON, "vrrp_notify_fifo", fifo("vrrp_fifo"), "", "FIFO of VRRP events", loss=_NO_FIFO),
+        acts(COMMON, "notify_fifo", fifo("fifo"), "", "FIFO of all events"),
+        acts(COMMON, "vrrp_notify_fifo", fifo("vrrp_fifo"), "", "FIFO of VRRP events"),
         kept(COMMON, "lvs_notify_fifo", fifo("lvs_fifo"), "", "FIFO of LVS events", loss=_NO_FIFO),
-        kept(COMMON, "notify_fifo_script", script(), "fifo.script", "reader of the FIFO", loss=_NO_FIFO),
-        kept(COMMON, "vrrp_notify_fifo_script", script(), "vrrp_fifo.script", "reader of the FIFO", loss=_NO_FIFO),
+        acts(COMMON, "notify_fifo_script", script(), "fifo.script", "reader of the FIFO"),
+        acts(COMMON, "vrrp_notify_fifo_script", script(), "vrrp_fifo.script", "reader of the FIFO"),
         kept(COMMON, "lvs_notify_fifo_script", script(), "lvs_fifo.script", "reader of the FIFO", loss=_NO_FIFO),
         kept(RARE, "vrrp_notify_priority_changes", switch(), "vrrp.notify_priority_changes", "priority events in the FIFOs"),
         kept(RARE, "fifo_write_vrrp_states_on_reload", flag(), "fifo_write_states_on_reload", "repeat states after a reload"),
@@ -366,7 +367,7 @@ GLOBAL_DEFS = Table(
         kept(RARE, "state_dump_file", word("PATH", 4096), "state_dump_file", "dump path", newer=True),
         kept(RARE, "stats_dump_file", word("PATH", 4096), "stats_dump_file", "dump path", newer=True),
         kept(RARE, "json_dump_file", word("PATH", 4096), "json_dump_file", "dump path", newer=True),
-        kept(COMMON, "json_version", integer(1, 2), "json_version", "shape of the JSON dump", newer=True),
+        acts(COMMON, "json_version", integer(1, 2), "json_version", "shape of the JSON dump", newer=True),
         kept(RARE, "iproute_usr_dir", word("DIRECTORY", 4096), "iproute_usr_dir", "where rt_tables is", newer=True),
         kept(RARE, "iproute_etc_dir", word("DIRECTORY", 4096), "iproute_etc_dir", "where rt_tables is", newer=True),
     ),

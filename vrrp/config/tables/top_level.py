@@ -101,8 +101,8 @@ TABLE = Table(
         acts(COMMON, "vrrp_sync_group", named(VRRP_SYNC_GROUP), "", "instances that change state together", accumulates=True),
         acts(CORE, "vrrp_script", named(VRRP_SCRIPT), "", "a command that is run again and again", accumulates=True),
         kept(COMMON, "vrrp_track_process", named(VRRP_TRACK_PROCESS), "", "processes that must run", accumulates=True),
-        acts(COMMON, "track_file", named(TRACK_FILE), "", "a file with a number", accumulates=True),
-        acts(RARE, "vrrp_track_file", named(VRRP_TRACK_FILE), "", "track_file", accumulates=True, instead="track_file"),
+        kept(COMMON, "track_file", named(TRACK_FILE), "", "a file with a number", accumulates=True),
+        kept(RARE, "vrrp_track_file", named(VRRP_TRACK_FILE), "", "track_file", accumulates=True, instead="track_file"),
         kept(RARE, "bfd_instance", named(BFD_INSTANCE), "", "an RFC 5880 session", accumulates=True),
         kept(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True, loss=_NOT_LVS),
         kept(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
@@ -131,7 +131,7 @@ TABLE = Table(
             accumulates=True,
             loss="every change of the link counts at once",
         ),
-        kept(
+        acts(
             COMMON,
             "net_namespace",
             word("NAME", 255),
@@ -141,9 +141,9 @@ TABLE = Table(
         ),
         kept(RARE, "net_namespace_ipvs", word("NAME", 255, ""), "net_namespace_ipvs", "of the LVS part"),
         kept(RARE, "namespace_with_ipsets", flag(), "namespace_with_ipsets", "for kernels before 3.13"),
-        acts(RARE, "instance", word("NAME", 255), "instance", "name of this daemon in file names"),
-        acts(RARE, "use_pid_dir", flag(), "use_pid_dir", "pid files in their own directory"),
-        acts(
+        kept(RARE, "instance", word("NAME", 255), "instance", "name of this daemon in file names"),
+        kept(RARE, "use_pid_dir", flag(), "use_pid_dir", "pid files in their own directory"),
+        kept(
             RARE, "child_wait_time", seconds(0, (2**32 - 1) * NS_PER_S, NS_PER_S), "child_wait_ns", "how long children may take to end (5)"
         ),
     ),
