@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from watchdog.config.model import Mode
 from watchdog.judgement.events import DaemonState
@@ -89,10 +89,10 @@ def _strongest() -> dict[tuple[Mode, Verdict], str]:
     return {key: ", ".join(_RUNGS[rung] for rung in Rung if rung in found) or "nothing" for key, found in allowed.items()}
 
 
-def _table(rules: tuple[Rule[PairFacts], ...] | tuple[Rule[GroupFacts], ...], counts: Counter[int]) -> list[str]:
+def _lines(rules: Iterable[Rule[PairFacts]] | Iterable[Rule[GroupFacts]], counts: Counter[int]) -> list[str]:
     lines = ["| # | when (first match decides) | verdict | reason given | combinations |", "|---|---|---|---|---|"]
-    for number, rule in enumerate(rules, 1):
-        lines.append(f"| {number} | {rule.when} | **{rule.verdict.value}** | {rule.reason} | {counts[number - 1]} |")
+    for number, (verdict, when, reason) in enumerate([(r.verdict.value, r.when, r.reason) for r in rules], 1):
+        lines.append(f"| {number} | {when} | **{verdict}** | {reason} | {counts[number - 1]} |")
     return lines
 
 
@@ -120,9 +120,9 @@ def verdicts_page() -> str:
         quiet, acting = strongest[Mode.OBSERVE, verdict], strongest[Mode.RESOLVE, verdict]
         lines.append(f"| **{verdict.value}** | {loud} | {_MEANING[verdict]} | {quiet} | {acting} |")
     lines += ["", "## The pair", "", f"{sum(pair_counts.values())} combinations of facts, each decided by exactly one rule.", ""]
-    lines += _table(PAIR_TABLE, pair_counts)
+    lines += _lines(PAIR_TABLE, pair_counts)
     lines += ["", "## A group", "", f"{sum(group_counts.values())} combinations of facts, each decided by exactly one rule.", ""]
-    lines += _table(GROUP_TABLE, group_counts)
+    lines += _lines(GROUP_TABLE, group_counts)
     lines += [
         "",
         "## Evidence",

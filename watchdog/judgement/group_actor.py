@@ -401,7 +401,7 @@ class GroupActor:
         if orphan:
             self._want_removal(view, now_ns)
         elif self._state.resolves and view.own and self._state.surroundings.daemon is DaemonState.STOPPED:
-            self.wake(view, self._state.surroundings.daemon_since_ns + ORPHAN_GRACE_MS * NS_PER_MS)
+            self.wake(view, max(self._state.surroundings.daemon_since_ns + ORPHAN_GRACE_MS * NS_PER_MS, self._state.settled_from_ns))
         if not view.own:
             view.removal_due_ns = None
         if view.removal_due_ns is None:

@@ -49,6 +49,7 @@ NO_OWNER_INTERVALS = {Mode.OBSERVE: 5, Mode.RESOLVE: 5, Mode.STRICT: 10}
 """A group without owner is confirmed after this many advert intervals: longer than any ordinary election (strict: asking included)."""
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})
 STALL_SLACK_MS = 100
+MIN_WAKE_MS = 20
 
 
 class WatcherCore:
@@ -686,6 +687,8 @@ class WatcherCore:
             for view in state.groups.values():
                 if view.scope in dirty or PAIR_SCOPE in dirty:
                     self.actor.step(now_ns, view)
+                    if view.wake_ns is not None and view.wake_ns <= now_ns:
+                        view.wake_ns = now_ns + MIN_WAKE_MS * NS_PER_MS  # whatever is overdue, the loop must not spin
             self.fence.step(now_ns)
         self._flags_changed(now_ns)
         if state.beat_wanted:
