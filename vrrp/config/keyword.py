@@ -7,6 +7,7 @@ A table is the single place where a keyword's value, its field in the model and 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 
 TOP_LEVEL = "(top level)"
+_UNDEFINED = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 class Mark(Enum):
@@ -101,16 +103,23 @@ class Table:
 
 @dataclass(slots=True)
 class Reading:
-    """One run over one configuration: where findings go, and what the machine looks like."""
+    """One run over one configuration: where findings go, and what the machine looks like.
+
+    ``homes``: for every keyword the blocks that know it. ``via``: the macro that the current block came from.
+    """
 
     diagnostics: Diagnostics
     interface_exists: Callable[[str], bool] = lambda name: True
+    homes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     via: str = ""
     inside_kept: int = 0
     without_effect: dict[str, Position] = field(default_factory=dict)
+    lost: dict[tuple[str, str], list[Position]] = field(default_factory=dict)
 
     def error(self, where: Word | Statement | Position, message: str, remedy: str, code: str = "value") -> Rejected:
         """Report an error that refuses the file; answers REJECTED for ``return reading.error(…)``."""
+        if isinstance(where, Word) and (name := _UNDEFINED.search(where.text)):
+            remedy = f"{name[0]} is not defined: write ${name[1]}=VALUE above this line, or correct the name"
         self.diagnostics.error(self._position(where), self._with_origin(message, where), remedy, code)
         return REJECTED
 
@@ -123,7 +132,10 @@ class Reading:
         self.diagnostics.note(self._position(where), self._with_origin(message, where), remedy, code)
 
     def note_without_effect(self) -> None:
-        """One remark for all keywords that were read and checked and do nothing yet."""
+        """One warning per keyword whose effect is missed, one remark for all others that do nothing yet."""
+        for (name, loss), positions in self.lost.items():
+            more = f" (also in line {', '.join(str(position.line) for position in positions[1:6])})" if len(positions) > 1 else ""
+            self.diagnostics.warning(positions[0], f"{name} is not acted on yet: {loss}{more}", "", "not-acted-on")
         if self.without_effect:
             names = ", ".join(f"{name} (line {position.line})" for name, position in self.without_effect.items())
             first = next(iter(self.without_effect.values()))
@@ -229,7 +241,7 @@ def report_standing(reading: Reading, keyword: Keyword, statement: Statement) ->
     elif keyword.status is not Status.KEPT or reading.inside_kept:
         return
     elif keyword.loss:
-        reading.warning(statement, f"{keyword.name} is not acted on yet: {keyword.loss}", "", "not-acted-on")
+        reading.lost.setdefault((keyword.name, keyword.loss), []).append(statement.position)
     else:
         reading.without_effect.setdefault(keyword.name, statement.position)
 
@@ -239,7 +251,13 @@ def report_unknown(reading: Reading, table: Table, statement: Statement) -> None
     place = "at the top level" if table.name == TOP_LEVEL else f"in {table.name}"
     suffix = "; its block is skipped" if statement.block is not None else ""
     near = nearest(statement.keyword, table.names())
-    remedy = f"did you mean '{near}'?" if near else "remove the line, or look the keyword up in docs/COMPATIBILITY.md"
+    homes = reading.homes.get(statement.keyword, ())
+    if homes:
+        remedy = f"it belongs in {' or '.join(homes[:3])}; look for a '}}' that is missing or too much"
+    elif near:
+        remedy = f"did you mean '{near}'?"
+    else:
+        remedy = "remove the line, or look the keyword up in docs/COMPATIBILITY.md"
     reading.error(statement, f"unknown keyword '{statement.keyword}' {place}{suffix}", remedy, "unknown-keyword")
 
 

@@ -18,7 +18,7 @@ from vrrp.config.resolve import resolve_config
 from vrrp.config.script_check import check_scripts
 from vrrp.config.source import Environment, SourceReader, UnreadableError
 from vrrp.config.syntax import SyntaxReader
-from vrrp.config.tables.catalogue import SCRIPT_KEYWORDS, TOP_LEVEL_ONLY
+from vrrp.config.tables.catalogue import HOMES, SCRIPT_KEYWORDS, TOP_LEVEL_ONLY
 from vrrp.config.tables.top_level import TABLE
 from vrrp.config.validate import validate
 from vrrp.config.validate_services import validate_services
@@ -78,7 +78,7 @@ def read_config(
     except UnreadableError as error:
         remedy = "correct the path (-f FILE) or the permissions"
         raise ConfigError([Diagnostic(Position(path), Severity.ERROR, f"cannot be read: {error.reason}", remedy, "unreadable")]) from None
-    reading = Reading(diagnostics, interface_exists)
+    reading = Reading(diagnostics, interface_exists, HOMES)
     config = resolve_config(reading, read_block(reading, TABLE, statements))
     reading.via = ""
     validate(reading, config)

@@ -6,7 +6,7 @@ scripts that it uses. Instances themselves are resolved in ``resolve_instance``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -52,7 +52,7 @@ class _Resolver:
         files = self._unique("track_file", self._track_file) + self._unique("vrrp_track_file", self._track_file)
         processes = self._unique("vrrp_track_process", self._track_process)
         bfds = self._unique("bfd_instance", self._bfd)
-        tracks = TrackResolver(self._reading, scripts, files, processes, bfds)
+        tracks = TrackResolver(self._reading, scripts, files, processes, bfds, self._defined())
         groups = self._sync_groups(tracks)
         group_of = {member: group for group in groups for member in group.members}
         resolver = InstanceResolver(self._reading, self._globals, self._garp_defaults, tracks.track_set)
@@ -86,6 +86,11 @@ class _Resolver:
             virtual_server_groups=_entries(self._top, "virtual_server_group"),
             ssl=_ssl(blocks(self._top, "SSL")),
         )
+
+    def _defined(self) -> dict[str, frozenset[str]]:
+        """Names of every kind that the file defines, well or badly: a name that was reported once is enough."""
+        kinds = ("vrrp_script", "track_file", "vrrp_track_file", "vrrp_track_process", "bfd_instance")
+        return {kind: frozenset(b.name.text for b in blocks(self._top, kind) if b.name is not None) for kind in kinds}
 
     # -- blocks with a name ------------------------------------------------------------------------------------------
 
@@ -204,13 +209,14 @@ class _Resolver:
         assert block.name is not None
         values = {k: v for k, v in block.collected.values.items() if not k.startswith("track_") and k != "members"}
         members: list[str] = []
-        for word in cast("tuple[Word, ...]", block.collected.values.get("members", ())):
+        names = cast("tuple[Word, ...]", block.collected.values.get("members", ()))
+        for word in names:
             if self._check_member(block.name.text, word, group_of):
                 members.append(word.text)
                 group_of[word.text] = block.name.text
         if not block.collected.has("group"):
             self._missing(block, "group", "{ INSTANCE … }")
-        elif len(members) < 2:
+        elif len(members) < 2 and len(members) == len(names):
             message = f"sync group {block.name.text} has {len(members)} instance(s)"
             self._reading.warning(block.name, message, "a group makes sense with two or more", "group")
         smtp_alert = values.pop("smtp_alert", self._globals.mail.alert_vrrp or self._globals.mail.alert or False)
@@ -243,6 +249,7 @@ class TrackResolver:
         files: Iterable[TrackFile],
         processes: Iterable[TrackProcess],
         bfds: Iterable[BfdInstance],
+        defined: Mapping[str, frozenset[str]],
     ) -> None:
         self._reading = reading
         self._known: dict[str, dict[str, tuple[int, bool]]] = {
@@ -251,6 +258,7 @@ class TrackResolver:
             "track_process": {item.name: (item.weight, item.reverse) for item in processes},
             "track_bfd": {item.name: (item.weight, item.reverse) for item in bfds},
         }
+        self._defined = defined
         self._kinds = {
             "track_script": "vrrp_script",
             "track_file": "track_file",
@@ -297,8 +305,10 @@ class TrackResolver:
         known = self._known[keyword]
         if name in known:
             return known[name]
-        near = nearest(name, known)
         kind = self._kinds[keyword]
+        if name in self._defined[kind] or (kind == "track_file" and name in self._defined["vrrp_track_file"]):
+            return None
+        near = nearest(name, known)
         remedy = f"did you mean {near}?" if near else f"define it with: {kind} {name} {{"
         self._reading.error(line.name, f"{keyword} names the unknown {kind} {name}", remedy, "unknown-name")
         return None

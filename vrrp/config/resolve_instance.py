@@ -202,7 +202,7 @@ class _Instance:
             message = f"{len(addresses)} addresses do not fit into an advert; those after {MAX_ADVERT_ADDRESSES} count as excluded"
             self._warn("virtual_ipaddress", message, "move them to virtual_ipaddress_excluded")
             addresses, excluded = addresses[:MAX_ADVERT_ADDRESSES], addresses[MAX_ADVERT_ADDRESSES:] + excluded
-        if not addresses and not alien and not self._collected.has("no_virtual_ipaddress"):
+        if not addresses and not self._has_address_lines() and not self._collected.has("no_virtual_ipaddress"):
             self._warn(
                 "virtual_ipaddress",
                 "no virtual_ipaddress; the instance elects a master that owns nothing",
@@ -213,6 +213,10 @@ class _Instance:
             self._defs.vrrp.multicast_group6 if family is Family.IPV6 else self._defs.vrrp.multicast_group4
         )
         return replace(instance, family=family, addresses=addresses, excluded_addresses=excluded, multicast_group=group)
+
+    def _has_address_lines(self) -> bool:
+        """Whether virtual_ipaddress has lines at all; a wrong one was reported already."""
+        return any(s.keyword == "virtual_ipaddress" and s.block for s in self._block.statement.block or ())
 
     def _with_interface(self, address: VirtualAddress, instance: VrrpInstance) -> VirtualAddress:
         if address.interface:

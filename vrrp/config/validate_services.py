@@ -14,7 +14,8 @@ def validate_services(reading: Reading, config: VrrpConfig) -> None:
     """Report what is wrong with the virtual servers."""
     groups = {group.name for group in config.virtual_server_groups}
     for server in config.virtual_servers:
-        _check_defaults(reading, server)
+        if not reading.diagnostics.errors:  # a rejected value would be reported as missing
+            _check_defaults(reading, server)
         _check_listen(reading, server)
         _check_real_servers(reading, server)
         if server.group and server.group not in groups:

@@ -217,9 +217,8 @@ def choice(options: Mapping[str, object], ignore_case: bool = False) -> Value:
             key = next((option for option in options if option.lower() == key.lower()), key)
         if key not in options:
             near = nearest(given.text, options)
-            return reading.error(
-                given, f"{statement.keyword} '{given.text}' is unknown", f"did you mean {near}?" if near else f"write {syntax}"
-            )
+            remedy = f"did you mean {near}?" if near else f"write {' or '.join(options)}"
+            return reading.error(given, f"{statement.keyword} '{given.text}' is unknown", remedy)
         return options[key]
 
     return Value(syntax, read)

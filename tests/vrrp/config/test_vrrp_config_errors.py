@@ -63,6 +63,27 @@ def test_an_unknown_block_is_skipped_as_a_whole(tmp_path: Path) -> None:
     assert [instance.name for instance in loaded.config.instances] == ["VI_1"]
 
 
+def test_a_keyword_of_another_block_names_its_home(tmp_path: Path) -> None:
+    text = "global_defs {\n priority 5\n}\nvrrp_version 3\n"
+    errors = read(tmp_path, text).errors
+    assert [(d.position.line, d.code) for d in errors] == [(2, "unknown-keyword"), (4, "unknown-keyword")]
+    assert ["vrrp_instance" in errors[0].remedy, "global_defs" in errors[1].remedy] == [True, True]
+
+
+def test_an_undefined_macro_is_named(tmp_path: Path) -> None:
+    _, loaded = read_instance(tmp_path, "priority $PRIO")
+    assert "$PRIO=" in only_error(loaded).remedy
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["track_script {\n s\n}", "virtual_ipaddress_excluded {\n 10.0.0\n}", "unicast_peer {\n 10.0.0\n}"],
+)
+def test_one_mistake_is_reported_once(tmp_path: Path, lines: str) -> None:
+    loaded = read_instance(tmp_path, lines, "vrrp_script s {\n interval 2\n}\n" if "script" in lines else "")[1]
+    assert len(loaded.errors) == 1
+
+
 def test_an_invalid_script_does_not_make_its_users_wrong_too(tmp_path: Path) -> None:
     loaded = read_instance(tmp_path, "track_script {\n s\n}", "vrrp_script s {\n script /bin/true\n fall x\n}\n")[1]
     assert findings(loaded) == [(3, 7, "value")]

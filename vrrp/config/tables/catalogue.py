@@ -40,6 +40,13 @@ ALL_TABLES: tuple[Table, ...] = (
     SMTP_HOST,
 )
 
+HOMES: dict[str, tuple[str, ...]] = {
+    keyword.name: tuple(table.name for table in ALL_TABLES if table.find(keyword.name))
+    for table in ALL_TABLES
+    for keyword in table.keywords
+}
+"""Keyword to the blocks that know it."""
+
 SCRIPT_KEYWORDS = frozenset(
     {
         "notify", "notify_master", "notify_backup", "notify_fault", "notify_stop", "notify_deleted", "notify_master_rx_lower_pri",

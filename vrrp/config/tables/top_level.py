@@ -137,7 +137,6 @@ TABLE = Table(
             word("NAME", 255),
             "net_namespace",
             "run in a network namespace",
-            loss="start vrrpd with 'ip netns exec'",
         ),
         kept(RARE, "net_namespace_ipvs", word("NAME", 255, ""), "net_namespace_ipvs", "of the LVS part"),
         kept(RARE, "namespace_with_ipsets", flag(), "namespace_with_ipsets", "for kernels before 3.13"),
