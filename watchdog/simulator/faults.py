@@ -11,6 +11,7 @@
     stop vrrp of A at 10s for 5s           SIGTERM (planned)
     reload vrrp of A at 10s                SIGHUP (planned)
     crash A at 10s for 8s                  power fails, comes back after 8 s
+    turn on A at 20s                       a person turns the machine on, if it is off
     stall disk of A at 10s for 4s          nothing becomes durable
     silence gateway at 10s                 the reference answers nobody
     cut management of A at 10s             A cannot reach the power switches
@@ -55,6 +56,7 @@ _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("stop", rf"stop vrrp of {_NODE}"),
     ("reload", rf"reload vrrp of {_NODE}"),
     ("crash", rf"crash {_NODE}"),
+    ("turn-on", rf"turn on {_NODE}"),
     ("stall-disk", rf"stall disk of {_NODE}"),
     ("silence", r"silence gateway"),
     ("device", rf"device (?P<value>[12]) of {_NODE} (?P<link>lies-always|lies|slow|late|refuses|unreachable)"),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from watchdog.simulator.world import World
 
 OPERATOR_AFTER_NS = 3 * NS_PER_S
-"""How long after the repair a person clears quarantine, latch and maintenance."""
+"""How long after the repair a person turns machines on and clears quarantine, latch and maintenance."""
+OPERATOR_AGAIN_NS = 8 * NS_PER_S
+OPERATOR_ROUNDS = 3
 
 
 class FaultInjector:
@@ -78,6 +80,8 @@ class FaultInjector:
                 return self._impair(fault)
             case "pause" | "kill" | "stop" | "reload" | "crash":
                 return self._strike(fault)
+            case "turn-on":
+                self._world.power_on(fault.node)
             case "stall-disk":
                 self._world.brains[fault.node].recorder.stall()
                 return self._world.brains[fault.node].recorder.unstall
@@ -222,7 +226,7 @@ class FaultInjector:
         return lambda: brain.operator(OperatorActed(OperatorAction.MAINTENANCE_OFF, "simulated operator"))
 
     def heal(self) -> None:
-        """Repair everything; a little later a person clears what only a person may clear."""
+        """Repair everything; a little later a person comes and does what only a person may do."""
         for end in self._undo:
             end()
         self._world.healing = True
@@ -231,16 +235,18 @@ class FaultInjector:
         for switch in self._world.switches.values():
             switch.forget()
         for name in NODES:
-            if not self._world.machines[name].kernel.powered:
-                self._world.power_on(name)
-                continue
             self._world.brains[name].hung = False
             for process in (self._world.vrrp[name], self._world.brains[name]):
                 process.resume()
                 process.start()
-        self._world.scheduler.after(OPERATOR_AFTER_NS, self._operator_clears)
+        self._world.scheduler.after(OPERATOR_AFTER_NS, self._operator_comes, OPERATOR_ROUNDS)
 
-    def _operator_clears(self) -> None:
+    def _operator_comes(self, rounds: int) -> None:
+        """Machines that are off are turned on; latch, quarantine and maintenance are cleared; and the person looks once more later:
+        a fence that had begun before the repair may have ended after it."""
         for name in NODES:
+            self._world.power_on(name)
             for action in (OperatorAction.MAINTENANCE_OFF, OperatorAction.CLEAR_LATCH, OperatorAction.CLEAR_QUARANTINE):
                 self._world.brains[name].operator(OperatorActed(action, "simulated operator"))
+        if rounds > 1:
+            self._world.scheduler.after(OPERATOR_AGAIN_NS, self._operator_comes, rounds - 1)

@@ -147,6 +147,7 @@ class FenceRunner:
             power=power,
             identity=identity,
             took_ms=took_ms,
-            detail=f"simulated, attempt {command.attempt}",
+            detail="simulated",
+            attempt=command.attempt,
         )
         self._brain.post(report, NS_PER_MS)

@@ -39,6 +39,7 @@ class Process(ABC):
         self.kernel = kernel
         self.name = name
         self.life = Life.DEAD
+        self.stall_ns = DEFAULT_STALL_NS
         self.starts = 0
         self.paused_since_ns = 0
         self._label = f"{kernel.name}.{name}"
@@ -93,7 +94,7 @@ class Process(ABC):
         self._last_turn_ns = self.kernel.now_ns()
         self.world.note(self._label, "started")
         self.began(self.kernel.now_ns())
-        self._rearm()
+        self._rearm(self.deadline())
         self.world.life_changed(self.kernel.name, self.name)
 
     def stop(self, *, graceful: bool = False) -> None:
@@ -137,7 +138,7 @@ class Process(ABC):
         deadline_ns = self.deadline()
         if deadline_ns is not None:
             expected_ns = max(self._last_turn_ns, min(expected_ns, deadline_ns))
-        if now_ns - expected_ns > DEFAULT_STALL_NS:
+        if now_ns - expected_ns > self.stall_ns:
             self.stalled(now_ns, now_ns - expected_ns)
         self.woke()
         while self._inbox and self.life is Life.RUNNING:
@@ -171,13 +172,11 @@ class Process(ABC):
         deadline_ns = self.deadline()
         if deadline_ns is not None and deadline_ns <= now_ns:
             self.fire(now_ns)
-        self._rearm()
+            deadline_ns = self.deadline()
+        self._rearm(deadline_ns)
 
-    def _rearm(self) -> None:
-        if self.life is not Life.RUNNING:
-            return
-        deadline_ns = self.deadline()
-        if deadline_ns is None or (self._armed_ns is not None and self._armed_ns <= deadline_ns):
+    def _rearm(self, deadline_ns: int | None) -> None:
+        if self.life is not Life.RUNNING or deadline_ns is None or (self._armed_ns is not None and self._armed_ns <= deadline_ns):
             return
         self._arm(deadline_ns)
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from base.core import JsonValue
-from watchdog.config.model import BrainSettings
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.simulator.checkers import all_checkers
 from watchdog.simulator.faults import Fault
@@ -74,15 +73,10 @@ class Result:
         }
 
 
-def make_core(settings: BrainSettings, key: bytes, rng: random.Random) -> WatcherCore:
-    """The watcher core exactly as the daemon builds it."""
-    return WatcherCore(settings, key, rng)
-
-
 def build(options: Options, plant: str = "", *, keep_trace: bool = False) -> World:
     """The world of one run, ready to go."""
-    factory = PLANTS[plant].factory if plant else make_core
-    return World(options, factory, all_checkers(), keep_trace=keep_trace)
+    core = PLANTS[plant].core if plant else WatcherCore
+    return World(options, core, all_checkers(), keep_trace=keep_trace)
 
 
 def run_seed(seed: int, plant: str = "", faults: tuple[Fault, ...] | None = None) -> Result:

@@ -103,10 +103,11 @@ def _lying_fence(rng: random.Random, _options: Options) -> list[str]:
         )
     )
     lines = [f"device 1 of {node} {habit} at 0s", cause]
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         lines.append(f"device 1 of {other} {habit} at 0s")
-    if rng.random() < 0.3:
-        lines.append(f"device 2 of {node} {rng.choice(('lies', 'unreachable', 'refuses'))} at 0s")
+    for target in NODES:
+        if rng.random() < 0.5:
+            lines.append(f"device 2 of {target} {rng.choice(('lies', 'unreachable', 'refuses'))} at 0s")
     return lines
 
 
@@ -123,6 +124,16 @@ def _isolation(rng: random.Random, _options: Options) -> list[str]:
     if rng.random() < 0.4:
         return [f"{lan} for {_span(rng, 8, 25)}"]
     return [lan, f"cut eth1 of {node} at {at}", f"cut serial at {at}"]
+
+
+def _late_trouble(rng: random.Random, _options: Options) -> list[str]:
+    """While a fence waits or is prepared, the fencer itself falls into trouble: only the second look sees it."""
+    node = rng.choice(NODES)
+    at_ms = rng.randint(10_000, 13_000)
+    later_ms = at_ms + rng.randint(2_600, 4_500) + (11_000 if rng.random() < 0.5 else 0)
+    trouble = rng.choice(("pause all of {n}", "pause braind of {n}", "cut eth0 of {n}", "pull eth0 of {n}", "silence gateway"))
+    span = f" for {_span(rng, 1, 4)}" if trouble.startswith("pause") else ""
+    return [f"cut everything at {at_ms}ms", f"{trouble.format(n=node)} at {later_ms}ms{span}"]
 
 
 def _gateway(rng: random.Random, _options: Options) -> list[str]:
@@ -157,9 +168,12 @@ def _crash(rng: random.Random, _options: Options) -> list[str]:
 
 
 def _again_and_again(rng: random.Random, _options: Options) -> list[str]:
-    """The same node hangs whenever it is up: the budget must end this."""
-    node = rng.choice(NODES)
-    return [f"pause all of {node} at {at}s for 9s" for at in (12, 32, 52)]
+    """The same trouble whenever the fenced node is back: the budget must end this."""
+    lines = []
+    for start_s in (11, 41):
+        lines.append(rng.choice(("cut everything at {t}s for 17s", "cut everything at {t}s for 22s")).format(t=start_s))
+        lines += [f"turn on {node} at {start_s + 19}s" for node in NODES]
+    return lines
 
 
 def _bad_network(rng: random.Random, _options: Options) -> list[str]:
@@ -213,6 +227,7 @@ STORIES: dict[str, tuple[int, Story]] = {
     "lying-fence": (9, _lying_fence),
     "killed-in-the-act": (6, _killed_in_the_act),
     "isolation": (7, _isolation),
+    "late-trouble": (7, _late_trouble),
     "gateway": (3, _gateway),
     "stall": (7, _stall),
     "sick-disk": (5, _sick_disk),
@@ -222,6 +237,10 @@ STORIES: dict[str, tuple[int, Story]] = {
     "anything": (10, _anything),
 }
 """Name -> (weight, what goes wrong)."""
+
+
+FENCING_STORIES = ("again", "killed-in-the-act", "late-trouble", "lying-fence")
+"""Stories that mean nothing to a pair that cannot fence."""
 
 
 def draw_options(seed: int, faults: tuple[Fault, ...] | None = None) -> Options:
@@ -267,6 +286,8 @@ def draw_options(seed: int, faults: tuple[Fault, ...] | None = None) -> Options:
         faults = tuple(parse_fault(line) for line in STORIES[story][1](rng, options))
     last_ns = max((max(f.at_ns, 0) + f.for_ns for f in faults), default=0)
     safety_ns = min(max(28 * S, last_ns + 6 * S), 70 * S)
-    if story == "again" and options.mode is not Mode.OBSERVE:
-        options = replace(options, fence_enabled=True, fence_levels=2)
+    if story in FENCING_STORIES and options.mode is not Mode.OBSERVE:
+        options = replace(options, fence_enabled=True, reference=True)
+    if story == "lying-fence":
+        options = replace(options, enrolled=rng.random() < 0.5)
     return replace(options, faults=faults, safety_ns=safety_ns)

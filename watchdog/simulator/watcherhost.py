@@ -62,6 +62,7 @@ class BrainHost(Process):
     def __init__(self, world: World, kernel: Kernel, settings: BrainSettings, groups: tuple[GroupSettings, ...]) -> None:
         super().__init__(world, kernel, "braind")
         self.settings = settings
+        self.stall_ns = settings.policy.stall_ms * NS_PER_MS
         self.groups = groups
         self.core: WatcherCore | None = None
         self.hung = False
@@ -83,7 +84,7 @@ class BrainHost(Process):
         disk.incarnation += 1
         nonce = hashlib.sha256(f"{self.world.options.seed}/{self._label}/{disk.incarnation}".encode()).digest()[:8]
         wall_ns = self.world.wall_ns(self.kernel.name)
-        self.core = self.world.make_watcher(self.settings, self.world.streams.of(f"{self._label}/core/{disk.incarnation}"))
+        self.core = self.world.make_watcher(self.settings)
         self.wanted_gates.clear()
         started = Started(
             wall_ns=wall_ns,

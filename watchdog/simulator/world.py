@@ -5,8 +5,6 @@ It decides nothing about split brain: the cores do. It tells the checkers (watch
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -43,13 +41,11 @@ POLL_NS = 100 * NS_PER_MS
 CLUSTER_KEY = b"a cluster key of the simulator, 32+ bytes"
 WALL_START_NS = 1_790_000_000 * NS_PER_S
 
-WatcherFactory = Callable[[BrainSettings, bytes, random.Random], WatcherCore]
-
 
 class World:
-    """One run. ``watcher`` makes the watcher core: the product's own class, or a planted bug's subclass of it."""
+    """One run. ``core`` is the product's own class, or a planted bug's subclass of it."""
 
-    def __init__(self, options: Options, watcher: WatcherFactory, checkers: list[Checker], *, keep_trace: bool = False) -> None:
+    def __init__(self, options: Options, core: type[WatcherCore], checkers: list[Checker], *, keep_trace: bool = False) -> None:
         self.options = options
         self.scheduler = Scheduler()
         self.streams = Streams(options.seed)
@@ -58,7 +54,8 @@ class World:
         self.seen: dict[str, int] = {}
         self.healing = False
         self.checkers = checkers
-        self._watcher = watcher
+        self._core = core
+        self._begun = False
         self.wall_offset_ns = dict.fromkeys(NODES, 0)
         self._sent: dict[str, dict[bytes, None]] = {name: {} for name in NODES}
         self.management_cut = dict.fromkeys(NODES, 0)
@@ -115,17 +112,23 @@ class World:
 
     def run(self) -> None:
         """Safety phase (faults), then healing phase (everything is repaired)."""
-        for name in NODES:
-            rng = self.streams.of(f"{name}/start")
-            self.scheduler.after(int(rng.random() * 800 * NS_PER_MS), self.vrrp[name].start)
-            self.scheduler.after(int(rng.random() * 800 * NS_PER_MS), self.brains[name].start)
-        self._injector.schedule()
-        self.scheduler.after(POLL_NS, self._poll)
-        self.scheduler.run_until(self.options.safety_ns)
+        self.run_until(self.options.safety_ns)
         self._injector.heal()
-        self.scheduler.run_until(self.options.safety_ns + self.options.healing_ns)
+        self.run_until(self.options.safety_ns + self.options.healing_ns)
         for checker in self.checkers:
             checker.finish()
+
+    def run_until(self, end_ns: int) -> None:
+        """Go on until ``end_ns``; the first call starts the machines and puts the faults on the clock."""
+        if not self._begun:
+            self._begun = True
+            for name in NODES:
+                rng = self.streams.of(f"{name}/start")
+                self.scheduler.after(int(rng.random() * 800 * NS_PER_MS), self.vrrp[name].start)
+                self.scheduler.after(int(rng.random() * 800 * NS_PER_MS), self.brains[name].start)
+            self._injector.schedule()
+            self.scheduler.after(POLL_NS, self._poll)
+        self.scheduler.run_until(end_ns)
 
     def _poll(self) -> None:
         for checker in self.checkers:
@@ -144,9 +147,9 @@ class World:
         """The wall clock of a node, which an operator or NTP may set."""
         return WALL_START_NS + self.scheduler.now_ns + self.wall_offset_ns[node]
 
-    def make_watcher(self, settings: BrainSettings, rng: random.Random) -> WatcherCore:
-        """A watcher core for a process that starts."""
-        return self._watcher(settings, CLUSTER_KEY, rng)
+    def make_watcher(self, settings: BrainSettings) -> WatcherCore:
+        """A watcher core for a process that starts, built as watchdog/daemon.py builds it."""
+        return self._core(settings, key=CLUSTER_KEY)
 
     def decoded_advert(self, interface: str, advert: AdvertBytes) -> AdvertHeard | None:
         """What a sniffer on ``interface`` says about these bytes; None for what is no advert at all."""

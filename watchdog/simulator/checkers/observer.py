@@ -167,6 +167,8 @@ class Observer(Checker):
             fields = self.fields(row)
             if row.kind is RowKind.VERDICT:
                 self._verdict(node, str(fields["scope"]), str(fields["verdict"]), str(fields["stage"]))
+            elif row.kind is RowKind.ACTION and fields["action"] == "yield":
+                self.world.saw("yield")
             elif row.kind is RowKind.FENCE:
                 order, level, state = str(fields["order_id"]), int(str(fields["level"])), str(fields["state"])
                 self.fence_rows[node].setdefault(order, []).append((self.now_ns, level, state))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
 from watchdog.config.model import Mode
-from watchdog.judgement.commands import GateState
+from watchdog.judgement.commands import GateState, Persist, RowKind, WatcherCommand
 from watchdog.simulator.checker import Checker
 from watchdog.simulator.checkers.observer import NEVER, Observer, other
 from watchdog.simulator.options import NODES
@@ -16,6 +16,8 @@ RESOLVE_BOUND_NS = 12 * NS_PER_S
 """R as the simulator holds it: silence, confirmation, census, yield deadline, and one restart of the confirmation."""
 GIVE_UP_BOUND_NS = 9 * NS_PER_S
 NOBODY_BOUND_NS = 12 * NS_PER_S
+BOTH_YIELD_NS = 1_500 * NS_PER_MS
+"""Two yields so close together belong to one split."""
 
 
 class StrictOneOwner(Checker):
@@ -90,6 +92,20 @@ class ExactlyOneKeeps(Checker):
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._since: dict[str, int] = {}
+        self._yielded: dict[str, tuple[str, int]] = {}
+
+    def command(self, node: str, command: WatcherCommand) -> None:
+        """Both yield the same group to each other."""
+        if type(command) is not Persist:
+            return
+        for row in command.rows:
+            fields = dict(row.fields)
+            if row.kind is RowKind.ACTION and fields["action"] == "yield":
+                scope, now_ns = str(fields["subject"]), self._observer.now_ns
+                by, at_ns = self._yielded.get(scope, (node, 0))
+                if by != node and now_ns - at_ns < BOTH_YIELD_NS:
+                    self.broken(node, f"both nodes yield {scope} to each other within {(now_ns - at_ns) // NS_PER_MS} ms")
+                self._yielded[scope] = (node, now_ns)
 
     def poll(self) -> None:
         """Both gates held, and nobody owns."""
