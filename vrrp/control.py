@@ -3,7 +3,7 @@
 Framing and permissions: ``base.control``. Times in requests are milliseconds from now; ``expires_ms`` and ``until_ms`` of 0 mean "until
 changed".
 
-    status                                                → everything, see VrrpProcess.status
+    status                                                → everything, see vrrp.status
     subscribe                                             → {} and from then on lines {"event": "state" | "report" | "rejected" | …}
     grant        {vrid, family, epoch, expires_ms}        strict mode: may become MASTER
     yield        {vrid, family, until_ms}                 hold no address
@@ -33,6 +33,7 @@ from vrrp.protocol.events import (
     YieldRequested,
 )
 from vrrp.protocol.packet import IPAddress
+from vrrp.status import process_status
 
 if TYPE_CHECKING:
     from vrrp.process import VrrpProcess
@@ -51,7 +52,7 @@ class VrrpControl:
     def handlers(self) -> dict[str, tuple[Handler, bool]]:
         """Operation → (handler, does it act)."""
         return {
-            "status": (lambda _client, _request: self._process.status(), False),
+            "status": (lambda _client, _request: process_status(self._process), False),
             "subscribe": (self._subscribe, False),
             "journal": (self._journal, False),
             "grant": (self._grant, True),
@@ -111,7 +112,7 @@ class VrrpControl:
         interface = request.get("interface")
         names = [
             name
-            for name, endpoint in self._process.endpoints.items()
+            for name, endpoint in self._process.wiring.endpoints.items()
             if endpoint.model.vrid == vrid
             and int(endpoint.model.family) == family
             and (interface is None or endpoint.model.interface == interface)

@@ -29,6 +29,23 @@ def identity(model: VrrpInstance) -> tuple[object, ...]:
     return (model.vrid, model.family, model.version, model.interface, model.unicast, None if model.unicast else model.multicast_group)
 
 
+def renamed_instances(before: VrrpConfig, after: VrrpConfig) -> dict[str, str]:
+    """Old to new names of virtual routers that only changed their name."""
+    names = {identity(model): model.name for model in after.instances}
+    old_names = {model.name for model in before.instances}
+    return {
+        model.name: new
+        for model in before.instances
+        if (new := names.get(identity(model))) is not None and new != model.name and new not in old_names
+    }
+
+
+def kept_instances(before: VrrpConfig, after: VrrpConfig, renamed: dict[str, str]) -> set[str]:
+    """New names of the virtual routers that exist before and after a reload."""
+    old = {renamed.get(model.name, model.name): identity(model) for model in before.instances}
+    return {model.name for model in after.instances if old.get(model.name) == identity(model)}
+
+
 def _auth_data(model: VrrpInstance) -> bytes:
     if model.version != 2 or model.family != 4:
         return b""

@@ -9,20 +9,16 @@ process's *will* if it dies: the netlink messages that remove its addresses and 
 from __future__ import annotations
 
 import base64
-import errno
 import gc
 import os
 import pickle
 import signal
 import socket
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
-from typing import Any
 
 from base.channel import Channel, JsonObject
-from base.clock import boot_id, now_ns
+from base.clock import now_ns
 from base.control import ControlServer
 from base.core import NS_PER_MS, NS_PER_S
 from base.journal import Journal
@@ -30,10 +26,9 @@ from base.log import Log
 from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.config.model.instance import VrrpInstance as InstanceModel
 from vrrp.control import VrrpControl
-from vrrp.conversion import group_of, identity, instance_parameters, node_parameters
-from vrrp.protocol.commands import AddAddresses, RemoveAddresses, Report, RunNotify, SendAdvert, SendGarp
+from vrrp.conversion import kept_instances, node_parameters, renamed_instances
+from vrrp.execution import Executor
 from vrrp.protocol.events import (
     AddressFailed,
     AddressLost,
@@ -44,7 +39,6 @@ from vrrp.protocol.events import (
     InstanceEvent,
     LocalAddressChanged,
 )
-from vrrp.protocol.instance import State, VrrpInstance
 from vrrp.protocol.node import (
     InstanceEventHappened,
     NodeCommand,
@@ -53,32 +47,26 @@ from vrrp.protocol.node import (
     NodeStalled,
     NodeStarted,
     NodeStopped,
-    RunGroupNotify,
     ScriptFinished,
     TrackChanged,
     VrrpNode,
+    without_instance,
 )
 from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, parse_ipv4, receive_advert
 from vrrp.protocol.trackers import TrackKind
-from vrrp.system.advert_socket import ReceiveSocket, SendSocket
-from vrrp.system.announce import Announcer
-from vrrp.system.endpoint import (
-    ADD_TOLERATED,
-    REMOVE_TOLERATED,
-    Endpoint,
-    Held,
-    MessageCache,
-    all_addresses,
-    build_endpoint,
-    virtual_addresses,
-)
-from vrrp.system.interfaces import InterfaceTable
-from vrrp.system.netlink import AddressEvent, CommandSocket, LinkEvent, Monitor
+from vrrp.status import process_status
+from vrrp.system.advert_socket import ReceiveSocket
+from vrrp.system.endpoint import Endpoint, Held
+from vrrp.system.netlink import AddressEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
+from vrrp.system.wiring import Wiring
 
 EARLY_NS = 400_000
+"""So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
+SHORTEST_PACKET = 28
+"""An IPv4 header without options and a VRRP header."""
 
 
 @dataclass(slots=True)
@@ -89,7 +77,16 @@ class Settings:
     run_dir: str = "/run/brainctl"
     keep_addresses: bool = False
     journal_entries: int = 20_000
-    drop_privileges: bool = True
+
+
+@dataclass(slots=True)
+class Health:
+    """How this process itself fares."""
+
+    stalls: int = 0
+    longest_stall_ns: int = 0
+    unknown_vrids: int = 0
+    unreadable: int = 0
 
 
 class VrrpProcess:
@@ -100,46 +97,37 @@ class VrrpProcess:
         self.pump = Pump(next_deadline=self.next_deadline, on_deadline=self.on_deadline, on_stall=self.on_stall)
         self.channel = Channel(self.pump, parent, self.on_parent, self.on_parent_gone)
         self.settings = Settings()
-        self.config = VrrpConfig()
+        self.health = Health()
         self.node: VrrpNode | None = None
         self.journal = Journal()
-        self.interfaces = InterfaceTable()
+        self.wiring = Wiring(log, self._watch, self.pump.remove_reader)
+        self.executor = Executor(log, self.channel.send, self._publish)
         self.monitor = Monitor()
-        self.commands = CommandSocket()
-        self.endpoints: dict[str, Endpoint] = {}
-        self.held: dict[Held, str] = {}
-        self.control: ControlServer | None = None
-        self.ops: VrrpControl | None = None
-        self.stalls = 0
-        self.longest_stall_ns = 0
-        self.unknown_vrids = 0
-        self.parse_errors = 0
-        self._receivers: dict[str, ReceiveSocket] = {}
-        self._senders: dict[str, SendSocket] = {}
-        self._announcers: dict[str, Announcer] = {}
-        self._by_interface: dict[str, dict[int, list[str]]] = {}
+        self.server: ControlServer | None = None
+        self.control = VrrpControl(self)
         self._track_interfaces: set[str] = set()
-        self._parts: list[str] = []
-        self._stopping = False
-        self._encoded = MessageCache()
-        self._unprepared: set[str] = set()
-        self._virtual_keys: frozenset[Held] = frozenset()
-        self._signature: tuple[object, ...] = ()
         self._told: dict[str, int] = {}
-        self._collect_ns = now_ns() + COLLECT_EVERY_NS
+        self._parts: list[str] = []
         self._repeated: dict[str, InstanceEventHappened] = {}
+        self._stopping = False
+        self._collect_ns = now_ns() + COLLECT_EVERY_NS
         self.pump.add_reader(self.monitor, self.on_netlink)
+
+    def _watch(self, interface: str, receiver: ReceiveSocket) -> None:
+        self.pump.add_reader(receiver, lambda: self.on_adverts(interface, receiver))
+
+    def _publish(self, message: JsonObject) -> None:
+        self.control.publish(message)
 
     # ---- deadlines and stalls -------------------------------------------------------------------------------------
 
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
-        due += [announcer.due_ns for announcer in self._announcers.values() if announcer.due_ns is not None]
+        due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
     def _node_deadline(self, node: VrrpNode) -> int | None:
-        """A little before a takeover is due, so that it starts from a running CPU with warm caches; see ``_await_takeover``."""
         takeover_ns = node.next_takeover()
         return node.next_deadline() if takeover_ns is None else takeover_ns - EARLY_NS
 
@@ -150,7 +138,7 @@ class VrrpProcess:
             return at_ns
         while at_ns < due_ns:
             at_ns = now_ns()
-        for interface, receiver in self._receivers.items():
+        for interface, receiver in self.wiring.receivers.items():
             self.on_adverts(interface, receiver)
         return now_ns()
 
@@ -161,8 +149,8 @@ class VrrpProcess:
             commands = self.node.on_deadline(at_ns)
             if commands:
                 self.journal.note(at_ns, None, commands)
-                self.execute(at_ns, commands)
-        for announcer in self._announcers.values():
+                self._execute(at_ns, commands)
+        for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
         self._collect_in_slack(at_ns)
 
@@ -176,10 +164,12 @@ class VrrpProcess:
 
     def on_stall(self, at_ns: int, stalled_ns: int) -> None:
         """We did not run for a while: the core must know before it believes in a silence."""
-        self.stalls += 1
-        self.longest_stall_ns = max(self.longest_stall_ns, stalled_ns)
+        self.health.stalls += 1
+        self.health.longest_stall_ns = max(self.health.longest_stall_ns, stalled_ns)
         self.log.limited("stall", f"this process stood still for {stalled_ns // NS_PER_MS} ms")
         self.feed(at_ns, NodeStalled(stalled_ns))
+
+    # ---- the core -------------------------------------------------------------------------------------------------
 
     def feed(self, at_ns: int, event: NodeEvent) -> None:
         """One event into the core, its commands out."""
@@ -188,113 +178,15 @@ class VrrpProcess:
         commands = self.node.handle(at_ns, event)
         self.journal.note(at_ns, event, commands)
         if commands:
-            self.execute(at_ns, commands)
+            self._execute(at_ns, commands)
 
     def feed_instance(self, at_ns: int, name: str, event: InstanceEvent) -> None:
         """An event of one instance."""
         self.feed(at_ns, InstanceEventHappened(name, event))
 
-    # ---- commands -------------------------------------------------------------------------------------------------
-
-    def execute(self, at_ns: int, commands: Iterable[NodeCommand]) -> None:
-        """Carry out commands in their order."""
-        failed: list[tuple[str, str]] = []
-        for command in commands:
-            match command:
-                case SendAdvert(name, advert):
-                    endpoint = self.endpoints[name]
-                    if endpoint.packets is not None and endpoint.send_socket is not None:
-                        for destination, code in endpoint.packets.send(advert, endpoint.send_socket):
-                            self._egress_failed(endpoint, destination, code)
-                case AddAddresses(name):
-                    error = self._add_addresses(name)
-                    if error:
-                        failed.append((name, error))
-                case RemoveAddresses(name):
-                    self._remove_addresses(name)
-                case SendGarp(name, repeat):
-                    self._announce(at_ns, name, repeat)
-                case RunNotify(name, state, priority, reason):
-                    self._notify("INSTANCE", name, state, priority, reason)
-                    self._unprepared.add(name)
-                case RunGroupNotify(name, state, reason):
-                    self._notify("GROUP", name, state, 0, reason)
-                case Report(name, kind, detail):
-                    self._report(name, kind.value, detail)
-                    self._unprepared.add(name)
-        if self._unprepared:
-            self._prepare()
-        for name, error in failed:
+    def _execute(self, at_ns: int, commands: list[NodeCommand]) -> None:
+        for name, error in self.executor.execute(at_ns, commands):
             self.feed_instance(now_ns(), name, AddressFailed(error))
-
-    def _prepare(self) -> None:
-        """Encode what these instances would say next: a takeover must not wait for it."""
-        assert self.node is not None
-        for name in self._unprepared:
-            instance, endpoint = self.node.instances.get(name), self.endpoints.get(name)
-            if instance is not None and endpoint is not None and endpoint.packets is not None:
-                endpoint.packets.prepare(instance.next_advert().advert)
-        self._unprepared.clear()
-
-    def _egress_failed(self, endpoint: Endpoint, destination: str, code: int) -> None:
-        word = errno.errorcode.get(code, str(code))
-        endpoint.egress_errors[word] += 1
-        hint = "; a firewall rule in this node's OUTPUT chain drops protocol 112" if code == errno.EPERM else ""
-        key = f"egress {endpoint.model.name} {destination} {word}"
-        self.log.limited(key, f"({endpoint.model.name}) advert to {destination} not sent: {os.strerror(code)}{hint}")
-        if endpoint.egress_errors[word] in (1, 3) and self.ops is not None:
-            self.ops.publish({"event": "egress_error", "instance": endpoint.model.name, "destination": destination, "error": word})
-
-    def _add_addresses(self, name: str) -> str:
-        endpoint = self.endpoints[name]
-        self.held.update(dict.fromkeys(endpoint.removal_of, name))
-        failures = self.commands.execute(endpoint.add_blob, tolerate=ADD_TOLERATED)
-        if not failures:
-            return ""
-        text = os.strerror(failures[0])
-        self.log.error(f"({name}) the kernel refused a virtual address: {text}")
-        return text
-
-    def _remove_addresses(self, name: str) -> None:
-        endpoint = self.endpoints[name]
-        for held in endpoint.removal_of:
-            self.held.pop(held, None)
-        for announcer, address in endpoint.announcements:
-            announcer.cancel(address)
-        if self._stopping and self.settings.keep_addresses:
-            return
-        for code in self.commands.execute(endpoint.remove_blob, tolerate=REMOVE_TOLERATED):
-            self.log.error(f"({name}) the kernel refused to remove a virtual address: {os.strerror(code)}")
-
-    def _announce(self, at_ns: int, name: str, repeat: int) -> None:
-        announcements = self.endpoints[name].announcements
-        for _ in range(repeat):
-            for announcer, address in announcements:
-                announcer.announce(at_ns, address)
-
-    def _notify(self, kind: str, name: str, state: str, priority: int, reason: str) -> None:
-        self.channel.send({"op": "notify", "kind": kind, "name": name, "state": state, "priority": priority, "reason": reason})
-        self.log.info(
-            f"({name}) Entering {state} STATE: {reason}" if kind == "INSTANCE" else f"Group {name} entering {state} state: {reason}"
-        )
-        if self.ops is not None:
-            self.ops.publish(
-                {
-                    "event": "state",
-                    "kind": kind.lower(),
-                    "name": name,
-                    "state": state,
-                    "priority": priority,
-                    "reason": reason,
-                    "at_ns": now_ns(),
-                }
-            )
-
-    def _report(self, name: str, kind: str, detail: str) -> None:
-        self.channel.send({"op": "report", "name": name, "kind": kind, "detail": detail})
-        self.log.limited(f"{name} {kind}", f"({name}) {kind.replace('_', ' ')}: {detail}")
-        if self.ops is not None:
-            self.ops.publish({"event": "report", "name": name, "kind": kind, "detail": detail, "at_ns": now_ns()})
 
     # ---- adverts --------------------------------------------------------------------------------------------------
 
@@ -304,23 +196,24 @@ class VrrpProcess:
         packets = receiver.drain()
         if node is None or not packets:
             return
-        at_ns = now_ns()
-        routers = self._by_interface.get(interface, {})
+        read_ns = now_ns()
+        routers = self.wiring.routers.get(interface, {})
         for age_ns, data in packets:
-            if len(data) < 28:
-                self.parse_errors += 1
+            vrid_at = (data[0] & 0x0F) * 4 + 1 if len(data) >= SHORTEST_PACKET else len(data)
+            if vrid_at >= len(data):
+                self.health.unreadable += 1
                 continue
-            names = routers.get(data[(data[0] & 0x0F) * 4 + 1] if (data[0] & 0x0F) * 4 + 1 < len(data) else 0)
-            if names is None:
-                self.unknown_vrids += 1
-                continue
+            names = routers.get(data[vrid_at], ())
+            if not names:
+                self.health.unknown_vrids += 1
+            at_ns = read_ns - age_ns
             for name in names:
-                endpoint = self.endpoints[name]
+                endpoint = self.wiring.endpoints[name]
                 # The hot path: the same source, destination and payload as the advert accepted last.
-                if data[12:] == endpoint.last_tail and data[8] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns - age_ns):
-                    self.journal.note(at_ns - age_ns, self._repeated_event(name), ())
+                if data[12:] == endpoint.last_tail and data[8] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns):
+                    self.journal.note(at_ns, self._repeated_event(name), ())
                 else:
-                    self._full_advert(at_ns - age_ns, name, endpoint, data)
+                    self._full_advert(at_ns, node, endpoint, data, shared=len(names) > 1)
 
     def _repeated_event(self, name: str) -> InstanceEventHappened:
         event = self._repeated.get(name)
@@ -328,34 +221,29 @@ class VrrpProcess:
             event = self._repeated[name] = InstanceEventHappened(name, AdvertRepeated())
         return event
 
-    def _full_advert(self, at_ns: int, name: str, endpoint: Endpoint, data: bytes) -> None:
+    def _full_advert(self, at_ns: int, node: VrrpNode, endpoint: Endpoint, data: bytes, *, shared: bool) -> None:
+        name = endpoint.model.name
         try:
             datagram = parse_ipv4(data)
-            if (
-                endpoint.expected.group is not None
-                and len(self._routers_like(endpoint)) > 1
-                and datagram.destination != endpoint.expected.group
-            ):
-                return  # another instance with this VRID on another group; it gets its own copy
+            if shared and datagram.destination.is_multicast and datagram.destination != endpoint.expected.group:
+                return  # for the other instance with this VRID on this interface
             advert = receive_advert(datagram, endpoint.expected)
         except DecodeError as error:
-            endpoint.rejected[error.reason] += 1
-            reason = error.reason
-            self.log.limited(f"reject {name} {reason.value}", f"({name}) advert rejected: {error}; {reason.remedy}")
-            if endpoint.rejected[reason] == 1 and self.ops is not None:
-                self.ops.publish(
-                    {"event": "rejected", "name": name, "reason": reason.value, "detail": error.detail, "remedy": reason.remedy}
-                )
+            self._rejected(endpoint, error)
             return
-        assert self.node is not None
         self.feed_instance(at_ns, name, AdvertReceived(datagram.source, advert))
-        if self.node.instances[name].repeatable:
+        if node.instances[name].repeatable:
             endpoint.last_tail = data[12:]
 
-    def _routers_like(self, endpoint: Endpoint) -> list[str]:
-        return self._by_interface.get(endpoint.model.interface, {}).get(endpoint.model.vrid, [])
+    def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:
+        name, reason = endpoint.model.name, error.reason
+        endpoint.rejected[reason] += 1
+        self.log.limited(f"reject {name} {reason.value}", f"({name}) advert rejected: {error}; {reason.remedy}")
+        if endpoint.rejected[reason] == 1:
+            told = {"event": "rejected", "name": name, "reason": reason.value, "detail": error.detail, "remedy": reason.remedy}
+            self._publish(told)
 
-    # ---- kernel events ----------------------------------------------------------------------------------------------
+    # ---- kernel events --------------------------------------------------------------------------------------------
 
     def on_netlink(self) -> None:
         """Links and addresses changed."""
@@ -363,60 +251,45 @@ class VrrpProcess:
         gone: set[Held] = set()
         relevant = lost
         for event in events:
-            self.interfaces.apply(event)
+            self.wiring.interfaces.apply(event)
             if isinstance(event, AddressEvent):
                 key = (event.index, event.address)
-                if event.gone and key in self.held:
+                if event.gone and key in self.executor.held:
                     gone.add(key)
-                relevant = relevant or key not in self._virtual_keys
-            elif isinstance(event, LinkEvent):
+                relevant = relevant or key not in self.wiring.virtual
+            else:
                 relevant = True
         if lost:
             self.log.warning("kernel events were lost; reading everything anew")
-            self.interfaces.resync()
-            gone = set(self.held)
+            self.wiring.interfaces.resync()
+            gone = set(self.executor.held)
         at_ns = now_ns()
-        for index, address in gone:
-            interface = self.interfaces.at(index)
-            name = self.held.get((index, address))
+        for index, address in sorted(gone, key=str):
+            interface = self.wiring.interfaces.at(index)
+            name = self.executor.held.get((index, address))
             if name is not None and interface is not None and address not in interface.addresses:
                 self.feed_instance(at_ns, name, AddressLost(address))
-        if relevant:
-            self._interfaces_changed()
+        if relevant and self.node is not None and not self._stopping:
+            if self.wiring.outdated:
+                self._rewire(self.wiring.config)
+            self._tell_interfaces(self.node, now_ns())
 
-    def _interfaces_changed(self) -> None:
-        """Look again at everything that depends on interfaces: sockets, sources, blobs, tracked links."""
-        if self.node is None or self._stopping:
-            return
-        if self._signature_now() != self._signature:
-            self._build(self.config)
-        at_ns = now_ns()
-        self._tell_interfaces(at_ns)
-        self._tell_endpoints(at_ns)
+    def _rewire(self, config: VrrpConfig) -> None:
+        self.wiring.build(config)
+        self.executor.endpoints = self.wiring.endpoints
+        for message in self.wiring.will():
+            self.channel.send(message)
 
-    def _signature_now(self) -> tuple[object, ...]:
-        """What the sockets and blobs depend on; a veth of some container that comes and goes is not in it."""
-        virtual = virtual_addresses(self.config.instances)
-        names = {m.interface for m in self.config.instances}
-        names |= {a.interface for m in self.config.instances for a in all_addresses(m)}
-        found = ((name, self.interfaces.get(name)) for name in sorted(names))
-        return tuple((name, None if i is None else (i.index, i.mac, i.primary_address(4, virtual=virtual))) for name, i in found)
-
-    def _tell_interfaces(self, at_ns: int) -> None:
+    def _tell_interfaces(self, node: VrrpNode, at_ns: int) -> None:
+        """Tracked links, source addresses and what is missing, as events."""
         for name in sorted(self._track_interfaces):
-            interface = self.interfaces.get(name)
+            interface = self.wiring.interfaces.get(name)
             value = int(interface is not None and interface.up)
             if self._told.get(name) != value:
                 self._told[name] = value
                 self.feed(at_ns, TrackChanged(TrackKind.INTERFACE, name, value))
-
-    def _tell_endpoints(self, at_ns: int) -> None:
-        """Source addresses and build problems, as events of the instances concerned."""
-        assert self.node is not None
-        for name, endpoint in self.endpoints.items():
-            instance = self.node.instances.get(name)
-            if instance is None:
-                continue
+        for name, endpoint in self.wiring.endpoints.items():
+            instance = node.instances[name]
             if instance.local_address != endpoint.local_address:
                 self.feed_instance(at_ns, name, LocalAddressChanged(endpoint.local_address))
             for cause in [c for c in instance.faults if c.startswith("no ") and c not in endpoint.problems]:
@@ -425,198 +298,62 @@ class VrrpProcess:
                 if cause not in instance.faults:
                     self.feed_instance(at_ns, name, FaultRaised(cause))
 
-    # ---- configuration ----------------------------------------------------------------------------------------------
+    # ---- configuration --------------------------------------------------------------------------------------------
 
     def configure(self, config: VrrpConfig) -> None:
         """The first configuration, or a reload that the parent found good."""
-        at_ns = now_ns()
+        parameters = node_parameters(config)
+        tracks = [track for tracks in parameters.tracks.values() for track in tracks]
+        self._track_interfaces = {track.name for track in tracks if track.kind is TrackKind.INTERFACE}
         if self.node is None:
-            self._start(at_ns, config)
+            self._start(config)
         else:
-            self._reload(at_ns, config)
+            self._reload(self.node, config)
         gc.collect()
         gc.freeze()
+        gc.disable()
         self.channel.send({"op": "ready"})
 
-    def _start(self, at_ns: int, config: VrrpConfig) -> None:
-        self._told = {}
-        self.interfaces.resync()
-        self._build(config)
+    def _start(self, config: VrrpConfig) -> None:
+        self.wiring.interfaces.resync()
+        self._rewire(config)
         self.journal = Journal(self.settings.journal_entries)
-        sources = {name: endpoint.local_address for name, endpoint in self.endpoints.items()}
+        sources = {name: endpoint.local_address for name, endpoint in self.wiring.endpoints.items()}
         self.node = VrrpNode(node_parameters(config), local_addresses=sources, gate_closed=self.settings.gate_closed)
-        self.ops = VrrpControl(self)
-        self.control = ControlServer(self.pump, os.path.join(self.settings.run_dir, "vrrpd.sock"), self.ops.handlers())
+        self.executor.instances = self.node.instances
+        self.server = ControlServer(self.pump, os.path.join(self.settings.run_dir, "vrrpd.sock"), self.control.handlers())
         process = config.global_defs.vrrp_process
-        problems = schedule(nice=process.nice, rt_priority=process.rt_priority, cpus=process.cpus, lock_memory=process.no_swap)
-        for problem in problems:
+        for problem in schedule(nice=process.nice, rt_priority=process.rt_priority, cpus=process.cpus, lock_memory=process.no_swap):
             self.log.warning(f"scheduling of the vrrp process: {problem}")
-        if self.settings.drop_privileges:
-            keep_only((CAP_NET_ADMIN, CAP_NET_RAW))
+        keep_only((CAP_NET_ADMIN, CAP_NET_RAW))
         at_ns = now_ns()
-        self._tell_interfaces(at_ns)
-        self._tell_endpoints(at_ns)
+        self._tell_interfaces(self.node, at_ns)
         self.feed(at_ns, NodeStarted())
-        gc.disable()
 
-    def _reload(self, at_ns: int, config: VrrpConfig) -> None:
-        assert self.node is not None
-        old_config, old_endpoints = self.config, self.endpoints
-        renamed = _renames(old_config, config)
-        kept = {renamed.get(m.name, m.name) for m in old_config.instances} & {m.name for m in config.instances}
-        kept = {name for name in kept if _kept(old_config, config, name, renamed)}
-        self._stop_replaced(at_ns, config, kept, renamed)
-        self._build(config)
-        for old_name, before in old_endpoints.items():
+    def _reload(self, node: VrrpNode, config: VrrpConfig) -> None:
+        """Identity decides what stays, not the name; what stays keeps its state, what is gone ends on its old sockets and blobs."""
+        at_ns = now_ns()
+        before, old = self.wiring.config, self.wiring.endpoints
+        renamed = renamed_instances(before, config)
+        kept = kept_instances(before, config, renamed)
+        for model in before.instances:
+            if renamed.get(model.name, model.name) not in kept and config.instance(model.name) is not None:
+                self.feed(at_ns, NodeReconfigured(without_instance(node.parameters, model.name)))
+        self._rewire(config)
+        fresh = self.wiring.endpoints
+        for old_name, endpoint in old.items():
             name = renamed.get(old_name, old_name)
             if name in kept:
-                self.endpoints[name].inherit(before)
-                self._remove_gone(name, before, self.endpoints[name])
-        fresh = dict(self.endpoints)
-        self.endpoints = {**{n: e for n, e in old_endpoints.items() if n not in fresh}, **fresh}
+                fresh[name].inherit(endpoint)
+                self.executor.remove_gone(endpoint, fresh[name])
+        self.executor.endpoints = {**{name: endpoint for name, endpoint in old.items() if name not in fresh}, **fresh}
         sources = {name: endpoint.local_address for name, endpoint in fresh.items()}
         self.feed(at_ns, NodeReconfigured(node_parameters(config), renamed, sources))
-        self.endpoints = fresh
-        self._tell_interfaces(at_ns)
-        self._tell_endpoints(at_ns)
+        self.executor.endpoints = fresh
+        self.executor.instances = node.instances
+        self._tell_interfaces(node, at_ns)
 
-    def _stop_replaced(self, at_ns: int, config: VrrpConfig, kept: set[str], renamed: dict[str, str]) -> None:
-        """Same name, another virtual router: the old one ends while its sockets and blobs still exist."""
-        assert self.node is not None
-        for model in self.config.instances:
-            if renamed.get(model.name, model.name) not in kept and config.instance(model.name) is not None:
-                parameters = self.node.parameters
-                rest = tuple(p for p in parameters.instances if p.name != model.name)
-                groups = tuple(type(g)(g.name, tuple(m for m in g.members if m != model.name)) for g in parameters.groups)
-                without = type(parameters)(rest, groups, parameters.scripts, parameters.tracks, parameters.stop_words)
-                self.feed(at_ns, NodeReconfigured(without))
-
-    def _remove_gone(self, name: str, before: Endpoint, after: Endpoint) -> None:
-        """Addresses that the new configuration does not have leave a MASTER's kernel now."""
-        for held, message in before.removal_of.items():
-            if held not in after.removal_of and self.held.pop(held, None) is not None:
-                self.commands.execute(message, tolerate=REMOVE_TOLERATED)
-        for held in after.removal_of:
-            if held in self.held:
-                self.held[held] = name
-
-    def _build(self, config: VrrpConfig) -> None:
-        """Sockets and endpoints for ``config`` on the interfaces as they are; what fits already is kept."""
-        before = self.endpoints
-        self.config = config
-        self._open_sockets(config)
-        virtual = virtual_addresses(config.instances)
-        self.endpoints = {}
-        for model in config.instances:
-            endpoint = build_endpoint(
-                model,
-                self.interfaces,
-                virtual=virtual,
-                send_socket=self._senders.get(model.interface),
-                announcers=self._announcers,
-                encoded=self._encoded,
-            )
-            old = before.get(model.name)
-            if old is not None:
-                endpoint.inherit(old)
-                if old.model == model and old.local_address == endpoint.local_address and old.send_socket is endpoint.send_socket:
-                    endpoint.packets, endpoint.last_tail = old.packets, old.last_tail
-            self.endpoints[model.name] = endpoint
-        self._virtual_keys = frozenset(held for e in self.endpoints.values() for held in e.removal_of)
-        parameters = node_parameters(config)
-        self._track_interfaces = {t.name for tracks in parameters.tracks.values() for t in tracks if t.kind is TrackKind.INTERFACE}
-        self._signature = self._signature_now()
-        self._send_will()
-
-    def _open_sockets(self, config: VrrpConfig) -> None:
-        wanted: dict[str, list[InstanceModel]] = {}
-        for model in config.instances:
-            if model.interface and int(model.family) == 4:
-                wanted.setdefault(model.interface, []).append(model)
-        self._by_interface = {}
-        for interface, models in wanted.items():
-            by_vrid: dict[int, list[str]] = {}
-            for model in models:
-                by_vrid.setdefault(model.vrid, []).append(model.name)
-            self._by_interface[interface] = by_vrid
-        self._open_receivers(wanted)
-        outgoing = set(wanted) | {a.interface for m in config.instances for a in all_addresses(m) if a.interface}
-        self._open_senders(set(wanted), outgoing)
-
-    def _open_receivers(self, wanted: dict[str, list[InstanceModel]]) -> None:
-        old, self._receivers = self._receivers, {}
-        for name, models in wanted.items():
-            interface = self.interfaces.get(name)
-            if interface is None:
-                continue
-            vrids = frozenset(m.vrid for m in models)
-            groups = frozenset(g for m in models if not m.unicast and isinstance(g := group_of(m), IPv4Address))
-            before = old.get(name)
-            if before is not None and (before.index, before.vrids, before.groups) == (interface.index, vrids, groups):
-                self._receivers[name] = old.pop(name)
-                continue
-            try:
-                receiver = ReceiveSocket(name, interface.index, vrids, groups)
-            except OSError as error:
-                self.log.error(f"cannot receive adverts on {name}: {error.strerror}")
-                continue
-            self._receivers[name] = receiver
-            self.pump.add_reader(receiver, lambda name=name, receiver=receiver: self.on_adverts(name, receiver))  # type: ignore[misc]
-        for receiver in old.values():
-            self.pump.remove_reader(receiver)
-            receiver.close()
-
-    def _open_senders(self, advertising: set[str], announcing: set[str]) -> None:
-        old_senders, self._senders = self._senders, {}
-        old_announcers, self._announcers = self._announcers, {}
-        interval_ns = self.config.global_defs.vrrp.garp_interval_ns
-        for name in sorted(announcing | advertising):
-            interface = self.interfaces.get(name)
-            if interface is None:
-                continue
-            try:
-                if name in advertising:
-                    before = old_senders.get(name)
-                    if before is not None and before.index == interface.index:
-                        self._senders[name] = old_senders.pop(name)
-                    else:
-                        self._senders[name] = SendSocket(name, interface.index)
-                known = old_announcers.get(name)
-                if known is not None and (known.index, known.mac, known.interval_ns) == (interface.index, interface.mac, interval_ns):
-                    self._announcers[name] = old_announcers.pop(name)
-                elif len(interface.mac) == 6:
-                    self._announcers[name] = Announcer(name, interface.index, interface.mac, interval_ns)
-            except OSError as error:
-                self.log.error(f"cannot send on {name}: {error.strerror}")
-        for sender in old_senders.values():
-            sender.close()
-        for announcer in old_announcers.values():
-            announcer.close()
-
-    def _send_will(self) -> None:
-        """What the parent has to do if we die: remove these addresses, say priority 0 for those that were MASTER."""
-        self.channel.send({"op": "will_begins"})
-        for name, endpoint in self.endpoints.items():
-            packets: list[JsonObject] = []
-            if endpoint.packets is not None:
-                zero = VrrpInstance(instance_parameters(endpoint.model), local_address=None).advert(0)
-                packets = [
-                    {"packet": bytes(packet).hex(), "destination": destination, "direct": direct}
-                    for packet, destination, direct in endpoint.packets.encode(zero)
-                ]
-            sender = endpoint.send_socket
-            self.channel.send(
-                {
-                    "op": "will",
-                    "instance": name,
-                    "remove": endpoint.remove_blob.hex(),
-                    "interface": None if sender is None else sender.interface,
-                    "index": 0 if sender is None else sender.index,
-                    "adverts": packets,
-                }
-            )
-
-    # ---- the parent -------------------------------------------------------------------------------------------------
+    # ---- the parent -----------------------------------------------------------------------------------------------
 
     def on_parent(self, message: JsonObject) -> None:
         """One message from the parent."""
@@ -635,7 +372,7 @@ class VrrpProcess:
             case "file":
                 self.feed(now_ns(), TrackChanged(TrackKind.FILE, message["name"], message["value"]))
             case "dump":
-                self.channel.send({"op": "dump", "what": message["what"], "status": self.status()})
+                self.channel.send({"op": "dump", "what": message["what"], "status": process_status(self)})
             case "stop":
                 self.stop()
 
@@ -648,10 +385,11 @@ class VrrpProcess:
         if self._stopping:
             return
         self._stopping = True
+        self.executor.keep_addresses = self.settings.keep_addresses
         self.feed(now_ns(), NodeStopped())
         self.channel.send({"op": "stopped"})
-        if self.control is not None:
-            self.control.close()
+        if self.server is not None:
+            self.server.close()
         self.pump.stop()
 
     def close(self) -> None:
@@ -659,72 +397,14 @@ class VrrpProcess:
         deadline_ns = now_ns() + NS_PER_S
         while self.channel.queued_bytes and not self.channel.closed and now_ns() < deadline_ns:
             self.pump.turn(10 * NS_PER_MS)
-        for receiver in self._receivers.values():
-            receiver.close()
-        for sender in self._senders.values():
-            sender.close()
-
-    # ---- status -----------------------------------------------------------------------------------------------------
-
-    def status(self) -> JsonObject:
-        """Everything that ``status`` and the dumps show."""
-        instances = []
-        if self.node is not None:
-            for name, instance in self.node.instances.items():
-                snapshot: Any = instance.snapshot()
-                endpoint = self.endpoints[name]
-                waiting = instance.waiting_for_fence and instance.state is State.BACKUP
-                snapshot["shown_state"] = "WAITING_FOR_FENCE" if waiting else instance.state.value
-                snapshot["interface"] = endpoint.model.interface
-                snapshot["unicast_peers"] = [str(p.address) for p in endpoint.model.unicast_peers]
-                snapshot["multicast_group"] = None if endpoint.model.unicast else str(group_of(endpoint.model))
-                snapshot["excluded_addresses"] = [str(a) for a in endpoint.model.excluded_addresses]
-                snapshot["held"] = sorted(str(address) for (_, address), owner in self.held.items() if owner == name)
-                snapshot["rejected"] = {reason.value: count for reason, count in endpoint.rejected.items()}
-                snapshot["egress_errors"] = dict(endpoint.egress_errors)
-                instances.append(snapshot)
-        rest: Any = {} if self.node is None else self.node.snapshot()
-        return {
-            "v": 1,
-            "daemon": "vrrpd",
-            "pid": os.getpid(),
-            "now_ns": now_ns(),
-            "boot_id": boot_id(),
-            "gate": "closed" if self.settings.gate_closed else "open",
-            "router_id": self.config.global_defs.router_id,
-            "instances": instances,
-            "groups": rest.get("groups", []),
-            "scripts": rest.get("scripts", []),
-            "tracked": rest.get("tracked", []),
-            "stalls": {"count": self.stalls, "longest_ms": self.longest_stall_ns // NS_PER_MS},
-            "packets": {"unknown_vrid": self.unknown_vrids, "unreadable": self.parse_errors},
-        }
-
-
-def _renames(before: VrrpConfig, after: VrrpConfig) -> dict[str, str]:
-    """Old to new names of virtual routers that only changed their name."""
-    names = {identity(model): model.name for model in after.instances}
-    old_names = {model.name for model in before.instances}
-    return {
-        model.name: new
-        for model in before.instances
-        if (new := names.get(identity(model))) is not None and new != model.name and new not in old_names
-    }
-
-
-def _kept(before: VrrpConfig, after: VrrpConfig, name: str, renamed: dict[str, str]) -> bool:
-    old_name = next((old for old, new in renamed.items() if new == name), name)
-    old, new = before.instance(old_name), after.instance(name)
-    return old is not None and new is not None and identity(old) == identity(new)
+        self.wiring.close()
 
 
 def main() -> int:
     """Entry of the child process."""
-    parent_pid = os.getppid()
-    die_with_parent(parent_pid)
+    die_with_parent(os.getppid())
     os.set_blocking(2, False)
-    log = Log("vrrpd-vrrp")
-    process = VrrpProcess(child_socket(), log)
+    process = VrrpProcess(child_socket(), Log("vrrpd-vrrp"))
     wake_r, wake_w = socket.socketpair()
     wake_r.setblocking(False)
     wake_w.setblocking(False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from vrrp.protocol.commands import InstanceCommand
@@ -53,6 +53,16 @@ class NodeParameters:
     scripts: tuple[ScriptParameters, ...] = ()
     tracks: dict[str, tuple[TrackReference, ...]] = field(default_factory=dict)
     stop_words: dict[str, str] = field(default_factory=dict)
+
+
+def without_instance(parameters: NodeParameters, name: str) -> NodeParameters:
+    """The same parameters with one instance taken out."""
+    return replace(
+        parameters,
+        instances=tuple(p for p in parameters.instances if p.name != name),
+        groups=tuple(replace(g, members=tuple(m for m in g.members if m != name)) for g in parameters.groups),
+        tracks={n: t for n, t in parameters.tracks.items() if n != name},
+    )
 
 
 @dataclass(frozen=True, slots=True)

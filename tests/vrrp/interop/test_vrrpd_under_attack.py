@@ -131,13 +131,15 @@ def test_a_valid_lower_master_is_answered_but_not_followed() -> None:
         time.sleep(1.2)
         capture = lab.capture()
         packet = bytes(IP(src="10.77.0.2", dst="224.0.0.18", ttl=255, proto=112) / VRRPv3(vrid=VRID, priority=50, adv=10, addrlist=[VIP]))
+        begin = time.monotonic()
         for _ in range(500):
             sender.send(frame(packet[20:], src="10.77.0.2"))
             time.sleep(0.002)
+        took = time.monotonic() - begin
         sender.close()
         time.sleep(0.2)
         capture.read()
         assert instance(ours)["state"] == "MASTER"
-        assert adverts(capture, "p1") <= 40, "at most one unscheduled advert per interval"
+        assert adverts(capture, "p1") <= 2 * took / 0.1 + 6, "at most one unscheduled advert per interval"
         announced = sum(1 for p, f in capture.frames if p == "p1" and f[12:14] == b"\x08\x06" and f[28:32] == f[38:42])
-        assert 5 <= announced <= 20, "one set a second"
+        assert 5 <= announced <= 5 * (took + 2), "one set a second"

@@ -1,0 +1,137 @@
+"""Carries out the commands of the VRRP core: adverts, addresses and announcements in their order, then the news about them.
+
+The news (log, notify scripts by way of the parent, subscribers) of a batch goes out after everything that touches the network: 255
+virtual routers that take over together do not wait for each other's log lines.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+
+from base.channel import JsonObject
+from base.clock import now_ns
+from base.log import Log
+from vrrp.protocol.commands import AddAddresses, RemoveAddresses, Report, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.instance import VrrpInstance
+from vrrp.protocol.node import NodeCommand, RunGroupNotify
+from vrrp.system.endpoint import ADD_TOLERATED, REMOVE_TOLERATED, Endpoint, Held
+from vrrp.system.netlink import CommandSocket
+
+EGRESS_ERRORS_TOLD = (1, 3)
+"""Subscribers hear of the first and the third failed advert of a kind, not of each."""
+
+
+class Executor:
+    """``endpoints`` and ``instances`` are looked up by instance name at each command.
+
+    ``to_parent(message)`` and ``publish(message)`` take the news; ``keep_addresses`` (option -V) leaves them in the kernel at the end.
+    """
+
+    def __init__(self, log: Log, to_parent: Callable[[JsonObject], object], publish: Callable[[JsonObject], None]) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.instances: dict[str, VrrpInstance] = {}
+        self.held: dict[Held, str] = {}
+        """What this process put into the kernel: (interface index, address) → instance."""
+        self.keep_addresses = False
+        self._log = log
+        self._to_parent = to_parent
+        self._publish = publish
+        self._netlink = CommandSocket()
+
+    def execute(self, at_ns: int, commands: Iterable[NodeCommand]) -> list[tuple[str, str]]:
+        """Carry out ``commands``; returns (instance, error) of those whose addresses the kernel refused."""
+        failed: list[tuple[str, str]] = []
+        news: list[RunNotify | RunGroupNotify | Report] = []
+        for command in commands:
+            match command:
+                case SendAdvert(name, advert):
+                    endpoint = self.endpoints[name]
+                    if endpoint.packets is not None and endpoint.send_socket is not None:
+                        for destination, code in endpoint.packets.send(advert, endpoint.send_socket):
+                            self._egress_failed(endpoint, destination, code)
+                case AddAddresses(name):
+                    error = self._add_addresses(name)
+                    if error:
+                        failed.append((name, error))
+                case RemoveAddresses(name):
+                    self._remove_addresses(name)
+                case SendGarp(name, repeat):
+                    self._announce(at_ns, name, repeat)
+                case _:
+                    news.append(command)
+        for item in news:
+            self._tell(item)
+        return failed
+
+    def _egress_failed(self, endpoint: Endpoint, destination: str, code: int) -> None:
+        word = errno.errorcode.get(code, str(code))
+        endpoint.egress_errors[word] += 1
+        hint = "; a firewall rule in this node's OUTPUT chain drops protocol 112" if code == errno.EPERM else ""
+        name = endpoint.model.name
+        self._log.limited(f"egress {name} {destination} {word}", f"({name}) advert to {destination} not sent: {os.strerror(code)}{hint}")
+        if endpoint.egress_errors[word] in EGRESS_ERRORS_TOLD:
+            self._publish({"event": "egress_error", "name": name, "destination": destination, "error": word})
+
+    def _add_addresses(self, name: str) -> str:
+        endpoint = self.endpoints[name]
+        self.held.update(dict.fromkeys(endpoint.removal_of, name))
+        failures = self._netlink.execute(endpoint.add_blob, tolerate=ADD_TOLERATED)
+        if not failures:
+            return ""
+        text = os.strerror(failures[0])
+        self._log.error(f"({name}) the kernel refused a virtual address: {text}")
+        return text
+
+    def _remove_addresses(self, name: str) -> None:
+        endpoint = self.endpoints[name]
+        for held in [held for held, owner in self.held.items() if owner == name]:
+            del self.held[held]
+        for announcer, address in endpoint.announcements:
+            announcer.cancel(address)
+        if self.keep_addresses:
+            return
+        for code in self._netlink.execute(endpoint.remove_blob, tolerate=REMOVE_TOLERATED):
+            self._log.error(f"({name}) the kernel refused to remove a virtual address: {os.strerror(code)}")
+
+    def remove_gone(self, before: Endpoint, after: Endpoint) -> None:
+        """A reload: addresses that the new configuration does not have leave a MASTER's kernel now."""
+        for held, message in before.removal_of.items():
+            if held not in after.removal_of and self.held.pop(held, None) is not None:
+                self._netlink.execute(message, tolerate=REMOVE_TOLERATED)
+        self.held.update({held: after.model.name for held in after.removal_of if held in self.held})
+
+    def _announce(self, at_ns: int, name: str, repeat: int) -> None:
+        announcements = self.endpoints[name].announcements
+        for _ in range(repeat):
+            for announcer, address in announcements:
+                announcer.announce(at_ns, address)
+
+    # ---- news -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, item: RunNotify | RunGroupNotify | Report) -> None:
+        match item:
+            case RunNotify(name, state, priority, reason):
+                self._log.info(f"({name}) Entering {state} STATE: {reason}")
+                self._tell_state("INSTANCE", name, state, priority, reason)
+                self._prepare(name)
+            case RunGroupNotify(name, state, reason):
+                self._log.info(f"VRRP_Group({name}) entering {state} STATE: {reason}")
+                self._tell_state("GROUP", name, state, 0, reason)
+            case Report(name, kind, detail):
+                self._to_parent({"op": "report", "name": name, "kind": kind.value, "detail": detail})
+                self._log.limited(f"{name} {kind.value}", f"({name}) {kind.value.replace('_', ' ')}: {detail}")
+                self._publish({"event": "report", "name": name, "kind": kind.value, "detail": detail, "at_ns": now_ns()})
+                self._prepare(name)
+
+    def _tell_state(self, kind: str, name: str, state: str, priority: int, reason: str) -> None:
+        self._to_parent({"op": "notify", "kind": kind, "name": name, "state": state, "priority": priority, "reason": reason})
+        event = {"event": "state", "kind": kind.lower(), "name": name, "state": state, "priority": priority, "reason": reason}
+        self._publish({**event, "at_ns": now_ns()})
+
+    def _prepare(self, name: str) -> None:
+        """Encode what this instance would say next: a takeover must not wait for it."""
+        instance, endpoint = self.instances.get(name), self.endpoints.get(name)
+        if instance is not None and endpoint is not None and endpoint.packets is not None:
+            endpoint.packets.prepare(instance.next_advert().advert)

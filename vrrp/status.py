@@ -1,0 +1,62 @@
+"""What the vrrp process says about itself: ``status`` on the control socket and the dumps."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from base.channel import JsonObject
+from base.clock import boot_id, now_ns
+from base.core import NS_PER_MS
+from vrrp.conversion import group_of
+from vrrp.protocol.instance import State, VrrpInstance
+from vrrp.system.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from vrrp.process import VrrpProcess
+
+
+def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]) -> JsonObject:
+    snapshot: Any = instance.snapshot()
+    model = endpoint.model
+    waiting = instance.waiting_for_fence and instance.state is State.BACKUP
+    return {
+        **snapshot,
+        "shown_state": "WAITING_FOR_FENCE" if waiting else instance.state.value,
+        "interface": model.interface,
+        "unicast_peers": [str(peer.address) for peer in model.unicast_peers],
+        "multicast_group": None if model.unicast else str(group_of(model)),
+        "excluded_addresses": [str(address) for address in model.excluded_addresses],
+        "held": held,
+        "rejected": {reason.value: count for reason, count in endpoint.rejected.items()},
+        "egress_errors": dict(endpoint.egress_errors),
+    }
+
+
+def process_status(process: VrrpProcess) -> JsonObject:
+    """Everything, as JSON. Times ending in ``_ns`` are CLOCK_BOOTTIME; ``now_ns`` and ``boot_id`` place them."""
+    node, wiring = process.node, process.wiring
+    held: dict[str, list[str]] = {}
+    for (_index, address), owner in process.executor.held.items():
+        held.setdefault(owner, []).append(str(address))
+    instances: list[JsonObject] = []
+    if node is not None:
+        for name, instance in node.instances.items():
+            instances.append(_instance_status(instance, wiring.endpoints[name], sorted(held.get(name, []))))
+    rest: Any = {} if node is None else node.snapshot()
+    health = process.health
+    return {
+        "v": 1,
+        "daemon": "vrrpd",
+        "pid": os.getpid(),
+        "now_ns": now_ns(),
+        "boot_id": boot_id(),
+        "gate": "closed" if process.settings.gate_closed else "open",
+        "router_id": wiring.config.global_defs.router_id,
+        "instances": instances,
+        "groups": rest.get("groups", []),
+        "scripts": rest.get("scripts", []),
+        "tracked": rest.get("tracked", []),
+        "stalls": {"count": health.stalls, "longest_ms": health.longest_stall_ns // NS_PER_MS},
+        "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable},
+    }
