@@ -70,7 +70,7 @@ class Keyword:
     ``field``: dotted path in the model object, "" = the caller of ``read_block`` takes the value by name.
     ``note``: what it does; for REFUSED the reason. ``loss``: for KEPT, what the operator does without (then using it
     is a warning, not only a note). ``instead``: set for deprecated spellings. ``newer``: unknown to keepalived 2.2.7.
-    ``accumulates``: giving it again adds to the first (tuples).
+    ``accumulates``: giving it again adds to the first (tuples). ``first_counts``: giving it again changes nothing.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Keyword:
     instead: str = ""
     newer: bool = False
     accumulates: bool = False
+    first_counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +197,11 @@ def read_block(reading: Reading, table: Table, statements: Iterable[Statement]) 
 
 
 def _report_repeated(reading: Reading, keyword: Keyword, statement: Statement, first: Position, value: object) -> bool:
-    """Say which of two lines counts: for scripts the first, with a complaint, otherwise the last. True to skip this one."""
-    if isinstance(value, ScriptCommand):
+    """Say which of two lines counts: for scripts and a few more the first, otherwise the last. True to skip this one."""
+    if keyword.first_counts or isinstance(value, ScriptCommand):
         message = f"{keyword.name} is given again (first in line {first.line}); the first one counts"
-        reading.warning(statement, message, "remove one of them; a script may call several commands", "repeated")
+        more = "; a script may call several commands" if isinstance(value, ScriptCommand) else ""
+        reading.warning(statement, message, f"remove one of them{more}", "repeated")
         return True
     reading.note(statement, f"{keyword.name} is given again (first in line {first.line}); the last one counts", "remove one of them")
     return False

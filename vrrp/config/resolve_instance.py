@@ -311,7 +311,8 @@ class _Instance:
         where = given.positions.get("auth_pass", self._place("authentication"))
         if kind is AuthKind.NONE:
             if given.has("auth_pass") and not given.has("auth_type"):
-                self._warn("authentication", "auth_pass without auth_type: adverts are not authenticated", "add: auth_type PASS")
+                message = "auth_pass without auth_type: adverts are not authenticated"
+                self._warn("authentication", message, "add: auth_type PASS, on all nodes", "advice")
             return instance
         if instance.version == 3:
             self._warn(

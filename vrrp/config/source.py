@@ -383,6 +383,10 @@ class SourceReader:
         name, body = self._pending
         text = line.text.rstrip()
         more = text.endswith("\\")
+        inner = _DEFINITION.match(text)
+        if inner and inner.group(1) == name:
+            message = f"the definition of ${name} (line {body[0].number}) defines ${name} again"
+            self._diagnostics.error(line.position(inner.start(1) - 1), message, "remove one of the two lines", "macro")
         body.append(Line(text[:-1] if more else text, line.file, line.number, line.columns))
         if len(body) > MAX_LINES:
             raise TooMuchError(line.position(0), f"the definition of ${name} is too long", "end it with a line without '\\'")

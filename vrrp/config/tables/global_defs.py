@@ -104,6 +104,9 @@ def sync_daemon() -> Value:
                 group = parse_address(given.text)
                 if group is None or not group.is_multicast:
                     return reading.error(given, f"'{given.text}' is no multicast address", "write one such as 224.0.0.81")
+            elif instance:
+                remedy = "write: lvs_sync_daemon INTERFACE [INSTANCE] [id N] [maxlen N] [port N] [ttl N] [group ADDRESS]"
+                return reading.error(option, f"'{option.text}' after the instance {instance} is unknown", remedy)
             else:
                 instance = rest.pop(0).text if option.text == "inst" else option.text
         return SyncDaemon(

@@ -239,6 +239,8 @@ class _SubBlock:
 def _sub_block(table: Table) -> Value:
     def read(reading: Reading, statement: Statement) -> object:
         collected = read_block(reading, table, statement.block or ())
+        if statement.keyword == "url" and not collected.has("path"):
+            reading.error(statement, "url has no path", "add: path /", "missing-value")
         return (_SubBlock(statement.keyword, _settings(collected)),)
 
     return Value("{ … }", read, takes_block=True)

@@ -70,8 +70,17 @@ def nameless(table: Table) -> Value:
     return Value("{ … }", read, takes_block=True)
 
 
+def _existing_interface(reading: Reading, given: Word) -> str | Rejected:
+    name = check_interface(reading, given)
+    if isinstance(name, Rejected) or reading.interface_exists(name):
+        return name
+    return reading.error(
+        given, f"interface {name} does not exist", "correct the name ('ip link' lists them), or remove the line", "interface"
+    )
+
+
 def _read_linkbeat(reading: Reading, line: Statement) -> object:
-    name = check_interface(reading, line.words[0])
+    name = _existing_interface(reading, line.words[0])
     if isinstance(name, Rejected):
         return name
     methods = {method.value: method for method in LinkbeatMethod if method.value}
@@ -83,7 +92,7 @@ def _read_linkbeat(reading: Reading, line: Statement) -> object:
 
 
 def _read_delay(reading: Reading, line: Statement) -> object:
-    name = check_interface(reading, line.words[0])
+    name = _existing_interface(reading, line.words[0])
     if isinstance(name, Rejected):
         return name
     if len(line.words) < 2:

@@ -112,8 +112,8 @@ VRRP_SCRIPT = Table(
 VRRP_TRACK_PROCESS = Table(
     "vrrp_track_process",
     (
-        kept(COMMON, "process", process(), "", "the name in /proc/PID/comm, and parameters", loss=_NO_PROCESS),
-        kept(COMMON, "weight", weight(-254, 254), "", "0 = FAULT while the quorum is missed"),
+        kept(COMMON, "process", process(), "", "the name in /proc/PID/comm, and parameters", loss=_NO_PROCESS, first_counts=True),
+        kept(COMMON, "weight", weight(-254, 254), "", "0 = FAULT while the quorum is missed", first_counts=True),
         kept(RARE, "quorum", integer(0, 65_535), "quorum", "least number of processes"),
         kept(RARE, "quorum_max", integer(0, 65_535), "quorum_max", "largest number of processes"),
         kept(COMMON, "delay", delay_both(), "", "both delays"),
@@ -129,8 +129,15 @@ def _track_file_table(name: str) -> Table:
     return Table(
         name,
         (
-            kept(COMMON, "file", word("PATH", 4096), "path", "its first line is a number"),
-            kept(COMMON, "weight", weight(-_INT32, _INT32), "", "the number in the file is multiplied by it; 0 = FAULT while not 0"),
+            kept(COMMON, "file", word("PATH", 4096), "path", "its first line is a number", first_counts=True),
+            kept(
+                COMMON,
+                "weight",
+                weight(-_INT32, _INT32),
+                "",
+                "the number in the file is multiplied by it; 0 = FAULT while not 0",
+                first_counts=True,
+            ),
             kept(RARE, "init_file", init_file(), "", "create the file at start"),
         ),
     )
