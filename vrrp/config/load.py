@@ -79,7 +79,10 @@ def read_config(
         remedy = "correct the path (-f FILE) or the permissions"
         raise ConfigError([Diagnostic(Position(path), Severity.ERROR, f"cannot be read: {error.reason}", remedy, "unreadable")]) from None
     reading = Reading(diagnostics, interface_exists, HOMES)
-    config = resolve_config(reading, read_block(reading, TABLE, statements))
+    top = read_block(reading, TABLE, statements)
+    if "net_namespace" in top.values and interface_exists is interface_in_kernel:
+        reading.interface_exists = lambda name: True  # its interfaces are in a namespace that we are not in yet
+    config = resolve_config(reading, top)
     reading.via = ""
     validate(reading, config)
     validate_services(reading, config)

@@ -8,7 +8,7 @@ import pytest
 
 from base.diagnostics import ConfigError
 from tests.vrrp.config.reading import INSTANCE, findings, only_error, read, read_instance
-from vrrp.config.load import load_config
+from vrrp.config.load import load_config, read_config
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.conf"))
 
@@ -113,6 +113,19 @@ def test_an_interface_may_come_later_if_the_file_says_so(tmp_path: Path) -> None
     text = INSTANCE.format(extra="").replace("eth0", "bond7")
     assert findings(read(tmp_path, text)) == [(2, 5, "interface")]
     assert not read(tmp_path, "global_defs {\n dynamic_interfaces\n}\n" + text).errors
+
+
+def test_a_macro_that_swallows_itself_is_found(tmp_path: Path) -> None:
+    loaded = read(tmp_path, "$V= \\\n$V= \\\nglobal_defs { \\\n}\n$V\n")
+    assert findings(loaded) == [(2, 1, "macro")]
+
+
+def test_interfaces_of_another_namespace_are_not_looked_for_here(tmp_path: Path) -> None:
+    path = tmp_path / "k.conf"
+    path.write_text("net_namespace high\n" + INSTANCE.format(extra="").replace("eth0", "nosuch0"))
+    assert not read_config(str(path)).errors
+    path.write_text(INSTANCE.format(extra="").replace("eth0", "nosuch0"))
+    assert [d.code for d in read_config(str(path)).errors] == ["interface"]
 
 
 def test_a_file_with_an_error_is_refused(tmp_path: Path) -> None:
