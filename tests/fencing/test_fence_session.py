@@ -21,7 +21,8 @@ from fencing.plan.events import (
     SilenceVoided,
 )
 from fencing.plan.session import FenceSession, FenceTimes
-from tests.fencing.script import MS, VirtualDevice, World, levels, world
+from fencing.plan.settings import FenceLevel
+from tests.fencing.script import MS, VirtualDevice, World, device, levels, world
 
 PATH = {"path/eth1": ("eth1", 200)}
 CONTROL = {"eth1": 500}
@@ -154,9 +155,27 @@ def test_a_frame_in_flight_during_the_settle_time_refutes_nothing():
 
 def test_a_device_that_reads_off_at_once_waits_for_the_channels_to_contradict_it():
     """The census speaks every 1.5 s only; two OFF readings are in long before."""
-    w = world("ipmi", channels={"census/eth1/vip": ("eth1", 1_500)})
+    w = world("ipmi")
     w.devices["ipmi"] = VirtualDevice(acts=False, reads=PowerState.OFF)
-    assert w.start().run().state is FenceState.REFUTED
+    w.start()
+    for at_ms in (450, 1_950):
+        w.at(at_ms, lambda: ChannelHeard("census/eth1/vip", "eth1", w.now_ns, 1_500))
+    assert w.run().state is FenceState.REFUTED
+
+
+def test_after_a_refuted_level_the_next_one_is_proved_by_its_own_silence():
+    w = world("ipmi", "pdu", identity="", channels=dict(PATH), controls=dict(CONTROL))
+    w.devices["ipmi"] = VirtualDevice(acts=False)
+    assert w.start().run().level_states == {1: FenceState.REFUTED, 2: FenceState.PROVED}
+
+
+def test_a_silence_that_began_with_an_unknown_act_still_counts_after_the_next_act():
+    w = world("ipmi", "pdu", identity="", channels=dict(PATH), controls=dict(CONTROL), persist_ms=800)
+    w.devices["ipmi"] = VirtualDevice(says=DeviceOutcome.TIMEOUT, acts=True)
+    w.devices["pdu"] = VirtualDevice(says=DeviceOutcome.SUCCESS, acts=False)
+    w.start().run()
+    assert w.acts == ["ipmi", "pdu"]
+    assert w.state is FenceState.PROVED
 
 
 def test_a_target_that_speaks_while_the_next_level_is_prepared_refutes_the_earlier_one():
@@ -307,6 +326,22 @@ def test_a_partial_success_stops_and_tries_nothing_else():
     assert w.state in (FenceState.UNKNOWN, FenceState.REFUTED)
 
 
+def test_a_first_device_of_unknown_outcome_makes_the_level_partial():
+    w = world("psu1+psu2", "switch")
+    w.devices["psu1"] = VirtualDevice(says=DeviceOutcome.TIMEOUT, acts=False)
+    w.start().run()
+    assert w.acts == ["psu1"]
+    assert w.finish.partial
+
+
+def test_a_later_level_of_unknown_outcome_does_not_undo_a_claim():
+    w = world("ipmi", "pdu", identity="")
+    w.devices["pdu"] = VirtualDevice(says=DeviceOutcome.TIMEOUT, acts=False)
+    w.start().run()
+    assert w.level_states == {1: FenceState.CLAIMED, 2: FenceState.UNKNOWN}
+    assert w.state is FenceState.CLAIMED
+
+
 def test_a_level_that_fails_at_its_first_device_has_done_nothing_and_is_not_partial():
     w = world("psu1+psu2", "switch")
     w.devices["psu1"] = VirtualDevice(says=DeviceOutcome.DENIED, acts=False)
@@ -390,6 +425,34 @@ def test_one_reading_reported_twice_is_one_reading():
     for _ in range(3):
         w.session.handle(1, report)
     assert w.session.state is not FenceState.PROVED
+
+
+def test_a_reading_that_comes_after_its_deadline_is_not_taken_for_the_next_one():
+    level = FenceLevel("one", (device("pdu", deadline_ms=1_000),))
+    session = FenceSession("o", "b", (level,), recover_level=1)
+    (first,) = [c for c in session.handle(0, FenceRequested()) if isinstance(c, RunDevice)]
+    second = None
+    now_ns = 0
+    while second is None and not session.finished:
+        now_ns = session.next_deadline() or 0
+        second = next((c for c in session.on_deadline(now_ns) if isinstance(c, RunDevice)), None)
+    assert second is not None
+    for attempt, counted in ((first.attempt, 0), (second.attempt, 1)):
+        session.handle(now_ns, DeviceReported(1, "pdu", "status", attempt, DeviceOutcome.SUCCESS, PowerState.OFF, "id-pdu"))
+        assert session.snapshot()["readings"]["pdu"]["off_in_row"] == counted
+
+
+def test_a_target_that_dies_with_the_first_of_two_devices_was_alive_at_the_act():
+    session = FenceSession("o", "b", levels("psu1+psu2", identity=""))
+    session.handle(0, FenceRequested())
+    session.handle(0, IntentDurable(1))
+    session.handle(0, ChannelHeard("c", "m", 0, 200))
+    (first,) = session.handle(0, SecondLook(1, True))
+    (second,) = session.handle(5_000 * MS, DeviceReported(1, "psu1", "off", first.attempt, DeviceOutcome.SUCCESS))
+    session.handle(9_000 * MS, DeviceReported(1, "psu2", "off", second.attempt, DeviceOutcome.SUCCESS))
+    for t in range(9_000, 12_000, 100):
+        session.handle(t * MS, ControlHeard("m", t * MS))
+    assert session.state is FenceState.PROVED
 
 
 def test_a_device_that_names_another_node_after_the_act_proves_nothing():
