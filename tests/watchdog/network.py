@@ -42,6 +42,9 @@ class Network:
             self._made.append(name)
             self.sysctl(name, "net/ipv6/conf/default/accept_dad", "0")
             run("ip", "-n", self.namespace(name), "link", "set", "lo", "up")
+        if os.path.exists("/proc/sys/net/bridge"):  # a switch does not look into IP packets
+            for key in ("iptables", "ip6tables", "arptables"):
+                self.sysctl("switch", f"net/bridge/bridge-nf-call-{key}", "0")
         lines = ["link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set br0 up"]
         for name in self.nodes:
             lines.append(f"link add p{name} type veth peer name eth0 netns {self.namespace(name)}")
@@ -49,6 +52,18 @@ class Network:
         run("ip", "-n", self.namespace("switch"), "-batch", "-", stdin="\n".join(lines) + "\n")
         for number, name in enumerate(self.nodes, 1):
             self.ip(name, f"addr add 10.77.0.{number}/24 dev eth0\nlink set eth0 up")
+
+        for name in self.nodes:
+            self._await_carrier(self.namespace(name), "eth0")
+            self._await_carrier(self.namespace("switch"), f"p{name}")
+
+    @staticmethod
+    def _await_carrier(namespace: str, interface: str) -> None:
+        """The kernel's link watch is asynchronous: what is sent before it has run is lost."""
+        end = time.monotonic() + 10
+        while run("ip", "-n", namespace, "-br", "link", "show", interface).split()[1] != "UP":
+            assert time.monotonic() < end, f"{interface} never came up"
+            time.sleep(0.005)
 
     def namespace(self, name: str) -> str:
         return self.tag + name

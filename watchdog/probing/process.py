@@ -130,8 +130,12 @@ class DaemonMonitor:
         self._child.forget()
 
     def _exited(self) -> None:
-        if self._reporting:
-            self._look(now_ns())
+        if not self._reporting:
+            return
+        if not (self._child.pid if self._child_seen else self._parent.pid):
+            # Told even if a supervisor has started the next one already: what the old one held may have been left behind.
+            self._report(DaemonState.STOPPED, self._absence())
+        self._look(now_ns())
 
     def _look(self, at_ns: int) -> None:
         self._due_ns = at_ns + POLL_NS
