@@ -84,7 +84,7 @@ class ChannelLedger:
         self._candidates = frozenset(
             name
             for name, channel in self._channels.items()
-            if 0 <= now_ns - channel.heard_ns <= _ALIVE_INTERVALS * channel.interval_ns and self.void_until_ns < channel.heard_ns
+            if 0 <= now_ns - channel.heard_ns <= _ALIVE_INTERVALS * channel.interval_ns and self.void_until_ns <= channel.heard_ns
         )
 
     def act_ended(self, end_ns: int) -> None:
