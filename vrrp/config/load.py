@@ -62,16 +62,20 @@ def read_config(
     environment: Mapping[str, str] | None = None,
     random_seed: int | None = None,
     scripts: bool = False,
+    all_config: bool = False,
 ) -> LoadedConfig:
     """Read ``path`` and its includes; problems are only reported. Raises ConfigError (code ``unreadable``) if
     ``path`` itself cannot be read.
 
     ``interface_exists``: asked for every interface that the file names. ``environment``: for ``${_ENV NAME}``.
+    ``all_config``: a missing include file is an error (keepalived's ``-e``).
     ``scripts``: look also whether the scripts can be run safely (reads the file system and the user database).
     """
     diagnostics = Diagnostics()
     variables = os.environ if environment is None else environment
     source = SourceReader(Environment(default_config_id() if config_id is None else config_id, variables, random_seed), diagnostics)
+    if all_config:
+        source.set_include_checks(())
     syntax = SyntaxReader(diagnostics, SCRIPT_KEYWORDS.__contains__, TOP_LEVEL_ONLY.__contains__)
     try:
         statements = syntax.read(source.read(path))
@@ -102,10 +106,17 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     random_seed: int | None = None,
     scripts: bool = True,
+    all_config: bool = False,
 ) -> LoadedConfig:
     """As ``read_config``, but raises ConfigError with all findings if one of them is an error."""
     loaded = read_config(
-        path, config_id=config_id, interface_exists=interface_exists, environment=environment, random_seed=random_seed, scripts=scripts
+        path,
+        config_id=config_id,
+        interface_exists=interface_exists,
+        environment=environment,
+        random_seed=random_seed,
+        scripts=scripts,
+        all_config=all_config,
     )
     if loaded.errors:
         raise ConfigError(loaded.diagnostics)

@@ -12,7 +12,7 @@ import pytest
 from tests.vrrp.config.reading import INTERFACES
 from vrrp.config.check import check_file
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 OURS = Path(__file__).parent / "corpus"
 SAMPLES = Path("/usr/share/doc/keepalived/samples")
@@ -40,10 +40,9 @@ done
 ip link add link eth0 name eth0.1 type vlan id 1 || ip link add eth0.1 type veth peer name far0.1
 ip link set eth0.1 up
 set +e
-for file in "$@"; do
-    timeout 30 keepalived -t -l -f "$file" >/dev/null 2>&1
-    echo "status $file $?"
-done
+judge() { timeout 60 keepalived -t -l -f "$1" >/dev/null 2>&1; echo "status $1 $?"; }
+export -f judge
+printf '%s\\0' "$@" | xargs -0 -n 1 -P 4 bash -c 'judge "$0"'
 """
 
 

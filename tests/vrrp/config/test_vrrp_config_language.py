@@ -170,3 +170,8 @@ def test_braces_of_a_pattern() -> None:
     assert expand_braces("{foo/{,cat,dog},bar}") == ["foo/", "foo/cat", "foo/dog", "bar"]
     assert expand_braces("a{b") == ["a{b"]
     assert len(expand_braces("{a,b}" * 12)) <= 1000
+
+
+def test_all_includes_may_be_demanded_from_outside(tmp_path: Path) -> None:
+    assert not read(tmp_path, "include no.conf\n").errors
+    assert only_error(read(tmp_path, "include no.conf\n", all_config=True)).code == "include"
