@@ -7,12 +7,15 @@ From the shell:
 - ``{"op":"packets","incident","packets":[{"interface","direction","link_type","at_ns","data": hex}…],"wall_ns","boottime_ns"}``:
   evidence bytes
 - ``{"op":"journal","incident","core","part","lines": text,"wall_ns","boottime_ns"}``: a part of a journal dump
+- any of these three may carry ``"session"`` and ``"seq"`` (watchdog/record/link.py): then it is written exactly once
 - ``{"op":"health"}``: how is the record?
 - ``{"op":"check"}``: read the file through for damage now (a reader found some)
 - ``{"op":"goodbye"}``: orderly end; recorded, answered, then the recorder exits
 
 From the recorder:
 
+- ``{"ready": {"session","seq"}}``: first; the last numbered message that is on the disk
+- ``{"written": seq}``: numbered messages up to this one are on the disk
 - ``{"restored": {…}}``: see ``Restored``
 - ``{"persisted": n,"took_ms"}``: everything up to barrier n is on the disk (after fsync)
 - ``{"trouble": {"code","detail","remedy","queued_rows"}}``: nothing can be written now; it is kept in memory and tried again
@@ -49,7 +52,7 @@ class Restored:
 
     ``incarnation`` is this run's number (at least the asked one, and over every recorded one). ``same_boot``:
     the last recorded run was in this boot. ``clean_stop``: the last run said goodbye (True if there was
-    none). ``last_incident``: the highest number at the end of an incident id. ``durable`` False: the run
+    none). ``last_incident``: the highest number in an incident id. ``durable`` False: the run
     could not be written down (``problem`` says why). ``record_lost`` is "" or why earlier facts are missing:
     then ``latched`` is True, because the fence budget is unknown.
     """

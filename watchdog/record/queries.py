@@ -272,7 +272,7 @@ class Record:
             return [self._summary(row) for row in rows]
 
     def incident(self, incident: str) -> IncidentReport | None:
-        """One incident, by its id or an ending of it that only one has ("7" for "c/pair/7"); None if there is none."""
+        """One incident, by its id or a part of it that only one has: its beginning, or its end after a "/". None if there is none."""
         with self._reading():
             name = self._find(incident)
             if name is None:
@@ -427,8 +427,11 @@ class Record:
     def _find(self, incident: str) -> str | None:
         if self._db.table("incidents").count_where("incident = ?", [incident]):
             return incident
+        if not incident:
+            return None
         found = self._db.execute(
-            "SELECT DISTINCT incident FROM incidents WHERE substr(incident, -length(?)) = ?", [f"/{incident}", f"/{incident}"]
+            "SELECT DISTINCT incident FROM incidents WHERE substr(incident, -length(?1)) = ?1 OR substr(incident, 1, length(?2)) = ?2",
+            [f"/{incident}", incident],
         ).fetchall()
         return str(found[0][0]) if len(found) == 1 else None
 

@@ -51,6 +51,8 @@ class Batch:
 
     rows: list[TableRow]
     barrier: int | None = None
+    session: str = ""
+    seq: int = 0
     received_ns: int = field(default_factory=now_ns)
 
     @property
@@ -62,7 +64,7 @@ class Batch:
 class Recorder:
     """Message handling and the write queue, around one Store."""
 
-    def __init__(self, pump: Pump, state_dir: str, node: str, boot: str, retention: Retention, log: Log) -> None:
+    def __init__(self, pump: Pump, state_dir: str, node: str, boot: str, watcher: str, retention: Retention, log: Log) -> None:
         self._pump = pump
         self._state_dir = state_dir
         self._node = node
@@ -71,6 +73,7 @@ class Recorder:
         self._log = log
         self.store = Store(os.path.join(state_dir, "brain.db"))
         self.channel: Channel | None = None
+        self._watcher = watcher
         self._incarnation = 0
         self._queue: deque[Batch] = deque()
         self._queued_rows = 0
@@ -86,6 +89,10 @@ class Recorder:
         self._last_write_wall_ns = 0
         self._last_message_ns = 0
         self._terminated = False
+        self._session = ""
+        self._seq = 0
+        self._taken_seq = 0
+        self._barriers_broken = False
 
     def begin(self) -> None:
         """Open the database and learn the number of the run that is under way (a recorder may be restarted in the middle of one)."""
@@ -94,6 +101,12 @@ class Recorder:
             run = node_facts(self.store.db).get("run")
             number = run.get("incarnation") if isinstance(run, dict) else 0
             self._incarnation = number if isinstance(number, int) else 0
+            try:
+                self._session, self._seq = self.store.progress()
+                self._taken_seq = self._seq
+            except (StoreDamaged, StoreUnavailable) as error:
+                self._log.error("it cannot be read how far the watcher's messages are recorded", detail=str(error))
+        self._say({"ready": {"session": self._session, "seq": self._seq}})
 
     def terminate(self) -> None:
         """TERM: go on until the watcher closes the socket or says nothing for a while; its last rows must not be cut off."""
@@ -138,15 +151,8 @@ class Recorder:
         self._last_message_ns = now_ns()
         op = message.get("op")
         try:
-            if op == "persist":
-                self._take(self._persist_batch(message))
-            elif op == "packets":
-                self._take(self._packets_batch(message))
-            elif op == "journal":
-                row = spec_row(
-                    JOURNALS, {k: v for k, v in message.items() if k not in ("op", "wall_ns", "boottime_ns")}, self._stamp(message)
-                )
-                self._take(Batch([row]))
+            if op in ("persist", "packets", "journal"):
+                self._rows_came(message, str(op))
             elif op == "restore":
                 self._restore(message)
             elif op == "check":
@@ -163,7 +169,35 @@ class Recorder:
             self._say({"rejected": {"why": why, "barrier": message.get("barrier")}})
             detail = {"why": why, "message": str(message)[:4096]}
             row = spec_row(MAINTENANCE, {"what": "rejected", "detail": detail}, self._stamp({}))  # type: ignore[dict-item]
-            self._take(Batch([row]))
+            self._take(Batch([row], None, *_number(message)))
+
+    def _rows_came(self, message: JsonObject, op: str) -> None:
+        session, seq = _number(message)
+        if seq and session != self._session:
+            self._session, self._seq, self._taken_seq = session, 0, 0
+        barrier = message.get("barrier")
+        if seq and seq <= self._taken_seq:
+            # Repeated because the answer got lost: it is on the disk, or waits in this very process.
+            if seq <= self._seq and isinstance(barrier, int):
+                self._answer(barrier, 0)
+            return
+        self._taken_seq = max(self._taken_seq, seq)
+        try:
+            batch = self._batch(message, op)
+        except (BadRow, ValueError, TypeError, KeyError):
+            # A later answer would vouch for these rows too ("everything up to"): no barrier is answered by this process any more.
+            self._barriers_broken = self._barriers_broken or barrier is not None
+            raise
+        batch.session, batch.seq = session, seq
+        self._take(batch)
+
+    def _batch(self, message: JsonObject, op: str) -> Batch:
+        if op == "persist":
+            return self._persist_batch(message)
+        if op == "packets":
+            return self._packets_batch(message)
+        names = ("op", "wall_ns", "boottime_ns", "session", "seq")
+        return Batch([spec_row(JOURNALS, {k: v for k, v in message.items() if k not in names}, self._stamp(message))])
 
     def _stamp(self, message: JsonObject) -> Stamp:
         wall, boottime = message.get("wall_ns", wall_ns()), message.get("boottime_ns", now_ns())
@@ -209,7 +243,7 @@ class Recorder:
             self._pump.call_soon(self.flush)
 
     def _bound_queue(self) -> None:
-        """Give up explaining rows first, then the oldest batches; a batch that lost a row never answers its barrier."""
+        """Give up explaining rows first, then the oldest others; never those with a barrier (they are few: intents to fence)."""
         if self._queued_rows <= MAX_QUEUED_ROWS and self._queued_bytes <= MAX_QUEUED_BYTES:
             return
         for batch in self._queue:
@@ -219,8 +253,12 @@ class Recorder:
                 self._count_lost(gone)
             if self._queued_rows <= MAX_QUEUED_ROWS * 9 // 10 and self._queued_bytes <= MAX_QUEUED_BYTES * 9 // 10:
                 return
-        while self._queue and (self._queued_rows > MAX_QUEUED_ROWS or self._queued_bytes > MAX_QUEUED_BYTES):
-            self._count_lost(self._queue.popleft().rows)
+        for batch in self._queue:
+            if self._queued_rows <= MAX_QUEUED_ROWS and self._queued_bytes <= MAX_QUEUED_BYTES:
+                return
+            if batch.barrier is None:
+                gone, batch.rows = batch.rows, []
+                self._count_lost(gone)
 
     def _count_lost(self, rows: Sequence[TableRow]) -> None:
         for row in rows:
@@ -250,7 +288,9 @@ class Recorder:
                 break
             group.append(batch)
             count += len(batch.rows)
-        self.store.write([row for batch in group for row in batch.rows])
+        numbered = [batch for batch in group if batch.seq]
+        progress = (numbered[-1].session, numbered[-1].seq) if numbered else None
+        self.store.write([row for batch in group for row in batch.rows], progress)
         self._last_write_wall_ns = wall_ns()
         if self._trouble:
             self._recovered()
@@ -261,7 +301,14 @@ class Recorder:
         done_ns = now_ns()
         for batch in group:
             if batch.barrier is not None:
-                self._say({"persisted": batch.barrier, "took_ms": (done_ns - batch.received_ns) // NS_PER_MS})
+                self._answer(batch.barrier, (done_ns - batch.received_ns) // NS_PER_MS)
+        if progress is not None and progress[0] == self._session:
+            self._seq = progress[1]
+            self._say({"written": self._seq})
+
+    def _answer(self, barrier: int, took_ms: int) -> None:
+        if not self._barriers_broken:
+            self._say({"persisted": barrier, "took_ms": took_ms})
 
     def _ensure_open(self) -> None:
         if self.store.is_open and self.store.file_is_ours():
@@ -370,9 +417,9 @@ class Recorder:
             assert db is not None
             if asked is not None and asked > 1 and "run" not in node_facts(db):
                 self._note_loss("the database is missing though this node has run before")
-            restored = read_restored(db, asked_incarnation=asked, boot=self._boot, wall_ns=wall_ns())
+            restored = read_restored(db, asked_incarnation=asked, boot=self._boot, wall_ns=wall_ns(), watcher=self._watcher)
             self._incarnation = restored.incarnation
-            run = {"incarnation": restored.incarnation, "boot": self._boot}
+            run = {"incarnation": restored.incarnation, "boot": self._boot, "watcher": self._watcher}
             self.store.write([table_row(RowKind.NODE.value, {"key": "run", "value": run}, self._stamp({}))])  # type: ignore[dict-item]
         except (StoreUnavailable, StoreDamaged, sqlite3.Error) as error:
             problem = str(error)
@@ -425,6 +472,23 @@ class Recorder:
             self._log.limited("deaf", "the watcher does not read its answers")
 
 
+def _process_identity(pid: int) -> str:
+    """A process id and its start time: tells the same watcher from another one that got its number."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            return f"{pid}:{f.read().rpartition(')')[2].split()[19]}"
+    except (OSError, IndexError):
+        return ""
+
+
+def _number(message: JsonObject) -> tuple[str, int]:
+    """The watcher's session and the message's number in it; ("", 0) for a message without."""
+    session, seq = message.get("session", ""), message.get("seq", 0)
+    if not isinstance(session, str) or isinstance(seq, bool) or not isinstance(seq, int) or not 0 <= seq < 1 << 63:
+        return "", 0
+    return session, seq
+
+
 def _size(rows: Sequence[TableRow]) -> int:
     """A rough number of bytes that rows take in memory."""
     return sum(200 + sum(len(v) for v in row.columns.values() if isinstance(v, str | bytes)) for row in rows)
@@ -436,6 +500,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--node", required=True)
     parser.add_argument("--boot", default="", help="boot id (default: the kernel's)")
+    parser.add_argument("--watcher", default="", help="identifies the watcher's process (default: the parent's pid and start time)")
     parser.add_argument("--keep-days", type=int, default=90)
     parser.add_argument("--max-mib", type=int, default=256)
     args = parser.parse_args(argv)
@@ -444,7 +509,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recorder: Recorder
     pump = Pump(next_deadline=lambda: recorder.next_deadline(), on_deadline=lambda at_ns: recorder.on_deadline(at_ns))
     retention = Retention(days=max(1, args.keep_days), max_bytes=max(1, args.max_mib) << 20)
-    recorder = Recorder(pump, args.state_dir, args.node, args.boot or boot_id(), retention, log)
+    recorder = Recorder(
+        pump, args.state_dir, args.node, args.boot or boot_id(), args.watcher or _process_identity(os.getppid()), retention, log
+    )
     channel = Channel(pump, child_socket(), recorder.on_message, recorder.closed)
     recorder.channel = channel
     recorder.begin()

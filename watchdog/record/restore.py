@@ -16,7 +16,7 @@ FINAL_FENCE_STATES = ("proved", "refuted", "unknown", "not_done")
 """States of a whole fence (level 0) after which nothing is open."""
 
 BUDGET_WINDOW_NS = 3_600 * NS_PER_S
-_TRAILING_NUMBER = re.compile(r"(\d{1,15})$")
+_EPISODE = re.compile(r"^I(\d{1,15})-|(\d{1,15})$")
 _FALSE_WORDS = ("", "0", "no", "off", "false", "none", "open", "cleared")
 
 
@@ -65,16 +65,20 @@ def recent_fences(db: Database, wall_ns: int) -> tuple[int, ...]:
 
 
 def last_incident(db: Database) -> int:
-    """The highest number at the end of an incident id, 0 if there is none."""
+    """The highest number of an incident id ("I7-ab12cd34ef", or a number at the end), 0 if there is none."""
     highest = 0
     for (incident,) in db.execute("SELECT DISTINCT incident FROM incidents").fetchall():
-        if match := _TRAILING_NUMBER.search(incident):
-            highest = max(highest, int(match.group(1)))
+        if match := _EPISODE.search(incident):
+            highest = max(highest, int(match.group(1) or match.group(2)))
     return highest
 
 
-def read_restored(db: Database, *, asked_incarnation: int | None, boot: str, wall_ns: int) -> Restored:
-    """Everything a new run must know, as recorded so far."""
+def read_restored(db: Database, *, asked_incarnation: int | None, boot: str, wall_ns: int, watcher: str = "") -> Restored:
+    """Everything a new run must know, as recorded so far.
+
+    ``watcher`` identifies the watcher's process: if it is the one that opened the last run, only the recorder was restarted, and the run
+    goes on under its number.
+    """
     facts = node_facts(db)
     run = facts.get("run")
     run = run if isinstance(run, dict) else {}
@@ -82,7 +86,7 @@ def read_restored(db: Database, *, asked_incarnation: int | None, boot: str, wal
     last = last if isinstance(last, int) else 0
     clean = facts.get("clean_stop")
     return Restored(
-        incarnation=max(asked_incarnation or 0, last + 1),
+        incarnation=last if last and watcher and run.get("watcher") == watcher else max(asked_incarnation or 0, last + 1),
         same_boot=bool(run) and run.get("boot") == boot,
         clean_stop=not run or clean == last,
         quarantined=is_set(facts.get("quarantine")),

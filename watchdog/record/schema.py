@@ -23,7 +23,7 @@ journal), ``maintenance`` (what the recorder itself did: pruned, set aside, lost
 
 Rows are append-only: triggers refuse UPDATE and DELETE (REPLACE too, because recursive_triggers is on for our
 connections and the primary key is guarded by a BEFORE INSERT trigger for everybody else's). Only
-``deliveries`` may change. A root user can drop triggers; that is not what they guard against.
+``deliveries`` and the recorder's own ``progress`` may change. A root user can drop triggers; that is not what they guard against.
 """
 
 from __future__ import annotations
@@ -139,7 +139,12 @@ def _first(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (_first,)
+def _progress(db: Database) -> None:
+    # The one row says how far the watcher's messages are on the disk; it changes in the same transaction as the rows.
+    db.execute("CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), session TEXT NOT NULL, seq INTEGER NOT NULL)")
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (_first, _progress)
 """Migrations, oldest first; the schema version is how many were applied. Never change one that was released: add another."""
 
 SCHEMA_VERSION = len(STEPS)

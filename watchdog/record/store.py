@@ -150,7 +150,17 @@ class Store:
             return False
         return True
 
-    def write(self, rows: Sequence[TableRow]) -> None:
+    def progress(self) -> tuple[str, int]:
+        """The watcher's session and the number of its last message on the disk; ("", 0) if there is none. Raises like ``write``."""
+        if self.db is None:
+            return "", 0
+        try:
+            row = self.db.execute("SELECT session, seq FROM progress").fetchone()
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
+        return (str(row[0]), int(row[1])) if row else ("", 0)
+
+    def write(self, rows: Sequence[TableRow], progress: tuple[str, int] | None = None) -> None:
         """Insert rows in one transaction; when it returns they are on the disk.
 
         Raises StoreDamaged or StoreUnavailable; nothing was written then.
@@ -161,6 +171,8 @@ class Store:
             with self.db.atomic():
                 for table, columns in _grouped(rows):
                     self.db.table(table).insert_all(columns)
+                if progress is not None:
+                    self.db.table("progress").upsert({"id": 1, "session": progress[0], "seq": progress[1]}, pk="id")
         except (sqlite3.Error, OSError) as error:
             raise _translate(error, self.path) from error
 

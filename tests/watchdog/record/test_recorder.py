@@ -106,7 +106,7 @@ def test_restart_knows_what_must_not_be_forgotten(child: ChildProcess, tmp_path:
     persist(child, [*facts, ("node", {"key": "quarantine", "value": True}), INCIDENT], barrier=1)
     child.wait_for("persisted")
     child.kill()
-    again = recorder(tmp_path)
+    again = recorder(tmp_path, "--watcher", "second")
     second = restore(again)
     assert second.incarnation == 2
     assert second.same_boot
@@ -119,7 +119,7 @@ def test_restart_knows_what_must_not_be_forgotten(child: ChildProcess, tmp_path:
     again.send({"op": "goodbye"})
     assert again.wait_for("goodbye") is True
     assert again.process.wait(30) == 0
-    third_child = recorder(tmp_path, "--boot", "another-boot")
+    third_child = recorder(tmp_path, "--boot", "another-boot", "--watcher", "third")
     third = restore(third_child, incarnation=9)
     assert (third.incarnation, third.clean_stop, third.same_boot) == (9, True, False)
     assert not third.quarantined and not third.latched
@@ -132,8 +132,12 @@ def test_restarted_recorder_of_a_living_run_keeps_its_number(child: ChildProcess
     again = recorder(tmp_path)
     persist(again, [INCIDENT], barrier=1)
     again.wait_for("persisted")
+    assert restore(again, 5).incarnation == 5, "the same watcher asks once more"
     again.end()
     assert rows_of(tmp_path / "brain.db", "SELECT incarnation FROM incidents") == [(5,)]
+    new_watcher = recorder(tmp_path, "--watcher", "another")
+    assert restore(new_watcher, 5).incarnation == 6, "a new run never shares a number"
+    new_watcher.end()
 
 
 def test_quarantine_survives_the_loss_of_the_database(child: ChildProcess, tmp_path: Path) -> None:
@@ -365,9 +369,18 @@ def test_missing_state_directory(tmp_path: Path) -> None:
 def test_bad_messages_are_rejected_and_harm_nothing(child: ChildProcess, bad: dict[str, Any], tmp_path: Path) -> None:
     restore(child)
     child.send(bad)
-    persist(child, [INCIDENT], barrier=4)
     child.wait_for("rejected")
-    assert child.wait_for("persisted") == 4
+    persist(child, [INCIDENT], barrier=4)
+    wait_until(lambda: rows_of(tmp_path / "brain.db", "SELECT count(*) FROM incidents") == [(1,)])
+    child.send({"op": "health"})
+    child.wait_for("health")
+    answered = any("persisted" in m for m in child.messages)
+    child.messages.clear()
+    persist(child, [], barrier=5)
+    child.send({"op": "health"})
+    child.wait_for("health")
+    # "Everything up to 5 is durable" would be a lie if 3 was rejected.
+    assert not (answered and "barrier" in bad)
     assert rows_of(tmp_path / "brain.db", "SELECT count(*) FROM maintenance WHERE what = 'rejected'") == [(1,)]
 
 
