@@ -212,18 +212,28 @@ class Sshd:
         self.process.wait()
 
 
+@pytest.fixture(scope="session")
+def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Host keys of three kinds and one user key, made once."""
+    directory = tmp_path_factory.mktemp("keys")
+    for name, kind in (("host", "ed25519"), ("host_rsa", "rsa"), ("host_ecdsa", "ecdsa"), ("user", "ed25519")):
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(directory / name)], check=True)
+    return directory
+
+
 @pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
+def sshd(tmp_path: Path, ssh_keys: Path) -> Iterator[Sshd]:
     directory = tmp_path / "ssh"
-    directory.mkdir(mode=0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
+    shutil.copytree(ssh_keys, directory)
+    directory.chmod(0o700)
     shutil.copy(directory / "user.pub", directory / "authorized_keys")
     port = free_port(socket.SOCK_STREAM)
     (directory / "sshd_config").write_text(
         f"""Port {port}
 ListenAddress 127.0.0.1
 HostKey {directory}/host
+HostKey {directory}/host_rsa
+HostKey {directory}/host_ecdsa
 AuthorizedKeysFile {directory}/authorized_keys
 PidFile {directory}/pid
 UsePAM no

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +121,42 @@ def test_our_processes_never_show_the_password(ipmi: Callable[..., FenceDevice],
     assert path in result.detail
     assert PASSWORD not in result.detail
     assert "***" not in result.detail, "the password was there and was only blanked"
+
+
+def test_a_poller_of_proc_never_catches_the_password_in_what_we_start(
+    bmc: Bmc, ipmi: Callable[..., FenceDevice], executable: Callable[[str, str], str]
+):
+    """Identity by ipmitool and an agent that idles with its parameters: our own children, forty runs, one tight loop over /proc."""
+    path = executable(METADATA.replace("LIST", "''") + "import time\ntime.sleep(0.02)\nsys.exit(0)\n", "fence_ipmilan")
+    device = AgentDevice(ipmi(agent=path))
+    caught: list[bytes] = []
+    seen = 0
+    over = threading.Event()
+
+    def poll() -> None:
+        nonlocal seen
+        while not over.is_set():
+            for entry in os.listdir("/proc"):
+                if not entry.isdigit():
+                    continue
+                try:
+                    line = Path(f"/proc/{entry}/cmdline").read_bytes()
+                except OSError:
+                    continue
+                seen += b"ipmitool" in line or path.encode() in line
+                if PASSWORD.encode() in line:
+                    caught.append(line)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        for _ in range(40):
+            assert device.perform("status", within(20_000)).outcome is DeviceOutcome.SUCCESS
+    finally:
+        over.set()
+        thread.join()
+    assert seen > 20, "the poller saw too little to say anything"
+    assert caught == []
 
 
 # --- agents that lie, hang and die ---

@@ -80,6 +80,12 @@ def test_a_command_that_hangs_ends_at_the_deadline(ssh: Build):
     assert time.monotonic() - started < 8
 
 
+@pytest.mark.parametrize("name", ["host", "host_rsa", "host_ecdsa"])
+def test_a_host_key_of_any_kind_may_be_enrolled(sshd: Sshd, ssh: Build, name: str):
+    device = SshDevice(ssh(host_key=(sshd.directory / f"{name}.pub").read_text()))
+    assert device.perform("off", within(20_000)).outcome is DeviceOutcome.SUCCESS
+
+
 def test_another_machine_at_the_address_is_never_shot(sshd: Sshd, ssh: Build, tmp_path: Path):
     impostor = SshDevice(ssh(host_key=other_host_key(tmp_path)))
     assert impostor.perform("off", within(20_000)).outcome is DeviceOutcome.UNKNOWN_TARGET
