@@ -30,6 +30,7 @@ class PeerContact:
         self.last_ns: int | None = None
         self.ever_heard = False
         self._fast_ns: int | None = None
+        self._flickers = False
         self._sequences = dict.fromkeys(self.order, 0)
 
     def receive(self, now_ns: int, name: str, data: bytes) -> tuple[Receipt | None, Heartbeat | None]:
@@ -50,6 +51,7 @@ class PeerContact:
             return receipt, None
         self.ever_heard = True
         self.last_ns = now_ns
+        self._flickers = self._flickers or not path.hears
         if self.settings[name].kind is not PathKind.SERIAL:
             self._fast_ns = now_ns
         elif self._fast_ns is not None and now_ns - self._fast_ns < SERIAL_LAG_MS * NS_PER_MS:
@@ -75,18 +77,30 @@ class PeerContact:
         """Names of the paths that hear the peer."""
         return [name for name in self.order if self.paths[name].hears]
 
-    @property
-    def on_a_path(self) -> bool:
-        """Whether the peer is heard on any path."""
-        return any(path.hears for path in self.paths.values())
+    def on_a_path(self, now_ns: int) -> bool:
+        """Whether the peer is heard on any path. One proven frame is enough to know that it lives, although a path that was silent
+        needs several in a row before it counts as working again."""
+        return any(path.hears for path in self.paths.values()) or self._flicker_end_ns(now_ns) is not None
+
+    def _flicker_ends_ns(self) -> list[int]:
+        return [
+            path.last_proven_ns + self.settings[path.name].silent_after_ms * NS_PER_MS
+            for path in self.paths.values()
+            if not path.hears and path.last_proven_ns is not None
+        ]
+
+    def _flicker_end_ns(self, now_ns: int) -> int | None:
+        """Until when the last frames on paths that do not count as working (again) are a sign of life."""
+        end_ns = max(self._flicker_ends_ns(), default=-1)
+        return end_ns if end_ns >= now_ns else None
 
     def on_every_path(self) -> bool:
         """Whether every path works in both directions: we hear the peer, and it hears us as far as it says."""
         return all(path.status is PathStatus.HEARING and path.peer_hears is not False for path in self.paths.values())
 
     def flags(self) -> NodeFlags:
-        """What the peer last said about itself; NONE if it is not heard."""
-        return self.last.flags if self.last is not None and self.on_a_path else NodeFlags.NONE
+        """What the peer last said about itself."""
+        return self.last.flags if self.last is not None else NodeFlags.NONE
 
     def report_fresh_ns(self, path: str, partial: bool) -> int:
         """How long a report that came on ``path`` stays true; pages rotate."""
@@ -104,11 +118,17 @@ class PeerContact:
     def on_deadline(self, now_ns: int) -> bool:
         """True if a path's status changed."""
         changed = [path.on_deadline(now_ns) for path in self.paths.values()]
+        flickers = self._flicker_end_ns(now_ns) is not None
+        changed.append(flickers != self._flickers)
+        self._flickers = flickers
         return any(changed)
 
     def next_deadline(self) -> int | None:
         """The next silence."""
-        return min((d for d in (path.next_deadline() for path in self.paths.values()) if d is not None), default=None)
+        times = [path.next_deadline() for path in self.paths.values()]
+        if self._flickers:
+            times.append(max(self._flicker_ends_ns(), default=0) + 1)
+        return min((d for d in times if d is not None), default=None)
 
     def to_json(self, now_ns: int) -> list[JsonValue]:
         """The paths for status, with what was configured."""

@@ -128,7 +128,7 @@ class FenceControl:
     def _too_late(self, now_ns: int) -> bool:
         if self._danger_ns is None:
             return False
-        asked_ms = self._state.settings.policy.yield_deadline_ms if self._state.contact.on_a_path else 0
+        asked_ms = self._state.settings.policy.yield_deadline_ms if self._state.contact.on_a_path(now_ns) else 0
         return now_ns - self._danger_ns > (self._first_turn_ms() + asked_ms) * NS_PER_MS
 
     def order_off(self, now_ns: int, who: str) -> str:
@@ -169,7 +169,7 @@ class FenceControl:
                 return view.scope
         if state.pair.is_confirmed(Verdict.PEER_DEAD, Verdict.PEER_HUNG) and state.resolves and not state.peer_proved_off:
             excused = state.peer_excused() or state.in_maintenance(now_ns) or state.quarantined
-            return "" if excused or state.contact.on_a_path else PAIR_SCOPE
+            return "" if excused or state.contact.on_a_path(now_ns) else PAIR_SCOPE
         return ""
 
     def _start(self, now_ns: int, scope: str, delay_ms: int, *, manual: bool) -> None:
@@ -219,7 +219,7 @@ class FenceControl:
             return
         if state.in_maintenance(now_ns) or state.peer_excused():
             self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("maintenance or a planned stop")))
-        elif self._scope == PAIR_SCOPE and state.contact.on_a_path:
+        elif self._scope == PAIR_SCOPE and state.contact.on_a_path(now_ns):
             self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("the peer is heard again")))
         elif self._scope != PAIR_SCOPE:
             track = state.scope_track(self._scope)

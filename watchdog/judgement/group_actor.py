@@ -40,7 +40,7 @@ def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation
         verdict=view.track.verdict,
         confirmed=view.track.is_confirmed(),
         own=view.own,
-        on_a_path=state.contact.on_a_path,
+        on_a_path=state.contact.on_a_path(now_ns),
         keeps=state.keeps(now_ns, view) if view.track.verdict in (Verdict.SPLIT_BRAIN, Verdict.ISOLATED) else None,
         asked_in_vain=view.asking.failed and view.asking.purpose == "split",
         daemon=daemon,
@@ -354,9 +354,9 @@ class GroupActor:
         if view.own:
             return False
         report = view.fresh_report(now_ns)
-        if report is None or not state.contact.on_a_path:
+        if report is None or not state.contact.on_a_path(now_ns):
             claims = any(True for _ in state.ledger.fresh(now_ns, view.scope, Owner.PEER))
-            return state.pair.is_confirmed() and not state.contact.on_a_path and not claims
+            return state.pair.is_confirmed() and not state.contact.on_a_path(now_ns) and not claims
         if not report.held and gate.why == "handover":
             return gate.trial_due_ns is not None and now_ns >= gate.trial_due_ns
         if not report.held:
@@ -383,7 +383,7 @@ class GroupActor:
         """Our daemon took the group although the peer owns it: it is still deaf. Let go at once, wait longer next time."""
         gate = view.gate
         gate.on_trial = False
-        if view.peer_denies(now_ns) or not self._state.contact.on_a_path:
+        if view.peer_denies(now_ns) or not self._state.contact.on_a_path(now_ns):
             return
         gate.trial_backoff_ms = min(gate.trial_backoff_ms * 2, TRIAL_BACKOFF_MAX_MS)
         gate.deaf = True

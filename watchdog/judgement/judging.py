@@ -13,7 +13,7 @@ PROBLEM_FRESH_MS = 5_000
 
 def contact_of(state: WatcherState, now_ns: int) -> Contact:
     """What we hear of the peer node (see Contact)."""
-    if state.contact.on_a_path:
+    if state.contact.on_a_path(now_ns):
         return Contact.HEARD if state.contact.on_every_path() else Contact.DEGRADED
     if any(view.heard_fresh(now_ns) for view in state.groups.values()):
         return Contact.WATCHER_SILENT

@@ -97,7 +97,7 @@ class WatcherState:
     def isolation(self, now_ns: int, interfaces: tuple[str, ...] | None = None) -> Isolation:
         """Promise 4, for these interfaces (default: all that carry VIPs)."""
         watched = self.interfaces if interfaces is None else interfaces
-        return self.surroundings.isolation(now_ns, watched, self.contact.on_a_path, self.segment_answers(now_ns))
+        return self.surroundings.isolation(now_ns, watched, self.contact.on_a_path(now_ns), self.segment_answers(now_ns))
 
     # --- what we tell the peer, and the comparison that both make ---
 
@@ -123,7 +123,7 @@ class WatcherState:
     def keeps(self, now_ns: int, view: GroupView) -> bool | None:
         """Whether arbitration gives the group to this node; None if the peer's side of it is not known now."""
         report, last = view.fresh_report(now_ns), self.contact.last
-        if report is None or last is None or not self.contact.on_a_path:
+        if report is None or last is None or not self.contact.on_a_path(now_ns):
             return None
         mine = Standing(health(self.health_facts(now_ns)), view.priority(), self.settings.me.rank)
         return keeps(mine, Standing(last.health, report.priority, self.settings.peer.rank))

@@ -229,7 +229,7 @@ class WatcherCore:
 
     def _bytes_received(self, now_ns: int, event: events.BytesReceived) -> None:
         state = self.state
-        heard_before = state.contact.paths[event.path].hears if event.path in state.contact.paths else False
+        heard_before = (state.contact.hears_mask(), state.contact.on_a_path(now_ns))
         receipt, beat = state.contact.receive(now_ns, event.path, event.data)
         if receipt is None:
             return
@@ -238,7 +238,7 @@ class WatcherCore:
         if receipt.proven:
             self.fence.peer_heard()
             self.fence.frame_heard(now_ns, event.path)
-        if state.contact.paths[event.path].hears != heard_before:
+        if (state.contact.hears_mask(), state.contact.on_a_path(now_ns)) != heard_before:
             self._path_status_changed(now_ns)
         if beat is None:
             return
@@ -329,7 +329,7 @@ class WatcherCore:
         """A path fell silent or speaks again: the peer is told, the references and the segment are asked at once."""
         state = self.state
         state.beat_wanted = True
-        if not state.contact.on_a_path:
+        if not state.contact.on_a_path(now_ns):
             state.surroundings.ask_now(now_ns)
             state.census.tick_due_ns = min(state.census.tick_due_ns, now_ns)
         self._touch_all()
@@ -612,7 +612,7 @@ class WatcherCore:
             case OperatorAction.CLEAR_LATCH:
                 self.fence.clear_latch()
             case OperatorAction.CONFIRM_OFF:
-                return self._confirm_off(event)
+                return self._confirm_off(now_ns, event)
             case OperatorAction.FENCE_OFF:
                 return self.fence.order_off(now_ns, event.who) or "ordered"
             case OperatorAction.FENCE_ON:
@@ -623,11 +623,11 @@ class WatcherCore:
                 return self._hand_over(now_ns, event)
         return "done"
 
-    def _confirm_off(self, event: events.OperatorActed) -> str:
+    def _confirm_off(self, now_ns: int, event: events.OperatorActed) -> str:
         """A person vouches for the peer being off: as good as a proof, and it says who said so."""
         if event.subject not in ("", self.settings.peer.name):
             return f"{event.subject} is not the peer"
-        if self.state.contact.on_a_path:
+        if self.state.contact.on_a_path(now_ns):
             return "the peer is heard right now: it is not off"
         self.state.peer_proved_off = f"{event.who} vouched that {self.settings.peer.name} is off"
         return "done"
@@ -637,7 +637,7 @@ class WatcherCore:
         owned = [v for v in views if v.own]
         if not self.state.resolves:
             return "observe mode holds nobody: hand over with the VRRP daemon itself"
-        if not owned or not self.state.contact.on_a_path:
+        if not owned or not self.state.contact.on_a_path(now_ns):
             return "this node does not own it" if not owned else "the peer is not heard: nobody could take it"
         for view in owned:
             self.actor.hand_over(now_ns, view, event.who)
@@ -812,7 +812,7 @@ class WatcherCore:
         if track.scope != PAIR_SCOPE and track.verdict in PAIR_PAGES:
             return
         scope, page = track.scope, True
-        if state.incidents.of(PAIR_SCOPE) and not state.contact.on_a_path and track.verdict is Verdict.SPLIT_BRAIN:
+        if state.incidents.of(PAIR_SCOPE) and not state.contact.on_a_path(now_ns) and track.verdict is Verdict.SPLIT_BRAIN:
             scope = PAIR_SCOPE  # one cause, one incident: the dead or hung peer's grows into the split's
         if scope == PAIR_SCOPE and any(
             v.track.is_confirmed(Verdict.SPLIT_BRAIN) and state.incidents.of(v.scope) for v in state.groups.values()
@@ -892,7 +892,7 @@ class WatcherCore:
         return (
             view.track.stage is not Stage.CLEAR
             or state.pair.stage is not Stage.CLEAR
-            or not state.contact.on_a_path
+            or not state.contact.on_a_path(now_ns)
             or view.announce_due_ns is not None
             or self.fence.session is not None
             or state.incidents.of(view.scope) is not None

@@ -89,6 +89,7 @@ class Node:
     kernel: bool = True
     braind: bool = True
     frozen_ns: int | None = None
+    thaw_to: e.DaemonState = e.DaemonState.RUNNING
     backlog: list[e.WatcherEvent] = field(default_factory=list)
     gate: c.GateState | None = None
     reference: bool = True
@@ -190,6 +191,8 @@ class Lab:
     def daemon(self, node: Node, process: e.DaemonState) -> None:
         node.vrrp.process = process
         if process is e.DaemonState.RUNNING and node.vrrp.state == "master" and VIP not in node.held:
+            node.vrrp.state = "backup"
+        if process is e.DaemonState.RUNNING and node.vrrp.state != "master":
             node.vrrp.state = "fault" if node.gate is c.GateState.HELD else "backup"
             node.vrrp.down_ns = self.now + node.vrrp.skewed_ns()
         self.tell(node, e.LocalDaemonChanged(process))
@@ -204,7 +207,9 @@ class Lab:
         """All processes stop; the kernel goes on answering."""
         if on:
             node.frozen_ns = self.now
-            node.vrrp.process = e.DaemonState.HUNG
+            node.thaw_to = node.vrrp.process
+            if node.vrrp.process is e.DaemonState.RUNNING:
+                node.vrrp.process = e.DaemonState.HUNG
         else:
             assert node.frozen_ns is not None
             stalled, node.frozen_ns = self.now - node.frozen_ns, None
@@ -212,7 +217,7 @@ class Lab:
             self.tell(node, e.LoopStalled(stalled))
             for event in backlog:
                 self.tell(node, event)
-            node.vrrp.process = e.DaemonState.RUNNING
+            node.vrrp.process = node.thaw_to
 
     # --- time ---
 

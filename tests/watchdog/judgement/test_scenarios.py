@@ -577,6 +577,25 @@ def test_fenced_node_returns_quarantined_and_nobody_is_fenced_again() -> None:
     assert len(a(lab).offs()) <= offs + 1
 
 
+def test_one_frame_of_the_peer_is_enough_to_stop_a_fence() -> None:
+    """A path that was silent counts as working only after several frames; the first one already proves life (Promise 5)."""
+    lab = settled(tweak=slow_to_fence)
+    lab.cut_everything()
+    lab.run_until(lambda: bool(b(lab).fences()) or b(lab).core.fence.session is not None, 10)
+    b(lab).braind = True
+    lab.heal("path eth1")
+    lab.run(0.25)
+    lab.cut("path eth1")
+    assert b(lab).core.fence.session is None
+    assert not b(lab).offs()
+
+
+def slow_to_fence(settings: BrainSettings) -> BrainSettings:
+    """Node a never fences: its devices are not configured."""
+    fence = settings.fence if settings.self_name == "b" else replace(settings.fence, enabled=False)
+    return replace(settings, fence=fence)
+
+
 def test_quarantine_is_cleared_by_a_person_only() -> None:
     lab = Lab(held_at_start=False)
     lab.run(1)
