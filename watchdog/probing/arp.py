@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from base.packetsocket import ETH_P_ARP, Instruction
 from watchdog.probing.arp_packet import NO_ADDRESS, REPLY, REQUEST, ArpPacket, decode_arp, encode_arp, sender_filter
-from watchdog.probing.owner_prober import MAX_ADDRESSES, Claim, OwnerProber
+from watchdog.probing.owner_prober import Claim, OwnerProber
 from watchdog.probing.segment import BROADCAST, Segment
 
 
@@ -20,7 +20,7 @@ class ArpProber(OwnerProber):
     ethertype = ETH_P_ARP
 
     def _filter(self, addresses: Iterable[str]) -> list[Instruction]:
-        return sender_filter(sorted(addresses)[:MAX_ADDRESSES])
+        return sender_filter(addresses)
 
     def _probe_frame(self, segment: Segment, address: str) -> bytes:
         mac = segment.mac

@@ -7,9 +7,10 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from base.packetsocket import ACCEPT, DROP, ETH_P_ARP, Instruction
+from base.packetsocket import ACCEPT, DROP, ETH_P_ARP, Instruction, filter_ethertype
 
 REQUEST, REPLY = 1, 2
+MAX_FILTERED_ADDRESSES = 200
 NO_ADDRESS = "0.0.0.0"
 _NO_MAC = bytes(6)
 _PACKET = struct.Struct("!6s6sHHHBBH6s4s6s4s")
@@ -47,8 +48,12 @@ def decode_arp(frame: bytes) -> ArpPacket | None:
 
 
 def sender_filter(addresses: Iterable[str]) -> list[Instruction]:
-    """Accept ARP packets whose sender address is one of these; the kernel takes at most about 2000 of them."""
+    """Accept ARP packets whose sender address is one of these, or all of them if there are many: a filter is charged to the socket
+    (net.core.optmem_max, 20 kB on older kernels). The prober looks at the address again."""
+    wanted = sorted(set(addresses))
+    if len(wanted) > MAX_FILTERED_ADDRESSES:
+        return filter_ethertype(ETH_P_ARP)
     program: list[Instruction] = [(_LD_H_ABS, 0, 0, 12), (_JEQ, 1, 0, ETH_P_ARP), DROP, (_LD_W_ABS, 0, 0, _SENDER_IP_OFFSET)]
-    for address in sorted(set(addresses)):
+    for address in wanted:
         program += [(_JEQ, 0, 1, int.from_bytes(socket.inet_aton(address), "big")), ACCEPT]
     return [*program, DROP]

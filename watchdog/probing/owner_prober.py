@@ -20,7 +20,7 @@ from watchdog.probing.kernel import KernelMonitor
 from watchdog.probing.probe_book import CLAIM_INTERVAL_NS, MAX_CLAIMS_PER_INTERVAL, Limiter, ProbeBook
 from watchdog.probing.segment import CHECK_INTERVAL_NS, Segment, mac_text
 
-MAX_ADDRESSES = 1500
+MAX_ASKED = 1500
 REFERENCE_WINDOW_NS = 3 * NS_PER_S
 
 
@@ -154,7 +154,7 @@ class OwnerProber(ABC):
     def _listen_for(self, interface: str, address: str) -> None:
         asked = self._asked.setdefault(interface, set())
         if address not in asked:
-            if len(asked) >= MAX_ADDRESSES:
+            if len(asked) >= MAX_ASKED:
                 asked.clear()
             asked.add(address)
             self._segment(interface)

@@ -93,8 +93,14 @@ class Segment:
     def set_filter(self, program: Sequence[Instruction]) -> None:
         """Accept other frames from now on."""
         self._program = list(program)
-        if self._socket is not None:
+        if self._socket is None:
+            return
+        try:
             attach_filter(self._socket, self._program)
+        except OSError:
+            self.counters.errors += 1
+            self._drop()
+            self.check()
 
     @property
     def mac(self) -> bytes:

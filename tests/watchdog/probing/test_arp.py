@@ -302,6 +302,21 @@ def test_a_vip_is_never_the_sender_of_a_reference_probe(net: Network, watcher: P
     raw.close()
 
 
+@pytest.mark.parametrize("count", [1, 200, 1_000])
+def test_many_watched_addresses(net: Network, watcher: ProbingNode, count: int) -> None:
+    others = [("eth0", f"10.78.{n >> 8}.{n & 255}") for n in range(count - 1)]
+    watcher.call(watcher.part.watch, [*others, ("eth0", VIP)])
+    raw = attacker(net)
+    mac = b"\2\0\0\0\0\x0b"
+    for address in ("10.99.0.1", VIP, "10.99.0.2"):
+        raw.send(encode_arp(ArpPacket(BROADCAST, mac, REQUEST, mac, address, address)))
+    watcher.until(lambda: watcher.events)
+    add_vip(net, "a")
+    assert Census(watcher).macs == {net.mac("a")}
+    assert {claim.address for claim in watcher.claims(None)} == {VIP} and not watcher.part.snapshot()["eth0"]["problem"]
+    raw.close()
+
+
 def test_a_slow_single_owner_never_looks_like_two() -> None:
     book = ProbeBook()
     assert book.start(0, ProbeOwners(1, "eth0", VIP, 3, 300)) is None

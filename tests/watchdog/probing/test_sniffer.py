@@ -88,14 +88,30 @@ def v3(chksum: int | None = None, addresses: tuple[str, ...] = ("10.77.0.100",))
     return bytes(Ether(dst="01:00:5e:00:00:12", src=MAC) / IP(src="10.77.0.9", dst="224.0.0.18", ttl=255, proto=112) / vrrp)
 
 
-def test_real_keepalived_is_heard_outgoing_and_incoming(net: Network, tmp_path: Path) -> None:
-    text = keepalived_conf()
+@pytest.mark.parametrize("vmac", [False, True], ids=["plain", "use_vmac"])
+def test_real_keepalived_is_heard_outgoing_and_incoming(net: Network, tmp_path: Path, vmac: bool) -> None:
+    text = keepalived_conf(extra="use_vmac" if vmac else "")
     path = tmp_path / "keepalived.conf"
     path.write_text(text)
     models = instances(tmp_path, text)
     here, there = node_on(net, "a", models), node_on(net, "w", models)
     pids = [tmp_path / "parent.pid", tmp_path / "vrrp.pid"]
-    argv = ["ip", "netns", "exec", net.namespace("a"), "keepalived", "-n", "-l", "-f", str(path), "-p", str(pids[0]), "-r", str(pids[1])]
+    argv = [
+        "ip",
+        "netns",
+        "exec",
+        net.namespace("a"),
+        "keepalived",
+        "-n",
+        "-l",
+        "-P",
+        "-f",
+        str(path),
+        "-p",
+        str(pids[0]),
+        "-r",
+        str(pids[1]),
+    ]
     log = (tmp_path / "log").open("wb")
     daemon = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
@@ -109,12 +125,14 @@ def test_real_keepalived_is_heard_outgoing_and_incoming(net: Network, tmp_path: 
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(10)
         log.close()
-    common = {"interface": "eth0", "key": KEY, "source_ip": net.address("a"), "source_mac": net.mac("a"), "interval_ms": 1000}
+    mac = "00:00:5e:00:01:33" if vmac else net.mac("a")
+    common = {"interface": "eth0", "key": KEY, "source_ip": net.address("a"), "source_mac": mac, "interval_ms": 1000}
     expected = AdvertHeard(priority=150, outgoing=True, vips=("10.77.0.100",), problem="", **common)  # type: ignore[arg-type]
     assert here.events[0] == expected
     expected = AdvertHeard(priority=150, outgoing=False, vips=("10.77.0.100",), problem="", **common)  # type: ignore[arg-type]
     assert there.events[0] == expected
     there.until(lambda: any(isinstance(e, AdvertHeard) and e.priority == 0 for e in there.events))
+    assert not here.part.reflected and not there.part.reflected
     here.close()
     there.close()
 
