@@ -103,7 +103,12 @@ fi
 say "installing the pinned Python packages"
 PIP_DISABLE_PIP_VERSION_CHECK=1
 export PIP_DISABLE_PIP_VERSION_CHECK
-.venv/bin/python -m pip install -q -r requirements.lock
-.venv/bin/python -m pip install -q --no-deps --no-build-isolation --editable .
+pip_install() {
+    pip_log=$(mktemp)
+    .venv/bin/python -m pip install -q "$@" >"$pip_log" 2>&1 || { cat "$pip_log" >&2; die "pip could not install $*"; }
+    rm -f "$pip_log"
+}
+pip_install -r requirements.lock
+pip_install --no-deps --no-build-isolation --editable .
 printf '%s %s\n' "$stamp" "$root" >.venv/.setup-stamp
 say "ready: .venv/bin/brainctl, .venv/bin/braind, .venv/bin/vrrpd"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,7 @@ def start_vrrp(node: Node, setup: Setup) -> None:
         node.start("vrrp", ["keepalived", "-n", "-l", "-D", "-p", "/run/keepalived.pid", "-r", "/run/vrrp.pid"])
         return
     gate = ["--gate", "closed"] if setup.brain and setup.mode == "strict" else []
-    node.start("vrrp", [program("vrrpd"), "-n", "-l", "-D", *gate])
+    node.start("vrrp", [program("vrrpd"), "-n", "-l", "-D", "-p", "/run/vrrpd.pid", "-r", "/run/vrrpd_vrrp.pid", *gate])
 
 
 def start_brain(node: Node, setup: Setup) -> None:
@@ -191,3 +192,10 @@ def start_brain(node: Node, setup: Setup) -> None:
 def start_enrolment(node: Node) -> None:
     """What an operator does once for every pair: check the fence devices and bind their identity to the nodes."""
     node.start("enrolment", [program("brainctl"), "fence", "enroll", "--node", node.name])
+
+
+def copy_enrolment(node: Node, other: Node) -> None:
+    """The enrolment is about devices and nodes, not about who asked: the same file serves both nodes."""
+    source, target = (n.disk / "var-lib" / "brainctl" for n in (node, other))
+    target.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(source / "enrolment.json", target / "enrolment.json")

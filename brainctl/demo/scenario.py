@@ -19,7 +19,8 @@ class Expectation:
 
     ``text``: for people. ``owners``: who answers for the VIP at the end. ``split``: two owners must have been (True) or must never be
     (False) on the wire for longer than ``handover_ms``. ``verdicts``: must be in the record of at least one node. ``never``: verdicts that
-    must be in no record (after settling). ``fence``: the states a fence must have reached, "" = no fence may have been intended.
+    must be in no record (after settling). ``fence``: the states a fence must have reached, () = no fence may have been intended.
+    ``unproved``: no fence may be called proved.
     ``cut_power``: how often a power switch really took a node's power. ``alerts``: (least, most) at the pager.
     ``within_ms``: bound from the second owner's first claim to one owner. ``outage_ms``: bound of the client's longest outage.
     """
@@ -32,6 +33,7 @@ class Expectation:
     verdicts: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     fence: tuple[str, ...] | None = None
+    unproved: bool = False
     cut_power: int | None = None
     alerts: tuple[int, int] | None = None
     within_ms: float | None = None
@@ -76,6 +78,8 @@ class Expectation:
         for verdict in self.never:
             if verdict in outcome.verdicts:
                 yield f"a node recorded {verdict}"
+        if self.unproved and "proved" in outcome.fence_states:
+            yield "a fence was called proved although nothing could be proved"
         if self.fence == () and outcome.fence_states:
             yield f"a fence was started: {', '.join(outcome.fence_states)}"
         for state in self.fence or ():

@@ -126,6 +126,18 @@ class Stage:
         """A condition: two hosts answer for the VIP."""
         return len(self.owners()) == 2
 
+    def client_follows(self) -> bool:
+        """A condition: the client is served by the only owner (its neighbour cache does not point at a dead host)."""
+        owners = self.owners()
+        return len(owners) == 1 and self.client_sees() == owners[0]
+
+    def fence_is_proved_and_told(self) -> None:
+        """Wait for all that must follow a fence: one owner, the proof in a record, a page, and a client that is served again."""
+        self.wait("one owner", self.one_owner(1.0), 15.0)
+        self.wait("the client is served by the owner", self.client_follows, 5.0)
+        self.wait("the fence is proved in the record", lambda: self.recorded_fence("proved"), 15.0)
+        self.wait("a person is paged", lambda: bool(self.lab.pager.events), 10.0)
+
     def node(self, name: str) -> Node:
         """A node."""
         return self.lab.nodes[name]
@@ -157,13 +169,13 @@ class Stage:
                     raise LabError(f"{name} on {node.name} ended with status {status}; see {node.disk / 'log' / name}.log")
 
     def _enrol(self) -> None:
-        for node in self.lab.nodes.values():
-            daemons.start_enrolment(node)
-        for node in self.lab.nodes.values():
-            job = node.jobs["enrolment"]
-            if not node.wait_exit("enrolment", ENROLMENT_TIMEOUT_S) or node.exit_status(job) not in (0, 1):
-                raise LabError(f"{node.name} could not enrol the power switches; see {node.disk / 'log' / 'enrolment.log'}")
-        self.say("both nodes have checked and enrolled the power switches")
+        """Check and enrol the power switches from A, and copy what was found to B, as one would by hand."""
+        node, other = self.lab.nodes["A"], self.lab.nodes["B"]
+        daemons.start_enrolment(node)
+        if not node.wait_exit("enrolment", ENROLMENT_TIMEOUT_S) or node.exit_status(node.jobs["enrolment"]) not in (0, 1):
+            raise LabError(f"{node.name} could not enrol the power switches; see {node.disk / 'log' / 'enrolment.log'}")
+        daemons.copy_enrolment(node, other)
+        self.say("the power switches are checked and enrolled")
 
     def start_daemons(self, name: str) -> None:
         """What the unit files start at boot."""

@@ -7,6 +7,7 @@ from brainctl.demo.stage import Stage
 from brainctl.demo.switch import SERVICE, Loss
 
 YIELD_BOUND_MS = 6_000.0
+SPLIT = "SPLIT_BRAIN/confirmed"
 FENCE_BOUND_MS = 20_000.0
 
 
@@ -35,7 +36,9 @@ class CutHeartbeat(Scenario):
         """keepalived splits; vrrpd, told by braind that the master lives, need not."""
         split = True if daemon == "keepalived" and mode != "strict" else None
         if mode == "observe":
-            return Expectation("both own the VIP, a person is paged", split=split, fence=(), cut_power=0, alerts=(1, 2))
+            return Expectation(
+                "both own the VIP, a person is paged", split=True, verdicts=(SPLIT,), owner_count=2, fence=(), cut_power=0, alerts=(1, 2)
+            )
         return Expectation(
             "the loser is asked and yields",
             owners=("A",),
@@ -44,6 +47,8 @@ class CutHeartbeat(Scenario):
             cut_power=0,
             within_ms=YIELD_BOUND_MS,
             alerts=(0, 4),
+            verdicts=(SPLIT,) if split else (),
+            outage_ms=2_000.0,
         )
 
 
@@ -72,7 +77,9 @@ class CutEthernetSerialAlive(Scenario):
         """As with any living path."""
         split = True if daemon == "keepalived" and mode != "strict" else None
         if mode == "observe":
-            return Expectation("both own the VIP, a person is paged", split=split, fence=(), cut_power=0, alerts=(1, 4))
+            return Expectation(
+                "both own the VIP, a person is paged", split=True, verdicts=(SPLIT,), owner_count=2, fence=(), cut_power=0, alerts=(1, 4)
+            )
         return Expectation(
             "asked over the serial line, the loser yields",
             owners=("A",),
@@ -81,6 +88,8 @@ class CutEthernetSerialAlive(Scenario):
             cut_power=0,
             within_ms=8_000.0,
             alerts=(0, 6),
+            verdicts=(SPLIT,) if split else (),
+            outage_ms=2_000.0,
         )
 
 
@@ -101,9 +110,7 @@ class CutEverything(Scenario):
             stage.hold(6.0)
             return
         stage.wait("a power switch cuts a node's power", lambda: not all(n.on for n in stage.lab.nodes.values()), 30.0)
-        stage.wait("one owner", stage.one_owner(1.5), 15.0)
-        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
-        stage.wait("a person is paged", lambda: bool(stage.lab.pager.events), 10.0)
+        stage.fence_is_proved_and_told()
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Exactly one node loses its power."""
@@ -190,7 +197,9 @@ class OneWay(Scenario):
         """As with any living path."""
         split = True if daemon == "keepalived" and mode != "strict" else None
         if mode == "observe":
-            return Expectation("both own the VIP, a person is paged", split=split, fence=(), cut_power=0, alerts=(1, 4))
+            return Expectation(
+                "both own the VIP, a person is paged", split=True, verdicts=(SPLIT,), owner_count=2, fence=(), cut_power=0, alerts=(1, 4)
+            )
         return Expectation(
             "one of the two masters yields",
             owner_count=1,
@@ -199,4 +208,6 @@ class OneWay(Scenario):
             cut_power=0,
             within_ms=YIELD_BOUND_MS,
             alerts=(0, 6),
+            verdicts=(SPLIT,) if split else (),
+            outage_ms=2_000.0,
         )

@@ -23,8 +23,7 @@ class LyingFence(Scenario):
             stage.hold(8.0)
             return
         stage.wait("A's power is cut", lambda: not stage.node("A").on, 60.0)
-        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
-        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+        stage.fence_is_proved_and_told()
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """A lie is found out by a channel that still answers."""
@@ -57,7 +56,7 @@ class FencedNodeReturns(Scenario):
         if not stage.wait("a power switch cuts a node's power", lambda: not all(n.on for n in stage.lab.nodes.values()), 40.0):
             return
         fenced = next(node for node in stage.lab.nodes.values() if not node.on)
-        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+        stage.fence_is_proved_and_told()
         stage.lab.mend()
         stage.say(f"the cables are mended and {fenced.name} is powered on again")
         stage.power_on(fenced.name)

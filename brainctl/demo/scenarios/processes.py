@@ -37,9 +37,12 @@ class Hang(Scenario):
         return Expectation(
             "A's braind gives the address up, nobody is fenced",
             owners=("B",),
+            verdicts=("ORPHAN_VIP",),
             fence=(),
             cut_power=0,
             within_ms=6_000.0,
+            outage_ms=5_000.0,
+            alerts=(1, 6),
         )
 
 
@@ -59,8 +62,7 @@ class HangAll(Scenario):
             stage.hold(6.0)
             return
         stage.wait("A's power is cut", lambda: not stage.node("A").on, 40.0)
-        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
-        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+        stage.fence_is_proved_and_told()
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Only power helps."""
@@ -76,6 +78,7 @@ class HangAll(Scenario):
         return Expectation(
             "A is fenced, proved, paged",
             owners=("B",),
+            verdicts=("PEER_HUNG",),
             fence=("requested", "proved"),
             cut_power=1,
             within_ms=30_000.0,
@@ -107,9 +110,12 @@ class Orphan(Scenario):
         return Expectation(
             "the orphaned address is removed, nobody is fenced",
             owners=("B",),
+            verdicts=("ORPHAN_VIP",),
             fence=(),
             cut_power=0,
             within_ms=6_000.0,
+            outage_ms=5_000.0,
+            alerts=(1, 6),
         )
 
 
@@ -129,8 +135,7 @@ class OrphanAll(Scenario):
             stage.hold(6.0)
             return
         stage.wait("A's power is cut", lambda: not stage.node("A").on, 40.0)
-        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
-        stage.wait("the fence is proved in the record", lambda: stage.recorded_fence("proved"), 15.0)
+        stage.fence_is_proved_and_told()
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Only power helps."""
@@ -139,6 +144,7 @@ class OrphanAll(Scenario):
         return Expectation(
             "A is fenced, proved, paged",
             owners=("B",),
+            verdicts=("PEER_HUNG",),
             fence=("requested", "proved"),
             cut_power=1,
             within_ms=30_000.0,
@@ -176,6 +182,7 @@ class WatcherDies(Scenario):
             "no fence, no change of owner, a page",
             owners=("A",),
             split=False,
+            verdicts=("PATH_DEGRADED/confirmed",),
             fence=(),
             cut_power=0,
             alerts=(1, 8),
