@@ -19,7 +19,8 @@ import pytest
 
 from fencing.plan.settings import FenceDevice
 
-PASSWORD = "s3cret!hunter2"
+PASSWORD = f"s3cr!{os.getpid()}"
+"""Of this process alone: others may run the same tests beside us."""
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
