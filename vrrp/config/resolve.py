@@ -187,7 +187,12 @@ class _Resolver:
         return GarpGroup(cast(int, arp), cast(int, advert), interfaces, block.statement.position)
 
     def _static_address(self, address: VirtualAddress) -> VirtualAddress:
-        return address if address.interface else replace(address, interface=self._globals.default_interface)
+        if not address.interface:
+            return replace(address, interface=self._globals.default_interface)
+        if not self._reading.interface_exists(address.interface) and not self._globals.dynamic_interfaces:
+            message = f"the interface {address.interface} of the static address {address.address} does not exist"
+            self._reading.error(address.position, message, "correct the name ('ip link' lists them)", "interface")
+        return address
 
     # -- sync groups ---------------------------------------------------------------------------------------------------
 

@@ -208,6 +208,9 @@ class SourceReader:
     def _include(self, line: Line, match: re.Match[str], depth: int) -> Iterator[Line]:
         keyword, argument = match.group(1), (match.group(2) or "").strip().strip('"')
         position = line.position(match.start(1))
+        if line.text.count('"') % 2:
+            self._diagnostics.error(position, 'the quote " is not closed on this line', 'add the closing "', "quote")
+            return
         if not argument:
             self._diagnostics.error(position, f"{keyword} without a file name", f"write: {keyword} FILE", "include")
             return

@@ -129,6 +129,17 @@ def seconds(low_ns: int, high_ns: int, resolution_ns: int = NS_PER_US, missing_n
     return Value(span if missing_ns is None else f"[{span}]", read)
 
 
+def whole_seconds(low: int, high: int) -> Value:
+    """A whole number of seconds, as ns; keepalived takes no fraction here."""
+
+    def read(reading: Reading, statement: Statement) -> object:
+        given = argument(reading, statement, "<seconds>")
+        number = given if isinstance(given, Rejected) else read_integer(reading, given, statement.keyword, low, high)
+        return number if isinstance(number, Rejected) else number * NS_PER_S
+
+    return Value(f"{low}..{high} s", read)
+
+
 def milliseconds(low_ns: int, high_ns: int) -> Value:
     """A time in ms with decimals, as ns."""
 
@@ -416,11 +427,20 @@ def block_lines(reading: Reading, statement: Statement) -> tuple[Statement, ...]
     return tuple(lines)
 
 
+def _refuse_words_before_block(reading: Reading, statement: Statement) -> None:
+    """Words between the keyword and its ``{`` mean nothing; keepalived complains and goes on."""
+    if statement.arguments:
+        given = statement.arguments[0]
+        reading.warning(
+            given, f"'{given.text}' between {statement.keyword} and its '{{' has no meaning", "remove it, or move it into the block"
+        )
+
+
 def line_list(syntax: str, read_line: Callable[[Reading, Statement], object]) -> Value:
     """A block whose lines are values of one kind: a tuple of what ``read_line`` answers."""
 
     def read(reading: Reading, statement: Statement) -> object:
-        remark_extra(reading, statement, 0)
+        _refuse_words_before_block(reading, statement)
         values = []
         for line in block_lines(reading, statement):
             reading.via = line.via
@@ -434,7 +454,7 @@ def name_list(syntax: str) -> Value:
     """A block of names, one or several in a line, as a tuple of Words (their positions are needed later)."""
 
     def read(reading: Reading, statement: Statement) -> object:
-        remark_extra(reading, statement, 0)
+        _refuse_words_before_block(reading, statement)
         return tuple(given for line in block_lines(reading, statement) for given in line.words)
 
     return Value(f"{{ {syntax} … }}", read, takes_block=True)
@@ -444,7 +464,7 @@ def text_list(syntax: str) -> Value:
     """A block of names, one or several in a line, as a tuple of str."""
 
     def read(reading: Reading, statement: Statement) -> object:
-        remark_extra(reading, statement, 0)
+        _refuse_words_before_block(reading, statement)
         return tuple(given.text for line in block_lines(reading, statement) for given in line.words)
 
     return Value(f"{{ {syntax} … }}", read, takes_block=True)

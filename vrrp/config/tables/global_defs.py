@@ -25,6 +25,7 @@ from vrrp.config.values import (
     switch,
     text_list,
     user_and_group,
+    whole_seconds,
     word,
     words,
 )
@@ -172,6 +173,18 @@ def buffer_policy() -> Value:
     return Value("MTU|ADVERT|BYTES", read)
 
 
+def recipients() -> Value:
+    """A block of mail addresses; keepalived complains about an empty one."""
+    inner = text_list("ADDRESS")
+
+    def read(reading: Reading, statement: Statement) -> object:
+        if not statement.block:
+            reading.warning(statement, "notification_email is empty", "add an address, or remove the block")
+        return inner.read(reading, statement)
+
+    return Value(inner.syntax, read, takes_block=True)
+
+
 def umask() -> Value:
     """A number, or names such as IRGRP|IWOTH."""
     bits = {
@@ -247,10 +260,10 @@ GLOBAL_DEFS = Table(
     "global_defs",
     (
         acts(CORE, "router_id", word("NAME", 255), "router_id", "name of this machine; default: host name"),
-        kept(CORE, "notification_email", text_list("ADDRESS"), "mail.recipients", "who gets mail", loss=_NO_MAIL),
+        kept(CORE, "notification_email", recipients(), "mail.recipients", "who gets mail", loss=_NO_MAIL),
         kept(CORE, "notification_email_from", word("ADDRESS"), "mail.sender", "From: of mail"),
         kept(CORE, "smtp_server", server(25, "mail.server", "mail.port"), "", "mail relay"),
-        kept(CORE, "smtp_connect_timeout", seconds(NS_PER_S, _SECONDS_32), "mail.connect_timeout_ns", "default 30"),
+        kept(CORE, "smtp_connect_timeout", whole_seconds(1, 4294), "mail.connect_timeout_ns", "default 30"),
         kept(RARE, "smtp_helo_name", word(), "mail.helo_name", "HELO name"),
         kept(COMMON, "smtp_alert", switch(), "mail.alert", "mail by default", loss=_NO_MAIL),
         kept(COMMON, "smtp_alert_vrrp", switch(), "mail.alert_vrrp", "mail by default", loss=_NO_MAIL),
@@ -264,8 +277,8 @@ GLOBAL_DEFS = Table(
         kept(RARE, "set_supplementary_groups", switch(), "supplementary_groups", "groups of script users", newer=True),
         kept(RARE, "startup_script", script(), "startup_script.command", "run before the daemon starts", loss="it is not run"),
         kept(RARE, "shutdown_script", script(), "shutdown_script.command", "run after the daemon ended", loss="it is not run"),
-        kept(RARE, "startup_script_timeout", seconds(NS_PER_S, 1000 * NS_PER_S, NS_PER_S), "startup_script.timeout_ns", "default 10"),
-        kept(RARE, "shutdown_script_timeout", seconds(NS_PER_S, 1000 * NS_PER_S, NS_PER_S), "shutdown_script.timeout_ns", "default 10"),
+        kept(RARE, "startup_script_timeout", whole_seconds(1, 1000), "startup_script.timeout_ns", "default 10"),
+        kept(RARE, "shutdown_script_timeout", whole_seconds(1, 1000), "shutdown_script.timeout_ns", "default 10"),
         kept(RARE, "process_names", flag(), "default_process_names", "process names by role"),
         kept(RARE, "process_name", word(max_length=255), "process_name", "name of the parent"),
         kept(RARE, "vrrp_process_name", word(max_length=255), "vrrp_process.name", "name of the process"),
@@ -285,11 +298,11 @@ GLOBAL_DEFS = Table(
         acts(CORE, "vrrp_strict", flag(), "vrrp.strict", "RFC rules; among others packets to the addresses are dropped"),
         acts(CORE, "vrrp_skip_check_adv_addr", switch(), "vrrp.skip_check_adv_addr", "do not compare the addresses of the same master"),
         acts(RARE, "vrrp_check_unicast_src", flag(), "vrrp.check_unicast_source", "drop adverts that come from no peer"),
-        acts(COMMON, "vrrp_garp_master_delay", seconds(0, _SECONDS_32, NS_PER_S), "vrrp.garp.master_delay_ns", "second set; 0 = none"),
+        acts(COMMON, "vrrp_garp_master_delay", whole_seconds(0, UINT32), "vrrp.garp.master_delay_ns", "second set; 0 = none"),
         acts(COMMON, "vrrp_garp_master_repeat", lenient_integer(1, UINT32, 1), "vrrp.garp.master_repeat", "announcements in a set"),
-        acts(COMMON, "vrrp_garp_master_refresh", seconds(0, _SECONDS_32, NS_PER_S), "vrrp.garp.refresh_ns", "repeat while MASTER; 0 = off"),
+        acts(COMMON, "vrrp_garp_master_refresh", whole_seconds(0, UINT32), "vrrp.garp.refresh_ns", "repeat while MASTER; 0 = off"),
         acts(COMMON, "vrrp_garp_master_refresh_repeat", lenient_integer(1, UINT32, 1), "vrrp.garp.refresh_repeat", "announcements each"),
-        acts(COMMON, "vrrp_garp_lower_prio_delay", seconds(0, _SECONDS_32, NS_PER_S), "garp_lower_prio_delay_ns", "after a lower advert"),
+        acts(COMMON, "vrrp_garp_lower_prio_delay", whole_seconds(0, UINT32), "garp_lower_prio_delay_ns", "after a lower advert"),
         acts(COMMON, "vrrp_garp_lower_prio_repeat", integer(0, UINT32), "garp_lower_prio_repeat", "after a lower advert"),
         acts(
             CORE, "vrrp_garp_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.garp_interval_ns", "pause between ARPs; 0 = none"

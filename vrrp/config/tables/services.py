@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from base.core import NS_PER_S
+from base.core import NS_PER_US
 from vrrp.config.keyword import REJECTED, Collected, Keyword, Mark, Reading, Rejected, Table, Value, kept, read_block
 from vrrp.config.model.common import Family, IpAddress
 from vrrp.config.model.services import Checker, RealServer, ServiceAddress, Settings, VirtualServer, VirtualServerGroup
@@ -35,7 +35,7 @@ from vrrp.config.values import (
 
 CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
 _INT32 = 2**31 - 1
-_MAX_NS = UINT32 * NS_PER_S
+_MAX_NS = UINT32 * NS_PER_US
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq", "twos")
 _METHODS = ("NAT", "DR", "TUN")
 _DNS_TYPES = ("A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA", "PTR", "SRV", "RRSIG", "DNSKEY")
@@ -121,8 +121,7 @@ def _method() -> Value:
             return reading.error(given, f"{statement.keyword} '{given.text}' is unknown", "write NAT, DR or TUN")
         rest = tuple(option.text for option in statement.arguments[1:])
         if rest and given.text != "TUN":
-            remark_extra(reading, statement, 1)
-            rest = ()
+            return reading.error(statement.arguments[1], f"'{rest[0]}' after {given.text} is unknown", "only TUN has a type; remove it")
         if rest and (rest[0] != "type" or len(rest) < 2 or rest[1] not in ("ipip", "gue", "gre")):
             return reading.error(
                 statement.arguments[1], f"cannot read '{' '.join(rest)}'", "write: TUN type ipip|gue port N|gre [nocsum|csum|remcsum]"
@@ -466,7 +465,7 @@ VIRTUAL_SERVER = Table(
         kept(COMMON, "ha_suspend", flag(), "", "no probes while the address is not local"),
         kept(COMMON, "virtualhost", word("HOST"), "", "Host:"),
         kept(COMMON, "alpha", switch(), "", "down until the first success"),
-        kept(COMMON, "omega", switch(), "", "down notifiers at shutdown"),
+        kept(COMMON, "omega", flag(), "", "down notifiers at shutdown"),
         kept(COMMON, "quorum", integer(1, UINT32), "", "least live weight (1)"),
         kept(COMMON, "hysteresis", integer(0, UINT32), "", "dead band (0)"),
         kept(COMMON, "quorum_up", script(), "", "script"),

@@ -26,6 +26,7 @@ from vrrp.config.values import (
     script,
     seconds,
     switch,
+    whole_seconds,
     word,
 )
 
@@ -34,7 +35,6 @@ CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
 MAX_V2_ADVERT_NS = 255 * NS_PER_S
 MAX_V3_ADVERT_NS = 4095 * 10 * NS_PER_MS
 _DAY_NS = 86_400 * NS_PER_S
-_SECONDS_32 = UINT32 * NS_PER_S
 _VMAC_LOSS = "the addresses keep the interface's own MAC address"
 
 
@@ -194,7 +194,7 @@ VRRP_INSTANCE = Table(
         acts(RARE, "v3_checksum_as_v2", switch(), "v3_checksum_as_v2", "version 3 checksum without pseudo-header (RFC 9568)", newer=True),
         kept(RARE, "native_ipv6", flag(), "", "the family follows from the addresses", instead="IPv6 addresses"),
         kept(RARE, "vrf", interface(), "vrf", "VRF of unicast without interface", loss="adverts leave by the main routing table"),
-        kept(COMMON, "use_vmac", vmac(), "vmac", "macvlan with the virtual router's MAC", loss=_VMAC_LOSS),
+        kept(COMMON, "use_vmac", vmac(), "vmac", "macvlan with the virtual router's MAC", loss=_VMAC_LOSS, first_counts=True),
         kept(RARE, "use_vmac_addr", flag(), "vmac_addresses", "macvlans for addresses on other interfaces", loss=_VMAC_LOSS),
         kept(COMMON, "vmac_xmit_base", flag(), "vmac_xmit_base", "adverts leave by the parent interface"),
         kept(RARE, "use_ipvlan", ipvlan(), "vmac", "ipvlan instead of macvlan", loss=_VMAC_LOSS),
@@ -214,17 +214,17 @@ VRRP_INSTANCE = Table(
         acts(
             COMMON,
             "garp_master_delay",
-            seconds(0, _SECONDS_32, NS_PER_S),
+            whole_seconds(0, UINT32),
             "garp.master_delay_ns",
             "until the second set of announcements; 0 = none",
         ),
         acts(COMMON, "garp_master_repeat", lenient_integer(1, UINT32, 1), "garp.master_repeat", "announcements in a set"),
-        acts(COMMON, "garp_master_refresh", seconds(0, _SECONDS_32, NS_PER_S), "garp.refresh_ns", "repeat while MASTER; 0 = off"),
+        acts(COMMON, "garp_master_refresh", whole_seconds(0, UINT32), "garp.refresh_ns", "repeat while MASTER; 0 = off"),
         acts(COMMON, "garp_master_refresh_repeat", lenient_integer(1, UINT32, 1), "garp.refresh_repeat", "announcements per refresh"),
         acts(
             COMMON,
             "garp_lower_prio_delay",
-            seconds(0, _SECONDS_32, NS_PER_S),
+            whole_seconds(0, UINT32),
             "garp.lower_priority_delay_ns",
             "the same after a lower-priority advert",
         ),
