@@ -8,6 +8,19 @@ from typing import Any
 Event = dict[str, Any]
 
 
+def in_words(event: Event) -> str:
+    """A line for people about a row that arrived, "" for rows that only repeat others."""
+    row = event["row"]
+    match event["table"]:
+        case "verdicts" if row["stage"] == "confirmed" or (row["verdict"] == "SPLIT_BRAIN" and row["stage"]):
+            return f"{row['verdict']} {row['stage']}"
+        case "fences" if row["level"] or row["state"] == "unknown":
+            return f"fence of {row['target']} {row['state']}: {row['detail']}"
+        case "actions":
+            return " ".join(str(row[key]) for key in ("action", "subject", "detail", "outcome") if row[key])
+    return ""
+
+
 class Record:
     """The rows of one node. ``events`` is the growing list of the watching program."""
 

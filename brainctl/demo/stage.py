@@ -13,7 +13,7 @@ from brainctl.demo.kernel import nft
 from brainctl.demo.lab import Lab
 from brainctl.demo.node import LabError, Node
 from brainctl.demo.outcome import Outcome
-from brainctl.demo.record import Record
+from brainctl.demo.record import Record, in_words
 from brainctl.demo.status import ask_document
 
 TICK_S = 0.02
@@ -41,6 +41,7 @@ class Stage:
         self.in_vain: list[str] = []
         self.records = {name: Record(name, lab.record_watch.events) for name in lab.nodes}
         self.settled_ns = 0
+        self._told = 0
 
     # ---- time ------------------------------------------------------------------------------------------------------------------------
     def say(self, text: str) -> None:
@@ -56,8 +57,18 @@ class Stage:
                 self.say(f"power of {event['node']} is cut ({event['device']})")
             elif event["event"] == "ignored":
                 self.say(f"{event['device']} of {event['node']} was told to switch {event['power']}, says it did, and did nothing")
+        self._tell_what_was_recorded()
         self._on_tick(self)
         time.sleep(TICK_S)
+
+    def _tell_what_was_recorded(self) -> None:
+        events = self.lab.record_watch.events
+        while self._told < len(events):
+            event = events[self._told]
+            self._told += 1
+            text = in_words(event) if self.settled_ns else ""
+            if text:
+                self.say(f"    {event['node']}: {text}")
 
     def hold(self, seconds: float) -> None:
         """Let time pass."""

@@ -36,7 +36,7 @@ def results_table(results: Sequence[JsonObject]) -> Table:
     table = Table(title=f"{daemons}: measured by the observers on the switch and by the client", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("scenario", no_wrap=True)
     table.add_column("mode", no_wrap=True)
-    for heading in ("two owners", "detected", "resolved", "outage", "pages"):
+    for heading in ("split", "detected", "resolved", "outage", "pages"):
         table.add_column(heading, justify="right")
     for heading in ("fence", "owner", ""):
         table.add_column(heading)
