@@ -61,10 +61,18 @@ class Peer:
             self.state.accept(now_ns(), heartbeat, self.session.admit(now_ns(), heartbeat), bit=0)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """The pty takes what fits; its reader is this very thread, so give up on what does not."""
+    try:
+        os.write(fd, data)
+    except BlockingIOError:
+        return
+
+
 def flood(kind: PathKind, net: Network, line: Line | None) -> Callable[[bytes], None]:
     """How a stranger puts bytes on the medium towards b; unicast with the peer's own address."""
     if line:
-        return lambda frame: os.write(line.masters[1], frame) and None
+        return lambda frame: write_all(line.masters[1], frame)
     with net.inside("x" if kind is not PathKind.UNICAST else "a"):
         if kind is PathKind.ETHERNET:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -107,7 +115,7 @@ def test_garbage_is_counted_and_nothing_else(kind: PathKind, net: Network) -> No
             for _ in range(rng.randint(1, 4)):
                 frame[rng.randrange(len(frame))] = rng.randrange(256)
             garbage = rng.randbytes(rng.randint(1, 200)) if number % 3 == 0 else bytes(frame[: rng.randint(1, len(frame))])
-            if garbage != good:
+            if garbage.rstrip(b"\0") != good.rstrip(b"\0"):
                 send(garbage + b"\0" * (line is not None))
             if line or number % 20 == 0:
                 b.node.turn(0)
