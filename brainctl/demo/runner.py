@@ -105,6 +105,7 @@ def _play(scenario: Scenario, stage: Stage) -> Outcome:
     try:
         stage.raise_pair()
         scenario.play(stage)
+        stage.tick()
         return stage.outcome()
     except (LabError, ToolError) as error:
         outcome = stage.outcome()
