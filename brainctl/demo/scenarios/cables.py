@@ -22,7 +22,7 @@ class CutHeartbeat(Scenario):
         stage.moment()
         stage.say("both firewalls drop protocol 112")
         stage.firewall_drops_vrrp()
-        if stage.setup.daemon == "keepalived":
+        if stage.both_will_own:
             stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
             stage.say("both nodes own the VIP")
         else:
@@ -63,7 +63,7 @@ class CutEthernetSerialAlive(Scenario):
         stage.moment()
         stage.say("service and heartbeat network pass nothing between A and B; the serial line lives")
         stage.lab.cut_ethernet()
-        if stage.setup.daemon == "keepalived":
+        if stage.both_will_own:
             stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
             stage.say("both nodes own the VIP")
         else:
@@ -184,7 +184,7 @@ class OneWay(Scenario):
         stage.moment()
         stage.say("the service network loses every frame from A to B")
         stage.lab.switch.lose(Loss(SERVICE, "A", "B"))
-        if stage.setup.daemon == "keepalived":
+        if stage.both_will_own:
             stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
         else:
             stage.watch_until(stage.two_owners, 6.0)
