@@ -62,7 +62,7 @@ def test_a_bmc_that_ignores_off_fails_the_real_check(bmc: Bmc, ipmi: Build):
 
 def test_a_command_that_claims_and_does_nothing_fails_the_real_check(executable: Callable[[str, str], str]):
     path = executable("#!/bin/sh\necho identity=b\nexit 0\n", "liar")
-    report = check_device(FenceDevice("x", "exec", "b", (("command", path),), 2_000), really=True)
+    report = check_device(FenceDevice("x", "exec", "b", (("command", path),), 4_000), really=True)
     assert errors(report) == {"off-without-effect"}
 
 

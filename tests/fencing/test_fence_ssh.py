@@ -76,8 +76,8 @@ def test_a_command_that_fails_is_no_claim(ssh: Build):
 def test_a_command_that_hangs_ends_at_the_deadline(ssh: Build):
     device = SshDevice(ssh(off_command="sleep 60"))
     started = time.monotonic()
-    assert device.perform("off", within(3_000)).outcome is DeviceOutcome.TIMEOUT
-    assert time.monotonic() - started < 8
+    assert device.perform("off", within(6_000)).outcome is DeviceOutcome.TIMEOUT
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("name", ["host", "host_rsa", "host_ecdsa"])
