@@ -110,8 +110,8 @@ TABLE = Table(
         acts(COMMON, "vrrp_sync_group", named(VRRP_SYNC_GROUP), "", "instances that change state together", accumulates=True),
         acts(CORE, "vrrp_script", named(VRRP_SCRIPT), "", "a command that is run again and again", accumulates=True),
         kept(COMMON, "vrrp_track_process", named(VRRP_TRACK_PROCESS), "", "processes that must run", accumulates=True),
-        kept(COMMON, "track_file", named(TRACK_FILE), "", "a file with a number", accumulates=True),
-        kept(RARE, "vrrp_track_file", named(VRRP_TRACK_FILE), "", "track_file", accumulates=True, instead="track_file"),
+        acts(COMMON, "track_file", named(TRACK_FILE), "", "a file with a number", accumulates=True),
+        acts(RARE, "vrrp_track_file", named(VRRP_TRACK_FILE), "", "track_file", accumulates=True, instead="track_file"),
         kept(RARE, "bfd_instance", named(BFD_INSTANCE), "", "an RFC 5880 session", accumulates=True),
         kept(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True, loss=_NOT_LVS),
         kept(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
@@ -151,7 +151,7 @@ TABLE = Table(
         kept(RARE, "namespace_with_ipsets", flag(), "namespace_with_ipsets", "for kernels before 3.13"),
         kept(RARE, "instance", word("NAME", 255), "instance", "name of this daemon in file names"),
         kept(RARE, "use_pid_dir", flag(), "use_pid_dir", "pid files in their own directory"),
-        kept(
+        acts(
             RARE, "child_wait_time", seconds(0, (2**32 - 1) * NS_PER_S, NS_PER_S), "child_wait_ns", "how long children may take to end (5)"
         ),
     ),

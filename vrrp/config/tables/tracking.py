@@ -129,8 +129,8 @@ def _track_file_table(name: str) -> Table:
     return Table(
         name,
         (
-            kept(COMMON, "file", word("PATH", 4096), "path", "its first line is a number", first_counts=True),
-            kept(
+            acts(COMMON, "file", word("PATH", 4096), "path", "its first line is a number", first_counts=True),
+            acts(
                 COMMON,
                 "weight",
                 weight(-_INT32, _INT32),
@@ -138,7 +138,7 @@ def _track_file_table(name: str) -> Table:
                 "the number in the file is multiplied by it; 0 = FAULT while not 0",
                 first_counts=True,
             ),
-            kept(RARE, "init_file", init_file(), "", "create the file at start"),
+            acts(RARE, "init_file", init_file(), "", "create the file at start"),
         ),
     )
 
@@ -188,7 +188,7 @@ VRRP_SYNC_GROUP = Table(
         acts(CORE, "group", name_list("INSTANCE"), "members", "the instances", accumulates=True),
         acts(COMMON, "track_interface", tracks("INTERFACE", 253), "track_interface", "for every member", accumulates=True),
         acts(COMMON, "track_script", tracks("SCRIPT", 253), "track_script", "for every member", accumulates=True),
-        kept(COMMON, "track_file", tracks("FILE", 254), "track_file", "for every member", accumulates=True, loss="the file is not watched"),
+        acts(COMMON, "track_file", tracks("FILE", 254), "track_file", "for every member", accumulates=True),
         kept(COMMON, "track_process", tracks("PROCESS", 254), "track_process", "for every member", accumulates=True, loss=_NO_PROCESS),
         kept(COMMON, "track_bfd", tracks("BFD", 253), "track_bfd", "for every member", accumulates=True, loss=_NO_BFD),
         acts(COMMON, "notify", script(), "notify.any_state", "called with GROUP NAME STATE 0"),

@@ -138,14 +138,13 @@ VRRP_INSTANCE = Table(
             "no weight: that of the script; 0: FAULT when failed",
             accumulates=True,
         ),
-        kept(
+        acts(
             COMMON,
             "track_file",
             tracks("FILE", 254),
             "track_file",
             "the number in the file times the weight",
             accumulates=True,
-            loss="the file is not watched",
         ),
         kept(
             COMMON,
