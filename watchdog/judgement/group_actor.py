@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS
 from watchdog.config.model import Mode
-from watchdog.frames.heartbeat import GroupState, NodeFlags, YieldAnswer
+from watchdog.frames.heartbeat import GroupState, YieldAnswer
+from watchdog.judgement.asking import Asker
 from watchdog.judgement.commands import Announce, BridgeAdvert, GateState, RemoveAddress, SetGate
 from watchdog.judgement.events import DaemonState
 from watchdog.judgement.evidence import Owner
-from watchdog.judgement.group_view import Asking, GroupView, Yielding
+from watchdog.judgement.group_view import GroupView, Yielding
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.ladder import Rung, Situation, rungs
 from watchdog.judgement.state import WatcherState
@@ -26,8 +27,6 @@ ANNOUNCE_INTERVAL_MS = 500
 MIN_ANNOUNCEMENTS = 2
 MAX_ANNOUNCEMENTS = 20
 TRIAL_BACKOFF_MAX_MS = 3_600_000
-ASK_AGAIN_MS = 2_000
-TAKEOVER_WAIT_MS = 1_000
 HANDOVER_HOLD_MS = 10_000
 
 
@@ -42,7 +41,7 @@ def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation
         own=view.own,
         on_a_path=state.contact.on_a_path(now_ns),
         keeps=state.keeps(now_ns, view) if view.track.verdict in (Verdict.SPLIT_BRAIN, Verdict.ISOLATED) else None,
-        asked_in_vain=view.asking.failed and view.asking.purpose == "split",
+        asked_in_vain=view.asking.failed,
         daemon=daemon,
         orphan_grace_over=dead_ns >= ORPHAN_GRACE_MS * NS_PER_MS and state.settled(now_ns),
         maintenance=state.in_maintenance(now_ns),
@@ -57,6 +56,7 @@ class GroupActor:
     def __init__(self, state: WatcherState, hooks: Hooks) -> None:
         self._state = state
         self._hooks = hooks
+        self.asker = Asker(state, hooks)
 
     # --- one step ---
 
@@ -64,17 +64,12 @@ class GroupActor:
         """Do what the group needs now, and set ``wake_ns`` no later than the next thing that time alone brings."""
         allowed = rungs(situation_of(self._state, now_ns, view))
         self._announce(now_ns, view, Rung.ANNOUNCE in allowed)
-        self._ask(now_ns, view, Rung.ASK_PEER in allowed)
+        self.asker.step(now_ns, view, Rung.ASK_PEER in allowed)
         self._answer(now_ns, view)
         if Rung.GIVE_UP in allowed and self._hooks.should_give_up(now_ns, view):
             self._give_up(now_ns, view)
         self._set_wanted_gate(now_ns, view)
         self._remove(now_ns, view, Rung.REMOVE_ORPHAN in allowed)
-
-    @staticmethod
-    def wake(view: GroupView, at_ns: int) -> None:
-        """Look again at ``at_ns`` at the latest."""
-        view.wake_ns = at_ns if view.wake_ns is None else min(view.wake_ns, at_ns)
 
     # --- rung 1: announce ---
 
@@ -91,7 +86,7 @@ class GroupActor:
             view.announce_due_ns = None
             return
         if now_ns < view.announce_due_ns:
-            self.wake(view, view.announce_due_ns)
+            view.wake_at(view.announce_due_ns)
             return
         others = any(True for _ in self._state.ledger.fresh(now_ns, view.scope, Owner.PEER))
         observing = self._state.mode is Mode.OBSERVE
@@ -106,107 +101,14 @@ class GroupActor:
         done = (clean and view.announced >= MIN_ANNOUNCEMENTS) or view.announced >= MAX_ANNOUNCEMENTS or observing
         view.announce_due_ns = None if done else now_ns + ANNOUNCE_INTERVAL_MS * NS_PER_MS
         if view.announce_due_ns is not None:
-            self.wake(view, view.announce_due_ns)
+            view.wake_at(view.announce_due_ns)
 
-    # --- rung 3: ask the loser; strict: ask for the release before a takeover ---
-
-    def _ask(self, now_ns: int, view: GroupView, may_ask: bool) -> None:
-        asking = view.asking
-        if may_ask and self._hooks.should_ask(now_ns, view):
-            if not asking.request or asking.purpose != "split":
-                self._begin_asking(now_ns, view, "split")
-            elif not asking.failed and now_ns >= asking.deadline_ns:
-                asking.failed = True
-                self._state.record_action(view.scope, "ask_peer", self._state.settings.peer.name, "no answer in time", "failed")
-            elif not asking.failed:
-                self.wake(view, asking.deadline_ns)
-        elif asking.purpose == "split" and asking.request and view.track.verdict is not Verdict.SPLIT_BRAIN:
-            self._end_asking(view, "the split is over")
-        self._ask_for_takeover(now_ns, view)
-
-    def _ask_for_takeover(self, now_ns: int, view: GroupView) -> None:
-        """strict: promise of one owner; only the peer's release (answer DONE), a proof or a person opens the gate."""
-        state, asking = self._state, view.asking
-        if state.mode is not Mode.STRICT:
-            return
-        if not self._wants_takeover(now_ns, view):
-            view.free_since_ns = None
-            if asking.purpose == "takeover" and asking.request:
-                self._end_asking(view, "not needed any more")
-            return
-        if not asking.request:
-            if view.free_since_ns is None:
-                view.free_since_ns = now_ns
-            # The better node asks first; the other one only when that does not want it (a handover, a dead daemon).
-            wait_ms = TAKEOVER_WAIT_MS if state.keeps(now_ns, view) else 3 * TAKEOVER_WAIT_MS
-            due_ns = max(view.free_since_ns + wait_ms * NS_PER_MS, asking.deadline_ns)
-            if now_ns < due_ns:
-                self.wake(view, due_ns)
-            else:
-                self._begin_asking(now_ns, view, "takeover")
-        elif now_ns >= asking.deadline_ns:
-            asking.request = 0
-            asking.deadline_ns = now_ns + ASK_AGAIN_MS * NS_PER_MS
-            self.wake(view, asking.deadline_ns)
-        else:
-            self.wake(view, asking.deadline_ns)
-
-    def _wants_takeover(self, now_ns: int, view: GroupView) -> bool:
-        state = self._state
-        if view.gate.state is not GateState.HELD or view.own or state.quarantined or state.in_maintenance(now_ns) or state.stopping:
-            return False
-        if not (state.settled(now_ns) and state.trusted(now_ns)) or state.surroundings.daemon is not DaemonState.RUNNING:
-            return False
-        report = view.fresh_report(now_ns)
-        if report is None or state.isolation(now_ns) is Isolation.YES:
-            return False
-        if report.held:
-            # Its daemon hangs and adverts have ceased: VRRP would take over now; we ask instead.
-            hung = bool(state.contact.flags() & NodeFlags.VRRP_HUNG)
-            return hung and not view.heard_fresh(now_ns) and state.keeps(now_ns, view) is True
-        handed_over = view.gate.why == "handover" and now_ns < (view.gate.trial_due_ns or 0)
-        return not handed_over and report.state in (GroupState.ABSENT, GroupState.FAULT, GroupState.HELD)
-
-    def _begin_asking(self, now_ns: int, view: GroupView, purpose: str) -> None:
-        deadline_ns = now_ns + self._state.settings.policy.yield_deadline_ms * NS_PER_MS
-        self._state.rows += 1
-        request = ((self._state.started.incarnation & 0xFFFF) << 16 | self._state.rows & 0xFFFF) or 1
-        view.asking = Asking(request, purpose, now_ns, deadline_ns)
-        self._state.beat_wanted = True
-        self.wake(view, deadline_ns)
-        if purpose == "split":
-            # An ask for a release before a takeover is routine; an ask after a split is an act.
-            self._state.record_action(view.scope, "ask_peer", self._state.settings.peer.name, f"yield request {request}")
-
-    def _end_asking(self, view: GroupView, outcome: str) -> None:
-        if view.asking.purpose == "split":
-            self._state.record_action(view.scope, "ask_peer", self._state.settings.peer.name, outcome, "done")
-        view.asking = Asking()
-        self._state.beat_wanted = True
+    # --- rung 3: ask (asking.py), and the other side: yield when asked ---
 
     def answered(self, now_ns: int, view: GroupView, answer: YieldAnswer) -> None:
         """The peer's answer to our present request."""
-        asking = view.asking
-        if answer is asking.answer:
-            return
-        asking.answer = answer
-        if asking.purpose == "takeover":
-            if answer is YieldAnswer.DONE and view.gate.state is GateState.HELD:
-                self.grant(now_ns, view, "the peer released it")
-                self._end_asking(view, "released")
-            elif answer is YieldAnswer.REFUSED:
-                view.asking = Asking(deadline_ns=now_ns + ASK_AGAIN_MS * NS_PER_MS)
-            return
-        if answer is YieldAnswer.REFUSED:
-            asking.failed = True
-            self._state.record_action(view.scope, "ask_peer", self._state.settings.peer.name, "the peer refused", "failed")
-        elif answer is YieldAnswer.DONE:
-            self._state.record_action(view.scope, "ask_peer", self._state.settings.peer.name, "the peer yielded", "done")
-            if view.own:
-                view.announce_due_ns = now_ns
-                view.announced = 0
-
-    # --- the other side: yield when asked ---
+        if self.asker.answered(now_ns, view, answer):
+            self.grant(now_ns, view, "the peer released it")
 
     def asked(self, now_ns: int, view: GroupView, request: int) -> None:
         """The peer's report carries this request (0: it asks for nothing, or not any more)."""
@@ -224,7 +126,7 @@ class GroupActor:
         if not accepts:
             return
         if view.asking.request:
-            view.asking = Asking()  # a node that yields withdraws what it asked itself: at most one of both can win
+            self.asker.withdraw(view)  # a node that yields withdraws what it asked itself: at most one of both can win
         if view.own:
             running = self._state.surroundings.daemon is DaemonState.RUNNING
             view.gate.deaf = running and view.heard_fresh(now_ns)
@@ -373,7 +275,7 @@ class GroupActor:
         if gate.trial_due_ns is None or not view.heard_fresh(now_ns):
             return False
         if now_ns < gate.trial_due_ns:
-            self.wake(view, gate.trial_due_ns)
+            view.wake_at(gate.trial_due_ns)
             return False
         gate.on_trial = True
         self._state.record_action(view.scope, "gate_trial", view.scope, "does the local daemon hear the peer's adverts again?")
@@ -401,13 +303,13 @@ class GroupActor:
         if orphan:
             self._want_removal(view, now_ns)
         elif self._state.resolves and view.own and self._state.surroundings.daemon is DaemonState.STOPPED:
-            self.wake(view, max(self._state.surroundings.daemon_since_ns + ORPHAN_GRACE_MS * NS_PER_MS, self._state.settled_from_ns))
+            view.wake_at(max(self._state.surroundings.daemon_since_ns + ORPHAN_GRACE_MS * NS_PER_MS, self._state.settled_from_ns))
         if not view.own:
             view.removal_due_ns = None
         if view.removal_due_ns is None:
             return
         if now_ns < view.removal_due_ns:
-            self.wake(view, view.removal_due_ns)
+            view.wake_at(view.removal_due_ns)
             return
         if view.removals >= MAX_REMOVALS:
             return
@@ -420,7 +322,7 @@ class GroupActor:
             self._state.out.append(RemoveAddress(interface, address, reason))
         view.removals += 1
         view.removal_due_ns = now_ns + REMOVE_RETRY_MS * NS_PER_MS
-        self.wake(view, view.removal_due_ns)
+        view.wake_at(view.removal_due_ns)
 
     def _page_orphan(self, now_ns: int, view: GroupView) -> None:
         """Removing it ends the verdict before it could be confirmed: the act itself opens the incident, until the daemon runs again."""

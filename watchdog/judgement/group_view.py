@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from base.core import NS_PER_MS
 from watchdog.config.model import GroupKey, GroupSettings
@@ -34,14 +35,22 @@ class Advert:
         return self.priority > 0 and now_ns - self.at_ns <= self.interval_ms * NS_PER_MS * ADVERT_FRESH_PERCENT // 100
 
 
+class Purpose(Enum):
+    """Why we ask the peer to give a group up: it is a second owner, or (strict) we want to take over."""
+
+    SPLIT = "split"
+    TAKEOVER = "takeover"
+
+
 @dataclass(slots=True)
 class Asking:
-    """We ask the peer to give the group up. ``request`` 0 = not asking. ``purpose`` "split" or "takeover" (strict's release)."""
+    """What we ask of the peer. ``request`` 0 = nothing now. ``again_ns``: not before this. ``failed``: the deadline has passed in vain
+    (asking goes on, the next rung is open)."""
 
+    purpose: Purpose | None = None
     request: int = 0
-    purpose: str = ""
-    asked_ns: int = 0
     deadline_ns: int = 0
+    again_ns: int = 0
     answer: YieldAnswer = YieldAnswer.NONE
     failed: bool = False
 
@@ -111,6 +120,10 @@ class GroupView:
 
     def __post_init__(self) -> None:
         self.scope = str(self.settings.key)
+
+    def wake_at(self, at_ns: int) -> None:
+        """Look at the group again at ``at_ns`` at the latest."""
+        self.wake_ns = at_ns if self.wake_ns is None else min(self.wake_ns, at_ns)
 
     @property
     def key(self) -> GroupKey:

@@ -89,7 +89,7 @@ def group_status(state: WatcherState, view: GroupView, now_ns: int) -> dict[str,
         "peer_report": _report(view.report, now_ns - view.report_ns),
         "asking": {
             "request": view.asking.request,
-            "purpose": view.asking.purpose,
+            "purpose": view.asking.purpose.value if view.asking.purpose else "",
             "answer": view.asking.answer.name.lower(),
             "failed": view.asking.failed,
         },

@@ -18,8 +18,9 @@ from watchdog.config.model import BrainSettings, GroupSettings, Mode
 from watchdog.frames.heartbeat import Heartbeat, NodeFlags
 from watchdog.judgement import events
 from watchdog.judgement.arbitration import fence_delay_ms, health
+from watchdog.judgement.asking import STALLED_ELECTION_INTERVALS
 from watchdog.judgement.census import Census
-from watchdog.judgement.commands import ProbeReference, Row, RowKind, SendFrame, WatcherCommand
+from watchdog.judgement.commands import GateState, ProbeReference, Row, RowKind, SendFrame, WatcherCommand
 from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.events import OperatorAction, WatcherEvent
 from watchdog.judgement.evidence import EvidenceKind, Ledger, Owner
@@ -705,14 +706,14 @@ class WatcherCore:
         ids = evidence_ids(state, view.scope, now_ns)
         view.wake_ns = state.ledger.next_stale_ns(now_ns, view.scope)
         if view.planned_until_ns > now_ns:
-            self.actor.wake(view, view.planned_until_ns)
+            view.wake_at(view.planned_until_ns)
         if not facts.settled:
-            self.actor.wake(view, max(state.settled_from_ns, state.trusted_from_ns))
+            view.wake_at(max(state.settled_from_ns, state.trusted_from_ns))
         reason = explain(state, view, rule.reason, now_ns)
         changed = view.track.judged(now_ns, rule.verdict, reason, ids, settling=not facts.settled)
         wake_ns = self._advance(now_ns, view.track, changed, self._confirm_ns(view), view)
         if wake_ns is not None:
-            self.actor.wake(view, wake_ns)
+            view.wake_at(wake_ns)
 
     def _judge_pair(self, now_ns: int) -> None:
         state = self.state
@@ -903,10 +904,11 @@ class WatcherCore:
         return self.state.keeps(now_ns, view) is True
 
     def should_yield(self, now_ns: int, view: GroupView) -> bool:
-        """Yield when the comparison says so, or when we neither hold nor may take it."""
-        keeps = self.state.keeps(now_ns, view)
-        if view.own or view.asking.request:
-            return keeps is False
+        """Yield when the comparison says so, or when we neither hold it nor are about to take it."""
+        election_ns = STALLED_ELECTION_INTERVALS * view.settings.advert_interval_ms * NS_PER_MS
+        electing = view.gate.state is GateState.GRANTED and now_ns - view.gate.since_ns < election_ns
+        if view.own or view.asking.request or electing:
+            return self.state.keeps(now_ns, view) is False
         return True
 
     def should_give_up(self, now_ns: int, view: GroupView) -> bool:

@@ -11,6 +11,7 @@ from tests.watchdog.judgement.lab import GROUP, MACS, VIP, Lab, Node, without_re
 from watchdog.config.model import BrainSettings, Mode
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
+from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.watcher import WatcherCore
 
 MODES = list(Mode)
@@ -232,7 +233,7 @@ def test_a_loser_that_never_lets_go_is_fenced_by_the_keeper() -> None:
     """The rung after asking in vain; here the loser's kernel refuses to give the address up."""
 
     class Stubborn(WatcherCore):
-        def should_yield(self, now_ns: int, view: object) -> bool:
+        def should_yield(self, now_ns: int, view: GroupView) -> bool:
             return False
 
     lab = settled(cores={"b": Stubborn})
@@ -613,6 +614,34 @@ def test_strict_cold_boot_ends_with_exactly_one_grant() -> None:
     assert lab.owner_names() == "a"
     assert [n.gate for n in lab.nodes.values()] == [c.GateState.GRANTED, c.GateState.HELD]
     assert not any(len(owners) > 1 for _, owners in lab.owners)
+
+
+def test_strict_takes_over_from_a_master_in_a_fault_that_cannot_be_seen() -> None:
+    """A stock keepalived whose track script failed: it runs, it has a grant, and it will not be master."""
+    lab = settled(Mode.STRICT)
+    lab.advert(a(lab), 0)
+    a(lab).vrrp.state = "broken"
+    lab.hold(a(lab), False)
+    lab.run(30)
+    assert lab.owner_names() == "b"
+    assert a(lab).gate is c.GateState.HELD
+
+
+def test_a_loser_that_refuses_for_a_moment_is_asked_again_and_not_fenced() -> None:
+    """Two nodes may see different figures for a moment; a refusal is not yet asking in vain."""
+
+    class Reluctant(WatcherCore):
+        refusals = 2
+
+        def should_yield(self, now_ns: int, view: GroupView) -> bool:
+            self.refusals -= 1
+            return self.refusals < 0 and super().should_yield(now_ns, view)
+
+    lab = settled(cores={"b": Reluctant})
+    lab.cut_adverts()
+    lab.run(20)
+    assert lab.owner_names() == "a"
+    assert not a(lab).commands(c.RunFence)
 
 
 def test_strict_restart_of_the_watcher_keeps_mastership() -> None:
