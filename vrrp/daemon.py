@@ -33,6 +33,7 @@ from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.dumps import keepalived_json
 from vrrp.loading import Refused, load
+from vrrp.system.files import TrackedFiles
 from vrrp.system.notify import Change, Fifo, Notifier
 from vrrp.system.scripts import ScriptRunner, TrackedScripts
 from vrrp.system.timers import Timers
@@ -41,7 +42,7 @@ from vrrp.system.will import LastWill
 EXIT_OK, EXIT_FATAL, EXIT_UNREADABLE, EXIT_CONFIG = 0, 1, 4, 5
 PART_BYTES = 512 * 1024
 STOP_PATIENCE_NS = 3 * NS_PER_S
-SCRIPT_PATIENCE_NS = NS_PER_S
+"""How long the vrrp process may take to say priority 0 and remove the addresses. Stop scripts get child_wait_time (5 s) on top."""
 
 
 class VrrpDaemon:
@@ -55,6 +56,7 @@ class VrrpDaemon:
         self.pump = Pump(next_deadline=self._next_deadline, on_deadline=self._on_deadline)
         self.runner = ScriptRunner(self.pump, self.timers, log)
         self.scripts = TrackedScripts(self.runner, self.timers, log, self._script_ended)
+        self.files = TrackedFiles(self.pump, self.timers, log, self._file_changed)
         self.notifier = Notifier(self.runner, self.timers, log)
         self.will = LastWill()
         self.masters: set[str] = set()
@@ -96,6 +98,7 @@ class VrrpDaemon:
         finally:
             signal.set_wakeup_fd(-1)
             self.child.stop()
+            self._execute_will()
             self._relay_child_log()
             self.runner.kill_all(signal.SIGKILL)
             for fifo in self.fifos:
@@ -105,11 +108,12 @@ class VrrpDaemon:
         return self.exit_code
 
     def _next_deadline(self) -> int | None:
-        due = (self.timers.next_deadline(), self.child.next_deadline())
+        due = (self.timers.next_deadline(), None if self._stopping else self.child.next_deadline())
         return min((d for d in due if d is not None), default=None)
 
     def _on_deadline(self, at_ns: int) -> None:
-        self.child.on_deadline(at_ns)
+        if not self._stopping:
+            self.child.on_deadline(at_ns)
         self.timers.on_deadline(at_ns)
 
     def _catch_signals(self) -> None:
@@ -160,20 +164,23 @@ class VrrpDaemon:
             self.child.send({"op": "configure", "part": part, "last": number == len(parts)})
 
     def _child_down(self, reason: str) -> None:
-        if self._child_said_goodbye:
-            self._finish()
-            return
         self._relay_child_log()
+        if self._child_said_goodbye and self._stopping:
+            return  # only the stop scripts are waited for now
         self.log.error(f"the vrrp process is gone ({reason}); its addresses are removed and its peers told")
-        for problem in self.will.execute(sorted(self.masters)):
-            self.log.error(f"last will: {problem}")
+        self._execute_will()
         for name in sorted(self.masters):
             self._notify("INSTANCE", name, "BACKUP", 0)
         self.masters.clear()
-        self.will.clear()
         if self.options.no_respawn or self._stopping:
             self.exit_code = EXIT_FATAL
             self._finish()
+
+    def _execute_will(self) -> None:
+        """Empty after a clean goodbye."""
+        for problem in self.will.execute(sorted(self.masters)):
+            self.log.error(f"last will: {problem}")
+        self.will.clear()
 
     def _on_child(self, message: JsonObject) -> None:
         match message.get("op"):
@@ -189,26 +196,34 @@ class VrrpDaemon:
                 self.will.note(message)
             case "dump":
                 self._dumps[message["what"]](message["status"])
+            case "fatal":
+                self.log.error(message["reason"])
+                self.exit_code = EXIT_FATAL
+                self._stopping = True
+                self._finish()
             case "stopped":
                 self._child_said_goodbye = True
                 self.will.clear()
                 if self._stopping:
-                    self._await_scripts(now_ns() + SCRIPT_PATIENCE_NS)
+                    self._await_scripts(now_ns() + self.config.daemon.child_wait_ns)
 
     def _child_ready(self) -> None:
         if not self._ready:
             self.scripts.repeat_results()
+            self.files.repeat()
+        self.log.info("Reload complete" if self._ready else "Startup complete")
         self._ready = True
-        self.scripts.configure(self._used_scripts())
-        self.log.info("Startup complete" if not self._stopping else "stopping")
-
-    def _used_scripts(self) -> list[Any]:
         tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
-        used = {t.name for track in tracks for t in track.scripts}
-        return [script for script in self.config.scripts if script.name in used]
+        scripts = {t.name for track in tracks for t in track.scripts}
+        files = {t.name for track in tracks for t in track.files}
+        self.scripts.configure([script for script in self.config.scripts if script.name in scripts])
+        self.files.configure([file for file in self.config.track_files if file.name in files])
 
     def _script_ended(self, name: str, success: bool) -> None:
         self.child.send({"op": "script", "name": name, "success": success})
+
+    def _file_changed(self, name: str, value: int) -> None:
+        self.child.send({"op": "file", "name": name, "value": value})
 
     def _relay_child_log(self) -> None:
         """The child's lines go where ours go; it never waits for a disk."""
@@ -289,7 +304,12 @@ class VrrpDaemon:
         self.runner.kill_all(signal.SIGTERM)
         if not self.child.send({"op": "stop"}):
             self._finish()
-        self.timers.call_at(now_ns() + STOP_PATIENCE_NS, self._finish)
+        self.timers.call_at(now_ns() + STOP_PATIENCE_NS, self._child_is_stuck)
+
+    def _child_is_stuck(self) -> None:
+        if not self._child_said_goodbye:
+            self.log.error("the vrrp process does not answer; it is killed")
+            self._finish()
 
     def _await_scripts(self, until_ns: int) -> None:
         if self.notifier.idle or now_ns() >= until_ns:
@@ -322,6 +342,17 @@ def write_pid_file(path: str, pid: int) -> None:
     if path:
         with open(path, "w", encoding="ascii") as file:
             file.write(f"{pid}\n")
+
+
+def running_already(path: str) -> int | None:
+    """The pid in a pid file if that process lives and is a vrrpd (a pid that was used again is not)."""
+    try:
+        with open(path, encoding="ascii") as file:
+            pid = int(file.read(32))
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            return pid if b"vrrp" in command.read(4096) else None
+    except (OSError, ValueError):
+        return None
 
 
 def remove_file(path: str) -> None:
@@ -410,6 +441,9 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
     if options.dump_config:
         print(json.dumps(dataclasses.asdict(config), default=str, indent=1))
+    if options.pid_file and (pid := running_already(options.pid_file)) is not None:
+        print(f"vrrpd: process {pid} of {options.pid_file} lives; stop it first or use another -p FILE", file=sys.stderr)
+        return EXIT_FATAL
     try:
         if namespace := options.namespace or config.daemon.net_namespace:
             enter_namespace(namespace)

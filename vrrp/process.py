@@ -300,6 +300,16 @@ class VrrpProcess:
 
     # ---- configuration --------------------------------------------------------------------------------------------
 
+    def _configure_or_die(self, config: VrrpConfig) -> None:
+        """A start that cannot succeed (another daemon has the socket, no permission) ends the whole daemon with one sentence."""
+        try:
+            self.configure(config)
+        except OSError as error:
+            if self.node is not None and self.server is not None:
+                raise
+            self.channel.send({"op": "fatal", "reason": f"cannot start: {error.strerror or error}"})
+            self.stop()
+
     def configure(self, config: VrrpConfig) -> None:
         """The first configuration, or a reload that the parent found good."""
         parameters = node_parameters(config)
@@ -366,7 +376,7 @@ class VrrpProcess:
                     blob = base64.b64decode("".join(self._parts))
                     self._parts = []
                     # Not foreign data: our own parent sends it over an inherited socketpair.
-                    self.configure(pickle.loads(blob))  # noqa: S301
+                    self._configure_or_die(pickle.loads(blob))  # noqa: S301
             case "script":
                 self.feed(now_ns(), ScriptFinished(message["name"], message["success"]))
             case "file":

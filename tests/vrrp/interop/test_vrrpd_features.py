@@ -138,6 +138,23 @@ class TestTracking:
             lab.until(lambda: is_in(ours, "FAULT"))
             assert "script check" in instance(ours)["faults"]
 
+    def test_tracked_file_moves_the_address_and_holds_it(self) -> None:
+        with Lab("a", "b") as lab:
+            value, grant = lab.directory / "value", lab.directory / "grant"
+            blocks = f"track_file value {{\n file {value}\n}}\ntrack_file grant {{\n file {grant}\n}}"
+            tracks = "track_file {\n value weight 1\n grant weight 0 reverse\n}"
+            ours = lab.vrrpd("a", conf(150, blocks=blocks, instance=tracks))
+            lab.keepalived("b", conf(100))
+            lab.until(lambda: is_in(ours, "FAULT"), what="no grant, no part in the election")
+            grant.write_text("1\n")
+            lab.until(lambda: lab.nodes["a"].holds(VIP))
+            value.write_text("-60\n")
+            lab.until(lambda: lab.nodes["b"].holds(VIP) and not lab.nodes["a"].holds(VIP))
+            value.write_text("rubbish\n")
+            lab.until(lambda: lab.nodes["a"].holds(VIP) and not lab.nodes["b"].holds(VIP), what="rubbish counts as 0")
+            grant.unlink()
+            lab.until(lambda: is_in(ours, "FAULT") and not lab.nodes["a"].holds(VIP))
+
     def test_own_interface_down_is_a_fault_and_up_again_is_none(self) -> None:
         with Lab("a") as lab:
             ours = lab.vrrpd("a", conf(150))
@@ -329,6 +346,36 @@ class TestDeathAndHang:
             capture.read()
             assert zeroes(capture.frames, "p1") == 1
 
+    def test_stop_with_a_hung_vrrp_process_still_frees_the_address(self) -> None:
+        with Lab("a") as lab:
+            ours = lab.vrrpd("a", conf(150))
+            lab.until(lambda: lab.nodes["a"].holds(VIP))
+            capture = lab.capture()
+            os.kill(int((ours.directory / "vrrp.pid").read_text()), signal.SIGSTOP)
+            ours.signal(signal.SIGTERM)
+            ours.process.wait(15)
+            assert not lab.nodes["a"].holds(VIP)
+            capture.read()
+            assert zeroes(capture.frames, "p1") == 1
+
+    def test_terminating_only_the_vrrp_process_is_clean_and_it_comes_back(self) -> None:
+        with Lab("a") as lab:
+            ours = lab.vrrpd("a", conf(150))
+            lab.until(lambda: lab.nodes["a"].holds(VIP))
+            os.kill(int((ours.directory / "vrrp.pid").read_text()), signal.SIGTERM)
+            lab.until(lambda: not lab.nodes["a"].holds(VIP))
+            lab.until(lambda: is_in(ours, "MASTER"))
+
+    def test_stop_waits_for_a_stop_script(self) -> None:
+        with Lab("a") as lab:
+            lab.directory.chmod(0o755)
+            out = lab.directory / "out"
+            slow = script(lab.directory / "slow", f"sleep 1.5; echo done > {out}")
+            ours = lab.vrrpd("a", conf(150, instance=f'notify_stop "{slow}" root'))
+            lab.until(lambda: is_in(ours, "MASTER"))
+            assert ours.stop() == 0
+            assert out.read_text() == "done\n"
+
     def test_no_respawn(self) -> None:
         with Lab("a") as lab:
             ours = lab.vrrpd("a", conf(150), "-R")
@@ -489,8 +536,18 @@ def test_the_vrrp_process_keeps_only_two_capabilities(shared_vrrpd: Daemon) -> N
     assert int(words["CapEff"], 16) == int(words["CapPrm"], 16) == 1 << 12 | 1 << 13
 
 
+def test_second_daemon_with_the_same_pid_file_is_refused(shared_vrrpd: Daemon) -> None:
+    with Lab("z") as lab:
+        assert lab.vrrpd("z", conf(150), "-p", str(shared_vrrpd.directory / "pid")).process.wait(20) == 1
+        stale = lab.directory / "stale"
+        stale.write_text(f"{os.getpid()}\n")
+        lab.vrrpd("z", conf(150), "-p", str(stale))
+        lab.until(lambda: lab.nodes["z"].holds(VIP), what="a pid that was used again does not keep it from starting")
+    assert is_in(shared_vrrpd, "MASTER")
+
+
 def test_second_daemon_on_the_same_socket_is_refused(shared_vrrpd: Daemon) -> None:
     with Lab("z") as lab:
-        second = lab.vrrpd("z", conf(150), "--run-dir", str(shared_vrrpd.directory / "run"), "-R")
-        assert second.process.wait(20) != 0
+        second = lab.vrrpd("z", conf(150), "--run-dir", str(shared_vrrpd.directory / "run"))
+        assert second.process.wait(20) == 1
     assert is_in(shared_vrrpd, "MASTER")
