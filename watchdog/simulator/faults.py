@@ -21,7 +21,8 @@
     maintenance of A at 10s for 10s        an operator's window (planned)
     step clock of A by 3600s at 10s        the wall clock jumps
 
-Instead of a time, ``on fence`` means: the moment a power switch is told to turn a node off.
+Instead of a time, ``on intent`` means: when the first intent to fence has become durable, and ``on fence``: when a power switch is told
+to turn a node off. Such a fault strikes the node that fences, whichever is named.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ S = 1_000_000_000
 PLANNED = ("stop", "reload", "handover", "maintenance")
 """Verbs that an operator would call a planned change."""
 
-ON_FENCE = -1
-"""``at_ns`` of a fault that waits for the first fence."""
+ON_FENCE, ON_INTENT = -1, -2
+"""``at_ns`` of a fault that waits for the first fence, or for its durable intent."""
+_MOMENTS = {"fence": ON_FENCE, "intent": ON_INTENT}
 
 _NODE = r"(?P<node>[AB])"
 _WAY = r"(?: of (?P<node>[AB])| from (?P<source>[AB]) to (?P<target>[AB]))?"
@@ -65,8 +67,10 @@ _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("maintenance", rf"maintenance of {_NODE}"),
     ("step-clock", rf"step clock of {_NODE} by (?P<value>\d+)s"),
 )
+_SPAN = r"\d+(?:\.\d+)?"
 _WHEN = re.compile(
-    r"^(?P<what>.*?)(?: at (?P<at>\d+(?:\.\d+)?)(?P<unit>ms|s)| on (?P<fence>fence))(?: for (?P<span>\d+(?:\.\d+)?)(?P<spanunit>ms|s))?$"
+    rf"^(?P<what>.*?)(?: at (?P<at>{_SPAN})(?P<unit>ms|s)| on (?P<moment>fence|intent))"
+    rf"(?: for (?P<span>{_SPAN})(?P<spanunit>ms|s))?$"
 )
 _COMPILED = tuple((verb, re.compile(f"^{pattern}$")) for verb, pattern in _GRAMMAR)
 
@@ -77,7 +81,7 @@ class FaultSyntaxError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. ``at_ns`` counts from the start of the run (``ON_FENCE``: when a fence starts);
+    """One thing that goes wrong. ``at_ns`` counts from the start of the run (or is ON_FENCE, ON_INTENT);
     ``for_ns`` 0 means: until the healing phase. ``text`` is what was said, without the times."""
 
     verb: str
@@ -92,7 +96,8 @@ class Fault:
     planned: bool = field(default=False)
 
     def __str__(self) -> str:
-        when = " on fence" if self.at_ns == ON_FENCE else f" at {_seconds(self.at_ns)}"
+        moment = next((name for name, value in _MOMENTS.items() if value == self.at_ns), "")
+        when = f" on {moment}" if moment else f" at {_seconds(self.at_ns)}"
         return self.text + when + (f" for {_seconds(self.for_ns)}" if self.for_ns else "")
 
 
@@ -111,9 +116,9 @@ def parse_fault(line: str) -> Fault:
     text = " ".join(line.split())
     when = _WHEN.match(text)
     if when is None:
-        raise FaultSyntaxError(f"{line!r}: say when: '… at 10s', '… at 10s for 5s' or '… on fence'")
+        raise FaultSyntaxError(f"{line!r}: say when: '… at 10s', '… at 10s for 5s', '… on intent' or '… on fence'")
     what = when["what"]
-    at_ns = ON_FENCE if when["fence"] else _to_ns(when["at"], when["unit"])
+    at_ns = _MOMENTS[when["moment"]] if when["moment"] else _to_ns(when["at"], when["unit"])
     for_ns = _to_ns(when["span"], when["spanunit"]) if when["span"] else 0
     for verb, pattern in _COMPILED:
         found = pattern.match(what)

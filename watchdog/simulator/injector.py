@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from base.core import NS_PER_MS, NS_PER_S
 from watchdog.judgement.events import OperatorActed, OperatorAction
-from watchdog.simulator.faults import ON_FENCE, Fault
+from watchdog.simulator.faults import ON_FENCE, ON_INTENT, Fault
 from watchdog.simulator.network import Impairment
 from watchdog.simulator.options import NODES, VIPS, switch_name
 from watchdog.simulator.power import Habit
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OPERATOR_AFTER_NS = 3 * NS_PER_S
 """How long after the repair a person turns machines on and clears quarantine, latch and maintenance."""
+MOMENT_NS = {ON_FENCE: 400 * NS_PER_MS, ON_INTENT: 100 * NS_PER_MS}
+"""How long after the moment such a fault may strike."""
 OPERATOR_AGAIN_NS = 8 * NS_PER_S
 OPERATOR_ROUNDS = 3
 
@@ -29,21 +31,22 @@ class FaultInjector:
     def __init__(self, world: World) -> None:
         self._world = world
         self._undo: list[Callable[[], None]] = []
-        self._waiting = [fault for fault in world.options.faults if fault.at_ns == ON_FENCE]
+        self._waiting = [fault for fault in world.options.faults if fault.at_ns < 0]
 
     def schedule(self) -> None:
         """Put every fault that has a time on the clock."""
         for fault in self._world.options.faults:
-            if fault.at_ns != ON_FENCE:
+            if fault.at_ns >= 0:
                 self._world.scheduler.at(fault.at_ns, self.apply, fault)
 
-    def fence_began(self, node: str) -> None:
-        """Faults that waited for a fence strike the node that fences, whichever was named, somewhere in its first moments."""
-        waiting, self._waiting = self._waiting, []
-        rng = self._world.streams.of("on-fence")
-        for fault in waiting:
+    def moment(self, moment_ns: int, node: str) -> None:
+        """ON_FENCE or ON_INTENT has come: the faults that waited for it strike the node that fences, whichever was named."""
+        due = [fault for fault in self._waiting if fault.at_ns == moment_ns]
+        self._waiting = [fault for fault in self._waiting if fault.at_ns != moment_ns]
+        rng = self._world.streams.of("moment")
+        for fault in due:
             fitted = replace(fault, at_ns=self._world.scheduler.now_ns, node=node)
-            self._world.scheduler.after(int(rng.random() * 400 * NS_PER_MS), self.apply, fitted)
+            self._world.scheduler.after(int(rng.random() * MOMENT_NS[moment_ns]), self.apply, fitted)
 
     def apply(self, fault: Fault) -> None:
         """Let it go wrong, and arrange for its end."""

@@ -80,12 +80,22 @@ class NoBudget(WatcherCore):
         return 99
 
 
+class _Greedy(WatcherState):
+    """Wins every comparison."""
+
+    __slots__ = ()
+
+    def keeps(self, now_ns: int, view: GroupView) -> bool | None:
+        """Always."""
+        return True
+
+
 class YieldBoth(WatcherCore):
     """Both ask and both yield: nobody keeps the address."""
 
-    def should_ask(self, now_ns: int, view: GroupView) -> bool:
-        """Asks whenever both own."""
-        return True
+    def _start(self, now_ns: int, event: Started) -> None:
+        super()._start(now_ns, event)
+        self.state.__class__ = _Greedy
 
     def should_yield(self, now_ns: int, view: GroupView) -> bool:
         """Yields whenever asked."""

@@ -128,12 +128,18 @@ def _isolation(rng: random.Random, _options: Options) -> list[str]:
 
 def _late_trouble(rng: random.Random, _options: Options) -> list[str]:
     """While a fence waits or is prepared, the fencer itself falls into trouble: only the second look sees it."""
-    node = rng.choice(NODES)
-    at_ms = rng.randint(10_000, 13_000)
-    later_ms = at_ms + rng.randint(2_600, 4_500) + (11_000 if rng.random() < 0.5 else 0)
-    trouble = rng.choice(("pause all of {n}", "pause braind of {n}", "cut eth0 of {n}", "pull eth0 of {n}", "silence gateway"))
-    span = f" for {_span(rng, 1, 4)}" if trouble.startswith("pause") else ""
-    return [f"cut everything at {at_ms}ms", f"{trouble.format(n=node)} at {later_ms}ms{span}"]
+    lines = [f"cut everything at {_when(rng)}"]
+    trouble = rng.choice(("pause all of A", "pause braind of A", "pause braind of A", "pull eth0 of A"))
+    lines.append(f"{trouble} on intent for {rng.randint(600, 1900)}ms")
+    if rng.random() < 0.4:
+        lines.append("cut management of A at 5s")
+    return lines
+
+
+def _believed(rng: random.Random, _options: Options) -> list[str]:
+    """Every device says done and does nothing, and nothing is heard: only a word speaks for the fence."""
+    lies = [f"device {level} of {node} lies at 0s" for level in (1, 2) for node in NODES]
+    return [*lies, f"cut everything at {_when(rng, 10, 14)} for 40s"]
 
 
 def _gateway(rng: random.Random, _options: Options) -> list[str]:
@@ -227,7 +233,8 @@ STORIES: dict[str, tuple[int, Story]] = {
     "lying-fence": (9, _lying_fence),
     "killed-in-the-act": (6, _killed_in_the_act),
     "isolation": (7, _isolation),
-    "late-trouble": (7, _late_trouble),
+    "late-trouble": (6, _late_trouble),
+    "believed": (4, _believed),
     "gateway": (3, _gateway),
     "stall": (7, _stall),
     "sick-disk": (5, _sick_disk),
@@ -239,7 +246,7 @@ STORIES: dict[str, tuple[int, Story]] = {
 """Name -> (weight, what goes wrong)."""
 
 
-FENCING_STORIES = ("again", "killed-in-the-act", "late-trouble", "lying-fence")
+FENCING_STORIES = ("again", "believed", "killed-in-the-act", "late-trouble", "lying-fence")
 """Stories that mean nothing to a pair that cannot fence."""
 
 
@@ -288,6 +295,6 @@ def draw_options(seed: int, faults: tuple[Fault, ...] | None = None) -> Options:
     safety_ns = min(max(28 * S, last_ns + 6 * S), 70 * S)
     if story in FENCING_STORIES and options.mode is not Mode.OBSERVE:
         options = replace(options, fence_enabled=True, reference=True)
-    if story == "lying-fence":
-        options = replace(options, enrolled=rng.random() < 0.5)
+    if story in ("lying-fence", "believed"):
+        options = replace(options, enrolled=rng.random() < 0.4)
     return replace(options, faults=faults, safety_ns=safety_ns)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from base.core import NS_PER_MS, NS_PER_S
 from vrrp.protocol.packet import DEFAULT_GROUP_IPV4, Datagram, DecodeError, Expectations, Family, decode_advert, receive_advert
 from watchdog.config.model import BrainSettings, GroupKey, GroupSettings
-from watchdog.judgement.commands import Row, RunFence, SendFrame, SetGate, WatcherCommand
+from watchdog.judgement.commands import Row, RowKind, RunFence, SendFrame, SetGate, WatcherCommand
 from watchdog.judgement.events import AdvertHeard, BytesReceived, WatcherEvent
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.simulator.checker import Checker, Violation
+from watchdog.simulator.faults import ON_FENCE, ON_INTENT
 from watchdog.simulator.injector import FaultInjector
 from watchdog.simulator.machine import Host, Kernel, Machine
 from watchdog.simulator.network import AdvertBytes, Segment, SerialLine
@@ -38,8 +39,14 @@ if TYPE_CHECKING:
     from watchdog.simulator.checkers.observer import Observer
 
 POLL_NS = 100 * NS_PER_MS
+STORM = 2_000
+"""More events than this within 100 ms are a storm; a busy moment has some dozens."""
 CLUSTER_KEY = b"a cluster key of the simulator, 32+ bytes"
 WALL_START_NS = 1_790_000_000 * NS_PER_S
+
+
+class StormError(Exception):
+    """The nodes keep each other busy for ever."""
 
 
 class World:
@@ -56,6 +63,7 @@ class World:
         self.checkers = checkers
         self._core = core
         self._begun = False
+        self._counted = 0
         self.wall_offset_ns = dict.fromkeys(NODES, 0)
         self._sent: dict[str, dict[bytes, None]] = {name: {} for name in NODES}
         self.management_cut = dict.fromkeys(NODES, 0)
@@ -131,6 +139,9 @@ class World:
         self.scheduler.run_until(end_ns)
 
     def _poll(self) -> None:
+        if self.trace.count - self._counted > STORM:
+            raise StormError(f"{self.trace.count - self._counted} events within 100 ms: the nodes answer each other without end")
+        self._counted = self.trace.count
         for checker in self.checkers:
             checker.poll()
         self.scheduler.after(POLL_NS, self._poll)
@@ -207,6 +218,8 @@ class World:
 
     def committed(self, node: str, rows: tuple[Row, ...]) -> None:
         """Rows are durable now."""
+        if any(row.kind is RowKind.FENCE for row in rows):
+            self._injector.moment(ON_INTENT, node)
         for checker in self.checkers:
             checker.committed(node, rows)
 
@@ -216,7 +229,7 @@ class World:
         for checker in self.checkers:
             checker.device(node, switch, command)
         if command.action == "off":
-            self._injector.fence_began(node)
+            self._injector.moment(ON_FENCE, node)
 
     def life_changed(self, node: str, process: str) -> None:
         """A process started, died, hung or came back."""
