@@ -63,6 +63,9 @@ from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 
 POLL_NS = 500 * NS_PER_MS
+EAGER_NS = 10 * NS_PER_MS
+EAGER_FOR_NS = 2 * NS_PER_S
+"""After a wake the outbox is looked at this often for this long: the parent wakes us before the alert is committed."""
 RETRY_NS = NS_PER_S
 GRACE_NS = 1_500 * NS_PER_MS
 MAX_STUCK_SENDERS = 16
@@ -92,6 +95,7 @@ class Delivery:
         self._generation = 0
         self._unwritten: deque[MarkDelivery | tuple[FinishDelivery, int]] = deque()
         self._look_due_ns = now_ns()
+        self._eager_until_ns = 0
         self._started_ns: dict[tuple[int, str], int] = {}
         self._results: queue.SimpleQueue[tuple[int, int, str, SendResult]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -129,7 +133,7 @@ class Delivery:
             if op == "configure":
                 self._configure(message)
             elif op == "wake":
-                self._version = -1
+                self._eager_until_ns = now_ns() + EAGER_FOR_NS
                 self._look()
             elif op == "acknowledged":
                 self._acknowledge(str(message["incident"]), str(message.get("who", "")))
@@ -214,7 +218,7 @@ class Delivery:
 
     def _look(self) -> bool:
         """Read what is new in the outbox; False if it cannot be read now."""
-        self._look_due_ns = now_ns() + POLL_NS
+        self._look_due_ns = now_ns() + (EAGER_NS if now_ns() < self._eager_until_ns else POLL_NS)
         try:
             fresh = self._outbox is None
             outbox = self._outbox or self._open()
@@ -253,6 +257,7 @@ class Delivery:
                 self._last_id = entry.alert.alert_id
                 known = tuple((name, state, attempts) for name, (state, attempts) in entry.deliveries.items())
                 self._tell(AlertRecorded(entry.alert, self._boottime_of(entry), known))
+                self._eager_until_ns = 0
             if len(entries) < PAGE:
                 break
         self._tell(OutboxRead())

@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,11 @@ from base.clock import wall_ns
 from base.core import NS_PER_S, JsonValue
 
 BUSY_TIMEOUT_MS = 5_000
+"""How long the recorder waits for the database's lock."""
+
+MARK_TIMEOUT_MS = 1_000
+"""How long a mark waits for it: a page must not wait longer for its own bookkeeping."""
+
 REPLAY_NS = 30 * 86_400 * NS_PER_S
 
 STAMP_COLUMNS = (
@@ -64,6 +70,23 @@ class OutboxEntry:
     deliveries: dict[str, tuple[DeliveryState, int]]
 
 
+@contextmanager
+def write_transaction(db: Database) -> Iterator[None]:
+    """One transaction that takes the write lock at its beginning.
+
+    Recorder and delivery process both write. A transaction that begins by reading (sqlite-utils looks at the schema) and writes later is
+    refused at once, without waiting, when the other has committed in between.
+    """
+    db.conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.conn.execute("COMMIT")
+    except BaseException:
+        # A no-op if the error has ended the transaction already.
+        db.conn.rollback()
+        raise
+
+
 class OutboxReplaced(Exception):
     """The database file is no longer the one that was opened (set aside, removed): open it again."""
 
@@ -72,7 +95,7 @@ class Outbox:
     """The delivery process's own connection to the record. Raises sqlite3.Error; the caller waits and opens it anew."""
 
     def __init__(self, path: str) -> None:
-        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=MARK_TIMEOUT_MS / 1000)
         self._db = Database(connection, execute_plugins=False)
         self._path = path
         try:
@@ -139,20 +162,20 @@ class Outbox:
     def acknowledge(self, incident: str, who: str) -> None:
         """Record an acknowledgement durably."""
         self.check_same_file()
-        with self._db.atomic():
+        with write_transaction(self._db):
             self._db.table("acknowledgements").insert({"incident": incident, "who": who, "wall_ns": wall_ns()})
 
     def mark(self, marks: Sequence[MarkDelivery]) -> None:
         """Set the states of deliveries durably, in one transaction."""
         self.check_same_file()
-        with self._db.atomic():
+        with write_transaction(self._db):
             for mark in marks:
                 self._mark(mark.alert_id, mark.receiver, mark.state, mark.attempts, mark.detail)
 
     def finish_attempt(self, finish: FinishDelivery, took_ms: int) -> None:
         """Record how an attempt ended and the delivery's new state, in one transaction."""
         self.check_same_file()
-        with self._db.atomic():
+        with write_transaction(self._db):
             self._db.table("delivery_attempts").insert(
                 {
                     "alert_id": finish.alert_id,

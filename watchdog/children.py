@@ -31,6 +31,7 @@ from watchdog.judgement.events import (
     RecorderChanged,
     WatcherEvent,
 )
+from watchdog.record.link import RecorderLink
 from watchdog.record.messages import Restored, persist_message
 
 _PYTHONPATH = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
@@ -77,6 +78,7 @@ class Children:
             on_down=self._recorder_down,
             env=_PYTHONPATH,
         )
+        self._link = RecorderLink(self._recorder.send, f"{os.getpid()}-{now_ns()}")
         self._runner = RunnerClient(pump, all_devices(fence), self._fence_reported, self._runner_armed, self._runner_down)
         self._has_devices = bool(all_devices(fence))
         self._delivery: Child | None = None
@@ -151,24 +153,27 @@ class Children:
     # ---- recorder -----------------------------------------------------------------------------------------------------
 
     def persist(self, command: Persist) -> None:
-        """Hand rows to the recorder; if it cannot take them, say so: an unanswered barrier means no fence."""
-        recorded = self._recorder.send(persist_message(command, wall_ns(), now_ns()))
+        """Keep rows until the recorder has them on the disk; if they cannot be kept, say so (an unanswered barrier means no fence)."""
+        recorded = self._link.write(persist_message(command, wall_ns(), now_ns()))
         alerts = [dict(row.fields) for row in command.rows if row.kind is RowKind.ALERT]
         if alerts:
             self._alerts_recorded(alerts, recorded)
         if not recorded:
-            self._log.limited("persist", "rows were not recorded: the recorder is down or does not read", rows=len(command.rows))
-            self._feed(CommandFailed("Persist", "the recorder is down or does not read"))
+            self._log.limited("persist", "rows were not recorded: the recorder has not written for long", rows=len(command.rows))
+            self._feed(CommandFailed("Persist", "the recorder has not written for long, memory is full"))
 
     def _recorder_up(self) -> None:
         self._recorder.send({"op": "restore", "incarnation": self._incarnation})
 
     def _recorder_down(self, reason: str) -> None:
         self._recorder_ok = False
+        self._link.down()
         self._log.error(f"the recorder is down: {reason}")
         self._feed(RecorderChanged(False, reason))
 
     def _from_recorder(self, message: JsonObject) -> None:
+        if self._link.take(message):
+            return
         if isinstance(message.get("persisted"), int):
             self._feed(Persisted(message["persisted"]))
         elif "restored" in message:
@@ -292,6 +297,7 @@ class Children:
             self._log.limited("delivery", f"alert not delivered to {failing.get('receiver')}: {failing.get('detail')}")
         elif "damaged" in message:
             self._log.limited("delivery", f"alerts: the record is damaged: {message['damaged']}")
+            self._recorder.send({"op": "check"})
         elif "delivered" in message:
             done = message["delivered"]
             self._log.info("alert delivered", receiver=done.get("receiver"), key=done.get("dedup_key"), action=done.get("action"))

@@ -2,7 +2,7 @@
 
 Why not apprise's mail plugin: it makes a new Message-ID for every attempt and does not tell the server's
 reply, so that a repeat could not be recognised and a refusal not be told from an outage
-(docs/adr/0003-mail-by-smtplib.md).
+(docs/adr/0140-mail-by-smtplib.md).
 
 Parameters: ``to`` (addresses, comma separated), ``from``, ``smtp_host`` (localhost), ``smtp_port``, ``tls``
 ("none", "starttls" or "tls"; default "starttls" when there is a username, else "none"), ``username``,

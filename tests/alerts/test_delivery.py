@@ -376,6 +376,35 @@ def test_pages_go_on_when_nothing_can_be_written(lab: Lab) -> None:
     assert len(lab.mail.mails) == 2
 
 
+def test_two_writers_wait_for_each_other(lab: Lab) -> None:
+    """The recorder writes without a pause while deliveries are marked: neither is refused, neither starves."""
+    lab.mail.start()
+    lab.store.close()
+    child = lab.start(lab.mailer)
+    recorder = ChildProcess("watchdog.record.recorder", "--state-dir", str(lab.directory), "--node", "a")
+    recorder.send({"op": "restore"})
+    recorder.wait_for("restored")
+    sent = 0
+    end = time.monotonic() + PATIENCE_S
+    expected = {(n, "mail"): "delivered" for n in range(1, 11)}
+    while lab.states() != expected:
+        assert time.monotonic() < end, f"after {sent} transactions: {lab.states()}"
+        for _ in range(20):
+            sent += 1
+            recorder.send({"op": "persist", "rows": [["evidence", {"id": str(sent)}]]})
+        if sent <= 200:
+            fields = {"dedup_key": f"k{sent}", "incident": "i", "severity": "critical", "action": "trigger", "summary": "s"}
+            recorder.send({"op": "persist", "rows": [["alert", fields]], "barrier": sent})
+            assert recorder.wait_for("persisted") == sent
+            child.send({"op": "wake"})
+    recorder.send({"op": "health"})
+    recorder.wait_for("health")
+    assert not [m for m in recorder.messages if "trouble" in m]
+    child.send({"op": "status"})
+    assert child.wait_for("status")["unwritten"] == 0
+    recorder.end()
+
+
 def test_orderly_end_waits_for_what_is_on_its_way(lab: Lab) -> None:
     accepted = threading.Event()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from alerts.outbox import write_transaction
 from base.core import NS_PER_S
 from watchdog.record.rows import Stamp, spec_row
 from watchdog.record.schema import MAINTENANCE, delete_trigger
@@ -75,7 +76,7 @@ def prune_step(db: Database, retention: Retention, stamp: Stamp) -> dict[str, in
 def _delete(db: Database, table: str, ids: Sequence[int], over: bool, stamp: Stamp) -> dict[str, int]:
     detail = {"table": table, "rows": len(ids), "first_id": ids[0], "last_id": ids[-1], "because": "size" if over else "age"}
     marks = ",".join("?" * len(ids))
-    with db.atomic():
+    with write_transaction(db):
         db.execute(f"DROP TRIGGER {table}_no_delete")
         db.execute(f"DELETE FROM {table} WHERE id IN ({marks})", list(ids))  # noqa: S608  names are ours, values are bound
         if table == "alerts":

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from sqlite_utils import Database
 
+from alerts.outbox import write_transaction
 from watchdog.record.rows import Stamp, TableRow, spec_row
 from watchdog.record.schema import MAINTENANCE, NewerSchema, connect_writer
 
@@ -168,7 +169,7 @@ class Store:
         if self.db is None:
             raise StoreUnavailable("closed", f"{self.path} is not open", "")
         try:
-            with self.db.atomic():
+            with write_transaction(self.db):
                 for table, columns in _grouped(rows):
                     self.db.table(table).insert_all(columns)
                 if progress is not None:
@@ -232,7 +233,7 @@ def _salvage(aside: str, target: Database, done: SetAside) -> None:
             try:
                 known = {c.name for c in target.table(table).columns}
                 cursor = source.execute(f"SELECT * FROM {table}")  # noqa: S608  a constant of ours
-                with target.atomic():
+                with write_transaction(target):
                     done.salvaged[table] = _copy(cursor, target, table, known, done)
             except sqlite3.Error:
                 done.complete = False
