@@ -33,6 +33,7 @@ from fencing.plan.events import (
     SecondLook,
     SilenceVoided,
 )
+from fencing.plan.interlocks import Interlock
 from fencing.plan.session import FenceSession, FenceTimes
 from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, RunFence
 from watchdog.judgement.events import FenceReported
@@ -70,6 +71,7 @@ class FenceControl:
         self._intents: list[tuple[int, int]] = []
         self._looking: SecondLookNeeded | None = None
         self._look_since_ns = 0
+        self._look_again_ns: int | None = None
         self._attempts: dict[tuple[int, str, str], int] = {}
         self._spent = False
         self._danger_ns: int | None = None
@@ -102,7 +104,8 @@ class FenceControl:
         locks = self._hooks.may_fence(now_ns)
         delay_ms = self._hooks.fence_delay_ms()
         if locks:
-            self._refused(scope, "; ".join(lock.value for lock in locks))
+            passing = set(locks) <= {Interlock.STALLED, Interlock.SETTLING}
+            self._refused(scope, "; ".join(lock.value for lock in locks), page=not passing)
         elif not delay_ms and self._too_late(now_ns):
             self._refused(scope, "it is too late for the node that acts first: the other one may be fencing already")
         else:
@@ -113,7 +116,9 @@ class FenceControl:
         tracks = [self._state.pair, *(view.track for view in self._state.groups.values())]
         dangerous = [t for t in tracks if t.verdict in DANGERS and t.stage is not Stage.CLEAR]
         if not dangerous:
-            self._danger_ns = None
+            # Not knowing (settling, a stall) is not the end of a danger: it would give the first node a second turn.
+            if self._state.trusted(now_ns) and self._state.pair.verdict is not Verdict.UNKNOWN:
+                self._danger_ns = None
         elif self._danger_ns is None and any(t.is_confirmed() for t in dangerous):
             self._danger_ns = now_ns
 
@@ -168,7 +173,7 @@ class FenceControl:
             if view.track.verdict is Verdict.SPLIT_BRAIN and Rung.FENCE in rungs(situation_of(self._state, now_ns, view)):
                 return view.scope
         if state.pair.is_confirmed(Verdict.PEER_DEAD, Verdict.PEER_HUNG) and state.resolves and not state.peer_proved_off:
-            excused = state.peer_excused() or state.in_maintenance(now_ns) or state.quarantined
+            excused = state.peer_excused(now_ns) or state.in_maintenance(now_ns) or state.quarantined
             return "" if excused or state.contact.on_a_path(now_ns) else PAIR_SCOPE
         return ""
 
@@ -197,17 +202,17 @@ class FenceControl:
             proof_silence_ms=fence.proof_silence_ms,
             order_valid_ms=policy.second_look_ms,
             barrier_ms=policy.barrier_ms,
-            second_look_ms=max(1_000, 3 * policy.census_window_ms),
+            second_look_ms=1_000 + 3 * policy.census_window_ms + self._state.contact.slowest_silent_ns // NS_PER_MS,
         )
 
-    def _refused(self, scope: str, why: str) -> None:
-        """Fencing is due and forbidden: say why, once per reason."""
+    def _refused(self, scope: str, why: str, *, page: bool = True) -> None:
+        """Fencing is due and forbidden: say why, once per reason; page unless it will pass by itself."""
         if why == self._refusal:
             return
         self._refusal = why
         self._state.record_action(scope, "fence", self.target, why, "refused")
         incident_scope = scope if self._state.incidents.of(scope) else PAIR_SCOPE
-        if not self._state.settings.fence.enabled:
+        if not self._state.settings.fence.enabled or not page:
             return
         summary = f"{self.target} ought to be fenced and must not be: {why}"
         self._state.persist(*self._state.incidents.page_again(incident_scope, "critical", summary, why))
@@ -217,7 +222,7 @@ class FenceControl:
         state = self._state
         if self._manual:
             return
-        if state.in_maintenance(now_ns) or state.peer_excused():
+        if state.in_maintenance(now_ns) or state.peer_excused(now_ns):
             self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("maintenance or a planned stop")))
         elif self._scope == PAIR_SCOPE and state.contact.on_a_path(now_ns):
             self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("the peer is heard again")))
@@ -276,6 +281,12 @@ class FenceControl:
         if command is None or self.session is None:
             return
         state = self._state
+        if not self._manual and not state.trusted(now_ns):
+            # Promise 8: we slept; look again when we have listened long enough. The session waits, but not for ever.
+            self._look_again_ns = state.trusted_from_ns
+            return
+        if self._look_again_ns is not None:
+            self._look_again_ns, self._look_since_ns = None, now_ns
         if state.groups and not any(state.census.complete_since(v.scope, self._look_since_ns) for v in state.groups.values()):
             for view in list(state.groups.values())[:MAX_PROBED_GROUPS]:
                 state.out.extend(state.census_round(now_ns, view.settings))
@@ -345,6 +356,7 @@ class FenceControl:
         state = self._state
         self.session = None
         self._looking = None
+        self._look_again_ns = None
         self._intents.clear()
         self._attempts.clear()
         self.last = {
@@ -459,13 +471,16 @@ class FenceControl:
 
     def on_deadline(self, now_ns: int) -> None:
         """The session's timers."""
+        self.look_if_ready(now_ns)
         due = self.session.next_deadline() if self.session is not None else None
         if self.session is not None and due is not None and now_ns >= due:
             self._run(now_ns, self.session.on_deadline(now_ns))
 
     def next_deadline(self) -> int | None:
-        """The session's."""
-        return self.session.next_deadline() if self.session is not None else None
+        """The session's, or when a second look that a stall put off is due."""
+        if self.session is None:
+            return None
+        return min((t for t in (self.session.next_deadline(), self._look_again_ns) if t is not None), default=None)
 
     def to_json(self, now_ns: int) -> dict[str, JsonValue]:
         """For status."""

@@ -46,7 +46,7 @@ def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation
         orphan_grace_over=dead_ns >= ORPHAN_GRACE_MS * NS_PER_MS and state.settled(now_ns),
         maintenance=state.in_maintenance(now_ns),
         quarantined=state.quarantined,
-        peer_excused=state.peer_excused(),
+        peer_excused=state.peer_excused(now_ns),
     )
 
 

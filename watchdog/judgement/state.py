@@ -23,10 +23,13 @@ from watchdog.judgement.stages import Track
 from watchdog.judgement.surroundings import Surroundings
 from watchdog.judgement.verdict import PAIR_SCOPE, Isolation
 
+EXCUSED_MS = 3_600_000
+
 
 @dataclass(slots=True)
 class WatcherState:
-    """See the module docstring. ``interfaces`` carry VIPs, each once; ``out`` are the commands of the call in progress, in order."""
+    """See the module docstring. ``kernel``: this kernel's addresses (address → interface);
+    ``interfaces`` carry VIPs, each once; ``out`` are the commands of the call in progress, in order."""
 
     settings: BrainSettings
     started: Started
@@ -39,6 +42,7 @@ class WatcherState:
     neighbours: Neighbours
     pair: Track
     groups: dict[GroupKey, GroupView] = field(default_factory=dict)
+    kernel: dict[str, str] = field(default_factory=dict)
     interfaces: tuple[str, ...] = ()
     out: list[WatcherCommand] = field(default_factory=list)
     trusted_from_ns: int = 0
@@ -84,10 +88,13 @@ class WatcherState:
         """A person said so, and its time has not run out."""
         return self.maintenance_until_ns is not None and now_ns < self.maintenance_until_ns
 
-    def peer_excused(self) -> bool:
-        """Promise 6: the peer is in maintenance, or its watcher said that it stops: never fenced for its silence."""
-        last = self.contact.last
-        return self.peer_left or (last is not None and bool(last.flags & (NodeFlags.MAINTENANCE | NodeFlags.STOPPING)))
+    def peer_excused(self, now_ns: int) -> bool:
+        """Promise 6: the peer is in maintenance, or its watcher said that it stops: never fenced nor paged for its silence. The excuse
+        holds for EXCUSED_MS after its last word, or a node that never comes back would never be missed."""
+        last, last_ns = self.contact.last, self.contact.last_ns
+        if last is None or last_ns is None or now_ns - last_ns > EXCUSED_MS * NS_PER_MS:
+            return False
+        return bool(last.flags & (NodeFlags.MAINTENANCE | NodeFlags.STOPPING))
 
     def segment_answers(self, now_ns: int) -> bool:
         """Somebody answered a census of ours lately: our transmission works."""

@@ -14,7 +14,7 @@ from base.core import NS_PER_MS, NS_PER_S, JsonValue
 from fencing.plan.commands import FenceState
 from fencing.plan.delay import check_delay, detection_spread_ms
 from fencing.plan.interlocks import Interlock, InterlockFacts, standing
-from watchdog.config.model import BrainSettings, GroupSettings, Mode
+from watchdog.config.model import BrainSettings, GroupSettings, Mode, PathKind
 from watchdog.frames.heartbeat import Heartbeat, NodeFlags
 from watchdog.judgement import events
 from watchdog.judgement.arbitration import fence_delay_ms, health
@@ -51,6 +51,8 @@ NO_OWNER_INTERVALS = {Mode.OBSERVE: 5, Mode.RESOLVE: 5, Mode.STRICT: 10}
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})
 STALL_SLACK_MS = 100
 MIN_WAKE_MS = 20
+LINE_BITS = 64 * 10
+"""The longest frame on a serial line, with start and stop bits."""
 
 
 class WatcherCore:
@@ -66,6 +68,7 @@ class WatcherCore:
         self._groups: GroupActor | None = None
         self._fence: FenceControl | None = None
         self._beats: dict[str, int] = {}
+        self._beat_sent: dict[str, int] = {}
         self._last_now_ns = 0
         self._dirty: dict[str, None] = {}
         self._flags = NodeFlags.NONE
@@ -217,11 +220,12 @@ class WatcherCore:
                 view = state.groups[key] = GroupView(group, Track(str(key), since_ns=now_ns))
                 view.wake_ns = now_ns
             view.settings = group
-            view.held = {address: interface for address, interface in view.held.items() if address in group.vips}
         state.interfaces = tuple(dict.fromkeys(view.settings.interface for view in state.groups.values()))
 
     def _groups_changed(self, now_ns: int, event: events.GroupsChanged) -> None:
         self._configure_groups(now_ns, event.groups)
+        for view in self.state.groups.values():
+            self._look_at_kernel(now_ns, view)
         for view in self.state.groups.values():
             self._plan(now_ns, view)  # Promise 6: a reload is a planned change
         self._touch_all()
@@ -394,38 +398,43 @@ class WatcherCore:
                 view.problem, view.problem_ns = problem, now_ns
 
     def _plan(self, now_ns: int, view: GroupView) -> None:
-        """Promise 6: planned changes get a grace, but a split that is already there does not get a new one by every repetition."""
-        if view.track.verdict is not Verdict.SPLIT_BRAIN:
+        """Promise 6: planned changes get a grace; two owners that are there already do not get a new one by every repetition."""
+        if not (view.own and self.state.ledger.kinds(now_ns, view.scope, Owner.PEER)):
             view.planned_until_ns = now_ns + self.settings.policy.planned_grace_ms * NS_PER_MS
 
     def _address_changed(self, now_ns: int, event: events.AddressChanged) -> None:
         self._hold_address(now_ns, event.interface, event.address, event.held)
 
     def _addresses_listed(self, now_ns: int, event: events.AddressesListed) -> None:
-        listed = {(h.address): h.interface for h in event.held}
+        self.state.kernel = {held.address: held.interface for held in event.held}
         for view in self.state.groups.values():
-            for address in view.settings.vips:
-                if (address in listed) != (address in view.held):
-                    self._hold_address(now_ns, listed.get(address, view.held.get(address, "")), address, address in listed)
+            self._look_at_kernel(now_ns, view)
 
     def _hold_address(self, now_ns: int, interface: str, address: str, held: bool) -> None:
-        state = self.state
-        for view in state.groups.values():
-            if address not in view.settings.vips:
-                continue
-            before = view.own
-            if held:
-                view.held[address] = interface
-            else:
-                view.held.pop(address, None)
-            if view.own:
-                detail = f"our kernel holds {', '.join(sorted(view.held))}"
-                state.ledger.note(now_ns, view.scope, EvidenceKind.K1_KERNEL, Owner.SELF, state.settings.self_name, detail, 0)
-            else:
-                state.ledger.retract(view.scope, EvidenceKind.K1_KERNEL, state.settings.self_name)
-            if before != view.own:
-                state.beat_wanted = True  # the peer learns of a new owner at once, not at the next beat
-            self._touch(view.scope)
+        kernel = self.state.kernel
+        if held:
+            kernel[address] = interface
+        elif kernel.get(address) == interface:
+            del kernel[address]
+        for view in self.state.groups.values():
+            if address in view.settings.vips:
+                self._look_at_kernel(now_ns, view)
+
+    def _look_at_kernel(self, now_ns: int, view: GroupView) -> None:
+        """K1: which VIPs of the group our kernel holds."""
+        state, before = self.state, view.own
+        held = {address: state.kernel[address] for address in view.settings.vips if address in state.kernel}
+        if held == view.held:
+            return
+        view.held = held
+        if held:
+            detail = f"our kernel holds {', '.join(sorted(held))}"
+            state.ledger.note(now_ns, view.scope, EvidenceKind.K1_KERNEL, Owner.SELF, state.settings.self_name, detail, 0)
+        else:
+            state.ledger.retract(view.scope, EvidenceKind.K1_KERNEL, state.settings.self_name)
+        if before != view.own:
+            state.beat_wanted = True  # the peer learns of a new owner at once, not at the next beat
+        self._touch(view.scope)
 
     def _owner_claimed(self, now_ns: int, event: events.OwnerClaimed) -> None:
         state = self.state
@@ -552,7 +561,7 @@ class WatcherCore:
         state.census.void()
         state.surroundings.void()
         state.contact.void(now_ns)
-        state.peer_answered_ns = state.segment_answered_ns = None
+        state.segment_answered_ns = None
         for view in state.groups.values():
             view.heard = None
             view.report = None
@@ -695,7 +704,7 @@ class WatcherCore:
         if state.beat_wanted:
             state.beat_wanted = False
             for name in self._beats:
-                self._send_beat(now_ns, name)
+                self._send_urgent_beat(now_ns, name)
         out, state.out = state.out, []
         return out
 
@@ -819,8 +828,8 @@ class WatcherCore:
             v.track.is_confirmed(Verdict.SPLIT_BRAIN) and state.incidents.of(v.scope) for v in state.groups.values()
         ):
             page = False  # the split's page says it already
-        if track.verdict is Verdict.PATH_DEGRADED and state.peer_left:
-            page = False  # Promise 6: the peer said that its watcher stops
+        if scope == PAIR_SCOPE and state.peer_excused(now_ns):
+            page = False  # Promise 6: the peer said that it stops, or is in maintenance
         summary = f"{state.settings.cluster} {track.scope}: {track.verdict.value}: {track.reason}"
         details = f"seen by {state.settings.self_name}; evidence {', '.join(track.evidence) or 'none fresh'}"
         before = state.incidents.episodes.number
@@ -865,8 +874,19 @@ class WatcherCore:
             self._flags = flags
             self.state.beat_wanted = True
 
+    def _send_urgent_beat(self, now_ns: int, name: str) -> None:
+        """Something changed: tell it now, or as soon as the line is free again (the shell drops what a busy serial line cannot take)."""
+        path = self.state.contact.settings[name]
+        gap_ms = 1 + (LINE_BITS * 1_000 // max(1, path.baud) if path.kind is PathKind.SERIAL else 0)
+        free_ns = self._beat_sent.get(name, -gap_ms * NS_PER_MS) + gap_ms * NS_PER_MS
+        if now_ns >= free_ns:
+            self._send_beat(now_ns, name)
+        else:
+            self._beats[name] = min(self._beats[name], free_ns)
+
     def _send_beat(self, now_ns: int, name: str) -> None:
         state = self.state
+        self._beat_sent[name] = now_ns
         path = state.contact.settings[name]
         beat = Heartbeat(
             node=state.settings.self_name,
@@ -925,7 +945,7 @@ class WatcherCore:
                 measured_ms=fence.measured_ms,
                 delay_safe=not check_delay(fence, self.detection_spread_ms()),
                 quarantined=state.quarantined,
-                maintenance=state.in_maintenance(now_ns) or state.peer_excused(),
+                maintenance=state.in_maintenance(now_ns) or state.peer_excused(now_ns),
                 settled=state.settled(now_ns),
                 isolated=state.isolation(now_ns) is Isolation.YES,
                 reference_configured=state.surroundings.references_ok(now_ns) is True,
@@ -964,7 +984,7 @@ class WatcherCore:
         limit_ns = max(policy.second_look_ms, *(r.interval_ms + policy.census_window_ms for r in self.settings.references)) * NS_PER_MS
         if answered_ns is None or now_ns - answered_ns > limit_ns:
             return "no reference answered lately"
-        if state.quarantined or state.peer_excused() or state.in_maintenance(now_ns):
+        if state.quarantined or state.peer_excused(now_ns) or state.in_maintenance(now_ns):
             return "quarantine, maintenance or a planned stop"
         if not state.recorder_up:
             return "the recorder is gone"

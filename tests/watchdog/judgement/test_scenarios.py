@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -591,6 +592,23 @@ def test_one_frame_of_the_peer_is_enough_to_stop_a_fence() -> None:
     assert not b(lab).offs()
 
 
+def test_a_stall_before_the_second_look_delays_the_fence_and_does_not_lose_it() -> None:
+    """Promise 8: what was believed before the stall does not fence; what is heard after it does."""
+    lab = settled(tweak=slow_to_fence)
+    lab.power_off(a(lab))
+    lab.run_until(lambda: b(lab).core.fence.session is not None, 10)
+    lab.run(8.95)
+    lab.freeze(b(lab), True)
+    lab.run(0.7)
+    lab.freeze(b(lab), False)
+    thawed_ns = lab.now
+    assert not b(lab).offs()
+    lab.run(10)
+    acted_ns = next(at for at, x in b(lab).sent if isinstance(x, c.RunFence) and x.action == "off")
+    assert acted_ns - thawed_ns >= 1_250 * NS_PER_MS
+    assert b(lab).fences()[-1] == "proved"
+
+
 def slow_to_fence(settings: BrainSettings) -> BrainSettings:
     """Node a never fences: its devices are not configured."""
     fence = settings.fence if settings.self_name == "b" else replace(settings.fence, enabled=False)
@@ -702,6 +720,34 @@ def test_orderly_stop_of_the_peers_watcher_is_no_reason_to_fence() -> None:
     lab.power_off(b(lab))
     lab.run(40)
     assert not a(lab).commands(c.RunFence)
+
+
+def test_a_peer_in_maintenance_may_vanish_without_a_page() -> None:
+    lab = settled()
+    lab.tell(b(lab), e.OperatorActed(e.OperatorAction.MAINTENANCE_ON, "root", until_ms=600_000))
+    lab.run(1)
+    lab.power_off(b(lab))
+    lab.run(40)
+    assert not a(lab).alerts()
+    assert not a(lab).commands(c.RunFence)
+    assert a(lab).core.snapshot()["pair"]["verdict"] == "PEER_DEAD"  # type: ignore[index,call-overload]
+
+
+def test_a_vip_that_is_configured_later_is_known_to_be_held_already() -> None:
+    lab = settled()
+    lab.tell(a(lab), e.AddressChanged("eth0", "10.0.0.200", True))
+    group = replace(a(lab).group, vips=(VIP, "10.0.0.200"))
+    lab.tell(a(lab), e.GroupsChanged((group,)))
+    assert a(lab).core.snapshot()["groups"][0]["held"] == [VIP, "10.0.0.200"]  # type: ignore[index,call-overload]
+
+
+def test_urgent_beats_leave_a_serial_line_time_to_send_them() -> None:
+    lab = settled()
+    lab.cut_adverts()
+    lab.run(10)
+    for node in lab.nodes.values():
+        sent = [at for at, x in node.sent if isinstance(x, c.SendFrame) and x.path == "tty"]
+        assert min(later - at for at, later in itertools.pairwise(sent)) >= 66 * NS_PER_MS
 
 
 def test_a_person_may_vouch_for_a_dead_peer_in_strict() -> None:
