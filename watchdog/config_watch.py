@@ -26,7 +26,10 @@ def stamp_of(files: tuple[str, ...]) -> Stamp:
 
 
 class ConfigWatch:
-    """Calls ``on_change(groups)`` after a valid change and ``on_refused(diagnostics)`` after an invalid one; the old groups stay then."""
+    """Calls ``on_change(groups)`` after a valid change and ``on_refused(diagnostics)`` after an invalid one; the old groups stay then.
+
+    A file with errors is refused here even beside a stock keepalived: somebody is in the middle of editing it.
+    """
 
     def __init__(
         self,

@@ -328,7 +328,7 @@ def prepare(options: argparse.Namespace) -> tuple[LoadedBrain, LoadedGroups, byt
     key = read_secret_file(loaded.settings.key_file).strip()
     if len(key) < 32:
         raise SecretError(f"{loaded.settings.key_file} holds {len(key)} bytes; at least 32 are needed, brainctl init makes a key")
-    groups = read_groups(loaded.settings.gate.config)
+    groups = read_groups(loaded.settings.gate.config, tolerant=loaded.settings.gate.daemon == "keepalived")
     if not groups.groups:
         raise SecretError(f"{loaded.settings.gate.config} has no vrrp_instance; name the right file in [gate] config")
     return loaded, groups, key

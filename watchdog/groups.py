@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from base.core import NS_PER_MS
-from base.diagnostics import Diagnostic
-from vrrp.config.load import load_config
+from base.diagnostics import ConfigError, Diagnostic, Severity
+from vrrp.config.load import read_config
 from vrrp.config.model.configuration import VrrpConfig
 from watchdog.config.model import GroupKey, GroupSettings
 
@@ -21,9 +21,14 @@ class LoadedGroups:
     files: tuple[str, ...]
 
 
-def read_groups(path: str) -> LoadedGroups:
-    """Read keepalived.conf; raises base.diagnostics.ConfigError with every error of the file."""
-    loaded = load_config(path)
+def read_groups(path: str, *, tolerant: bool = False) -> LoadedGroups:
+    """Read keepalived.conf; raises base.diagnostics.ConfigError with every error of the file.
+
+    ``tolerant``: only an unreadable file is refused. A stock keepalived runs files with mistakes in them, and what runs must be watched.
+    """
+    loaded = read_config(path)
+    if not tolerant and any(d.severity is Severity.ERROR for d in loaded.diagnostics):
+        raise ConfigError(loaded.diagnostics)
     return LoadedGroups(groups_of(loaded.config), loaded.config, tuple(loaded.diagnostics), tuple(loaded.files))
 
 

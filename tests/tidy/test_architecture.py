@@ -107,7 +107,7 @@ def test_the_laboratorys_programs_import_only_the_standard_library(path: Path) -
     assert [item.module for item in imports(path) if item.module.split(".")[0] not in sys.stdlib_module_names] == []
 
 
-HEAVY = ("apprise", "sqlite_utils", "paramiko", "scapy", "aiohttp", "rich", "asyncio")
+HEAVY = ("apprise", "sqlite_utils", "paramiko", "scapy", "aiohttp", "rich")
 
 
 @pytest.mark.parametrize("module", ["watchdog.daemon", "brainctl.command"])
@@ -115,6 +115,13 @@ def test_processes_in_which_time_matters_import_nothing_heavy(module: str) -> No
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", ["watchdog.daemon", "vrrp.process"])
+def test_timing_processes_use_the_pump_and_not_asyncio(module: str) -> None:
+    """pyroute2, whose message classes we use, imports asyncio itself; no code of ours may (docs/adr/0001-epoll-pump.md)."""
+    wrong = [m for m in closure(module) for item in imports(MODULES[m]) if item.module.split(".")[0] == "asyncio"]
+    assert wrong == []
 
 
 def test_nothing_in_the_product_depends_on_the_founders_notes() -> None:
