@@ -92,7 +92,8 @@ class ProcessStalled:
 
 @dataclass(frozen=True, slots=True)
 class TakeoverGranted:
-    """The watcher allows BACKUP to MASTER until ``expires_ns``. A grant with a lower epoch than an earlier one is void."""
+    """The watcher allows BACKUP to MASTER until ``expires_ns`` or a request to yield. A grant with a lower epoch than an earlier one
+    is void; a request to yield starts the count anew."""
 
     epoch: int
     expires_ns: int

@@ -307,8 +307,6 @@ class VrrpInstance:
         for timer in _MASTER_TIMERS:
             self._timers.pop(timer, None)
         self.counters.release_master += 1
-        # Whoever gave us the permission must give it again: the peer may hold the addresses by then.
-        self.grant_expires_ns = 0
         self._change(now_ns, state, reason, notify, commands)
 
     def _enter_backup(self, now_ns: int, reason: str, commands: Commands) -> None:
@@ -564,7 +562,8 @@ class VrrpInstance:
         if Timer.YIELD_END not in self._timers:
             self._report(ReportKind.YIELDING, f"for {(event.until_ns - now_ns) // 1_000_000} ms", commands)
         self._timers[Timer.YIELD_END] = event.until_ns
-        self.grant_expires_ns = 0
+        # A request to yield ends whatever was granted; the next grant may come from a watcher that counts anew.
+        self.grant_epoch, self.grant_expires_ns = 0, 0
         self._clear_wait()
 
     def _yield_master(self, now_ns: int, event: YieldRequested, commands: Commands) -> None:
@@ -602,7 +601,8 @@ class VrrpInstance:
             self.counters.priority_zero_received += 1
             self._send_unscheduled(now_ns, commands)
             self._announce_bounded(now_ns, commands)
-        elif self._listening and not self.parameters.preempt:
+        elif self._listening and (self.gate_closed or not self.parameters.preempt):
+            # Nobody is deposed who took over with good reason; in strict mode, only with a proof that we were off.
             self._lose_to(now_ns, event, "another master took over while this node stood still", commands)
         elif self._wins_against(event.source, advert.priority):
             self._keep_against(now_ns, event, commands)
@@ -675,14 +675,10 @@ class VrrpInstance:
                 del self.faults[cause]
 
     def _master_stalled(self, now_ns: int, event: ProcessStalled, commands: Commands) -> None:
-        """After a sleep longer than the others' patience: listen for one interval before speaking; in strict mode, step down."""
+        """After a sleep longer than the others' patience: listen for one interval before speaking."""
         if event.stalled_ns < self.parameters.down_timer_adverts * self.parameters.interval_ns:
             return
         detail = f"stood still for {event.stalled_ns // 1_000_000} ms"
-        if self.gate_closed:
-            self._leave_master(now_ns, State.BACKUP, f"{detail} in strict mode", "BACKUP", commands, say_zero=True)
-            self._arm_master_down(now_ns)
-            return
         self._listening = True
         self._timers[Timer.ADVERT] = now_ns + self.parameters.interval_ns
         self._report(ReportKind.LISTENING_AFTER_STALL, detail, commands)

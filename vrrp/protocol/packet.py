@@ -167,6 +167,8 @@ class Expectations:
     group: IPAddress | None = DEFAULT_GROUP_IPV4
     peers: frozenset[IPAddress] = frozenset()
     only_peers: bool = False
+    peer_ttl: dict[IPAddress, tuple[int, int]] = field(default_factory=dict)
+    """Lowest and highest TTL of adverts from a unicast peer (min_ttl, max_ttl)."""
     auth_type: AuthType = AuthType.NONE
     auth_data: bytes = field(default=b"", repr=False)
     checksum: ChecksumStyle = ChecksumStyle.PSEUDO_HEADER
@@ -339,6 +341,9 @@ def _check_addressing(datagram: Datagram, expected: Expectations) -> None:
     unknown = expected.group is None and datagram.source not in expected.peers
     if unknown and (expected.only_peers or datagram.ttl != MULTICAST_TTL):
         raise DecodeError(RejectReason.UNKNOWN_PEER, f"from {datagram.source}, TTL {datagram.ttl}")
+    low, high = expected.peer_ttl.get(datagram.source, (0, 255))
+    if not low <= datagram.ttl <= high:
+        raise DecodeError(RejectReason.TTL, f"TTL {datagram.ttl}, peer {datagram.source} has {low} to {high}")
 
 
 def build_ipv4_header(source: IPv4Address, destination: IPv4Address, payload_bytes: int, *, identification: int, ttl: int) -> bytes:

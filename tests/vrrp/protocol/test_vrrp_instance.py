@@ -373,18 +373,22 @@ class TestGate:
         run_until(instance, 20 * S)
         assert instance.state is State.MASTER
 
-    def test_a_grant_is_for_one_takeover_and_a_yield_voids_it(self) -> None:
-        for event in (ev.FaultRaised("x"), ev.YieldRequested(6 * S)):
-            instance = started(gate_closed=True)
-            instance.handle(0, ev.TakeoverGranted(1, 99 * S))
+    def test_a_grant_lasts_until_it_expires_or_a_yield(self) -> None:
+        """The watcher grants once and holds later; a link that bounces does not ask it again."""
+        bounced, yielded = started(gate_closed=True), started(gate_closed=True)
+        for instance in (bounced, yielded):
+            instance.handle(0, ev.TakeoverGranted(5, 99 * S))
             run_until(instance, 4 * S)
             assert instance.state is State.MASTER
-            instance.handle(5 * S, event)
-            instance.handle(6 * S, ev.FaultCleared("x"))
+        bounced.handle(5 * S, ev.FaultRaised("x"))
+        bounced.handle(6 * S, ev.FaultCleared("x"))
+        yielded.handle(5 * S, ev.YieldRequested(6 * S))
+        for instance in (bounced, yielded):
             run_until(instance, 60 * S)
-            assert (instance.state, instance.waiting_for_fence) == (State.BACKUP, True)
-            instance.handle(60 * S, ev.TakeoverGranted(1, 99 * S))
-            assert instance.state is State.MASTER
+        assert bounced.state is State.MASTER
+        assert (yielded.state, yielded.waiting_for_fence) == (State.BACKUP, True)
+        yielded.handle(60 * S, ev.TakeoverGranted(1, 99 * S))
+        assert yielded.state is State.MASTER, "a watcher that was restarted counts from 1"
 
     def test_even_an_owner_waits(self) -> None:
         assert started(gate_closed=True, priority=255, start_as_master=True).state is State.BACKUP
@@ -473,13 +477,15 @@ class TestStall:
         assert instance.handle(at, ev.ProcessStalled(2 * S)) == []
         assert instance.snapshot() == before
 
-    def test_strict_master_steps_down(self) -> None:
-        instance = started(gate_closed=True)
-        instance.handle(0, ev.TakeoverGranted(1, 99 * S))
-        run_until(instance, 4 * S)
-        instance.handle(20 * S, ev.ProcessStalled(10 * S))
-        run_until(instance, 40 * S)
-        assert (instance.state, instance.waiting_for_fence) == (State.BACKUP, True)
+    def test_strict_master_that_slept_leaves_whoever_took_over_alone(self) -> None:
+        for heard_somebody in (True, False):
+            instance = started(gate_closed=True)
+            instance.handle(0, ev.TakeoverGranted(1, 99 * S))
+            run_until(instance, 4 * S)
+            instance.handle(20 * S, ev.ProcessStalled(10 * S))
+            if heard_somebody:
+                instance.handle(20 * S, heard(50))
+            assert instance.state is (State.BACKUP if heard_somebody else State.MASTER)
 
     def test_backup_that_slept_does_not_believe_in_the_silence(self) -> None:
         instance = started()
@@ -606,6 +612,8 @@ def test_any_sequence_keeps_the_invariants(steps: list[typing.Any], gate: bool, 
         now = until
         if isinstance(event, ev.TakeoverGranted) and event.epoch >= epoch and event.expires_ns > now:
             epoch, granted_until = event.epoch, event.expires_ns
+        if isinstance(event, ev.YieldRequested) and event.until_ns > now:
+            epoch, granted_until = 0, 0
         if isinstance(event, ev.PromotedByGroup) and not instance.wants_master:
             continue  # the group promotes only those that want it
         check(instance.handle(now, event))

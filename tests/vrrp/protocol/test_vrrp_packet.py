@@ -114,6 +114,12 @@ CHECKS: list[tuple[str, Datagram, Expectations, RejectReason]] = [
     ("owner", datagram(V3), expect(V3, owner_ignores=True), RejectReason.OWNER_IGNORES),
     ("stranger far away", datagram(V3, to=PEER, ttl=64), expect(V3, group=None, peers=frozenset([PEER])), RejectReason.UNKNOWN_PEER),
     ("stranger, strict", datagram(V3, to=PEER), expect(V3, group=None, only_peers=True), RejectReason.UNKNOWN_PEER),
+    (
+        "peer's TTL",
+        datagram(V3, to=PEER, ttl=250),
+        expect(V3, group=None, peers=frozenset([SOURCE]), peer_ttl={SOURCE: (252, 255)}),
+        RejectReason.TTL,
+    ),
     ("family", datagram(V6), expect(V3), RejectReason.IP_HEADER),
 ]
 
