@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", metavar="DIR", help="where captures and logs go (default: a new directory in /tmp)")
     parser.add_argument("--quiet-s", type=float, metavar="S", help="length of the scenario quiet in seconds (default: 120)")
     parser.add_argument("--advert-ms", type=int, metavar="MS", default=500, help="VRRP advertisement interval (%(default)s)")
+    parser.add_argument("--jobs", type=int, choices=(1, 2), default=2, help="laboratories at a time (%(default)s)")
     parser.add_argument("--without-braind", action="store_true", help="the bare pair, to see what brainctl is for")
 
 
@@ -122,19 +123,24 @@ def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory:
     audience: Audience = Screen(console) if console.is_terminal and not args.json else Lines(sys.stdout)
     print(f"seed {seed}, captures and logs in {directory}", flush=True)
     began = time.monotonic()
-    aside = [part for part in parts if part.scenario.long and len(parts) > 1]
-    children = [_Aside(args, part, seed + 1000 + number, directory) for number, part in enumerate(aside)]
+    beside = [part for part in parts if part.scenario.beside and args.jobs > 1]
+    here = [part for part in parts if part not in beside]
+    if not here:
+        here, beside = beside, []
+    other = _OtherLaboratory(args, beside, seed + 1000, directory) if beside else None
     results: list[JsonObject] = []
     try:
-        for number, part in enumerate(part for part in parts if part not in aside):
+        for number, part in enumerate(here):
             where = directory / f"{number:02d}-{part.scenario.name}-{part.setup.mode}"
             results.append(play(part.scenario, part.setup, seed + number, where, audience).to_json())
-        if children:
-            print(f"waiting for {', '.join(part.scenario.name for part in aside)}, played beside the others", flush=True)
-        results = [result for child in children for result in child.results()] + results
+        if other is not None:
+            print(f"waiting for what is played in the second laboratory; its story is in {other.log}", flush=True)
+            results += other.results()
     finally:
-        for child in children:
-            child.close()
+        if other is not None:
+            other.close()
+    order = [scenario.name for scenario in SCENARIOS]
+    results.sort(key=lambda result: order.index(result["scenario"]))
     console.print()
     console.print(results_table(results))
     for result in results:
@@ -147,31 +153,30 @@ def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory:
     return results
 
 
-class _Aside:
-    """A long scenario, played in a process and a laboratory of its own beside the others."""
+class _OtherLaboratory:
+    """Scenarios played by a process of their own while others are played here."""
 
-    def __init__(self, args: argparse.Namespace, part: Part, seed: int, directory: Path) -> None:
-        argv = ["--scenario", part.scenario.name, "--mode", part.setup.mode, "--daemon", args.daemon, "--seed", str(seed), "--json"]
-        argv += ["--keep", str(directory / "aside"), "--advert-ms", str(args.advert_ms)]
-        for option, value in (("--quiet-s", args.quiet_s), ("--sabotage", args.sabotage)):
+    def __init__(self, args: argparse.Namespace, parts: list[Part], seed: int, directory: Path) -> None:
+        argv = ["--jobs", "1", "--daemon", args.daemon, "--seed", str(seed), "--json", "--keep", str(directory / "second")]
+        argv += ["--advert-ms", str(args.advert_ms)]
+        for name in dict.fromkeys(part.scenario.name for part in parts):
+            argv += ["--scenario", name]
+        for option, value in (("--mode", args.mode), ("--quiet-s", args.quiet_s), ("--sabotage", args.sabotage)):
             argv += [option, str(value)] if value is not None else []
         argv += ["--without-braind"] if args.without_braind else []
         directory.mkdir(parents=True, exist_ok=True)
-        self._log = directory / f"aside-{part.scenario.name}-{part.setup.mode}.log"
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(library_root()) if library_root().name != "_lib" else os.environ.get("PYTHONPATH", ""),
-        }
-        with self._log.open("wb") as log:
+        self.log = directory / "second.log"
+        environment = {**os.environ, "PYTHONPATH": str(library_root())}
+        with self.log.open("wb") as log:
             self._process = spawn([sys.executable, "-m", "brainctl.demo", *argv], stdout=log, stderr=log, env=environment)
 
     def results(self) -> list[JsonObject]:
         """Wait for its end; empty if it said nothing that can be read."""
         self._process.wait()
         try:
-            found: list[JsonObject] = json.loads(self._log.read_text().splitlines()[-1])["scenarios"]
+            found: list[JsonObject] = json.loads(self.log.read_text().splitlines()[-1])["scenarios"]
         except (ValueError, KeyError, IndexError):
-            print(f"a scenario that was played beside the others gave no result; see {self._log}", file=sys.stderr)
+            print(f"the second laboratory gave no result; see {self.log}", file=sys.stderr)
             return []
         return found
 

@@ -94,14 +94,14 @@ def _names(owners: Iterable[str]) -> str:
 class Scenario(ABC):
     """One file of ``scenarios/`` holds one or a few of these. ``modes``: those played when none is asked for; ``levels``: fence levels.
 
-    ``long``: played beside the others in a laboratory of its own.
+    ``beside``: played in a second laboratory while the others are played, to save time.
     """
 
     name: str
     story: str
     modes: tuple[str, ...] = ("resolve",)
     levels: tuple[str, ...] = ("bmc",)
-    long: bool = False
+    beside: bool = False
 
     @abstractmethod
     def play(self, stage: Stage) -> None:

@@ -177,6 +177,7 @@ class OneWay(Scenario):
     """A's frames do not reach B on the service network."""
 
     name = "one-way"
+    beside = True
     story = "A's frames no longer reach B on the service network, B's still reach A: two masters; B is asked to yield"
 
     def play(self, stage: Stage) -> None:

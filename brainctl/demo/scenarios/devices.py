@@ -124,6 +124,7 @@ class RestartInTime(Scenario):
     """The peer comes back while the fence waits."""
 
     name = "restart-in-time"
+    beside = True
     story = "A's daemons are killed; its VRRP daemon is started again while B waits to fence: the second look spares A"
 
     def play(self, stage: Stage) -> None:

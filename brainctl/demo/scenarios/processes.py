@@ -123,6 +123,7 @@ class OrphanAll(Scenario):
     """Everything dies and the address stays."""
 
     name = "orphan-all"
+    beside = True
     story = "every daemon on A is killed, the VIP stays in its kernel: B fences A and proves it"
 
     def play(self, stage: Stage) -> None:
@@ -156,6 +157,7 @@ class WatcherDies(Scenario):
     """braind fails, VRRP is healthy."""
 
     name = "watcher-dies"
+    beside = True
     story = "B's braind is killed and started again, then frozen for 10 s; VRRP is healthy: no fence, a page"
 
     def play(self, stage: Stage) -> None:

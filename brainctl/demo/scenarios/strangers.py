@@ -10,6 +10,7 @@ class Foreign(Scenario):
     """A third host takes the address."""
 
     name = "foreign"
+    beside = True
     story = "a third host configures the VIP: named, paged, and nobody is fenced for it"
 
     def play(self, stage: Stage) -> None:
