@@ -96,6 +96,7 @@ class Delivery:
         self._unwritten: deque[MarkDelivery | tuple[FinishDelivery, int]] = deque()
         self._look_due_ns = now_ns()
         self._eager_until_ns = 0
+        self._reading = False
         self._started_ns: dict[tuple[int, str], int] = {}
         self._results: queue.SimpleQueue[tuple[int, int, str, SendResult]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -251,6 +252,15 @@ class Delivery:
             self._tell(OutboxOpened())
             for incident in outbox.acknowledged():
                 self._tell(AcknowledgementReceived(incident))
+        self._reading = True
+        try:
+            self._read_pages(outbox)
+        finally:
+            self._reading = False
+        self._try_write()
+        self._tell(OutboxRead())
+
+    def _read_pages(self, outbox: Outbox) -> None:
         while True:
             entries = outbox.entries(self._last_id, PAGE)
             for entry in entries:
@@ -259,8 +269,7 @@ class Delivery:
                 self._tell(AlertRecorded(entry.alert, self._boottime_of(entry), known))
                 self._eager_until_ns = 0
             if len(entries) < PAGE:
-                break
-        self._tell(OutboxRead())
+                return
 
     def _boottime_of(self, entry: OutboxEntry) -> int:
         """When the alert was recorded on this boot's clock; across a reboot only the wall clock can tell its age."""
@@ -332,7 +341,7 @@ class Delivery:
             if command.alert_id > 0 and len(self._unwritten) < MAX_UNWRITTEN:
                 self._unwritten.append(command if isinstance(command, MarkDelivery) else (command, took_ms))
             self._report(command)
-        if commands:
+        if commands and (sends or not self._reading):
             self._try_write()
         for command in sends:
             if self._end_due_ns is None:

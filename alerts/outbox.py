@@ -47,6 +47,7 @@ OUTBOX_DDL = (
     f"CREATE TABLE alerts ({STAMP_COLUMNS}, dedup_key TEXT NOT NULL, incident TEXT NOT NULL, severity TEXT NOT NULL, "
     "action TEXT NOT NULL, summary TEXT NOT NULL, details TEXT NOT NULL, dedup TEXT NOT NULL, extra TEXT NOT NULL)",
     "CREATE INDEX alerts_incident ON alerts(incident)",
+    "CREATE INDEX alerts_key ON alerts(dedup_key)",
     "CREATE TABLE deliveries (alert_id INTEGER NOT NULL, receiver TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL, "
     "detail TEXT NOT NULL, changed_wall_ns INTEGER NOT NULL, PRIMARY KEY (alert_id, receiver)) WITHOUT ROWID",
     "CREATE INDEX deliveries_state ON deliveries(state)",
