@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 DEFAULT_CONFIG = "/etc/keepalived/keepalived.conf"
 SIGNAL_NUMBERS = {
@@ -102,11 +101,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--signum", choices=sorted(SIGNAL_NUMBERS), default=None, help="print the number of a signal")
     add("--run-dir", default="/run/brainctl", metavar="DIR", help="where vrrpd.sock lies (%(default)s)")
     add("--gate", choices=("open", "closed"), default="open", help="closed: never MASTER without a grant from braind")
-    add("-v", "--version", action="version", version=f"vrrpd {_version()} (reads keepalived.conf)")
+    add("-v", "--version", action="store_true", help="print the version")
     return parser
 
 
+def version_text() -> str:
+    """What ``-v`` prints."""
+    return f"vrrpd {_version()} (reads keepalived.conf)"
+
+
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, rarely wanted
+
     try:
         return version("brainctl")
     except PackageNotFoundError:
@@ -117,6 +123,8 @@ def parse(argv: list[str]) -> tuple[Options, str | None]:
     """Options, and the signal name if only its number is wanted. Exits as argparse does on a mistake."""
     parser = build_parser()
     given = parser.parse_args(argv)
+    if given.version:
+        parser.exit(0, version_text() + "\n")
     if given.umask:
         try:
             given.umask = int(given.umask, 0)
