@@ -11,7 +11,8 @@ import sys
 from fencing.plan.commands import FenceFinished, FenceState, RecordState
 from fencing.plan.interlocks import Interlock
 from watchdog import daemon
-from watchdog.judgement.events import DeviceOutcome, FenceReported, OwnerClaimed
+from watchdog.judgement.commands import WatcherCommand
+from watchdog.judgement.events import DeviceOutcome, FenceReported, OwnerClaimed, WatcherEvent
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.watcher import WatcherCore
 
@@ -23,8 +24,9 @@ class NoCensus(WatcherCore):
         """Never."""
         return False
 
-    def _owner_claimed(self, now_ns: int, event: OwnerClaimed) -> None:
-        """Deaf."""
+    def handle(self, now_ns: int, event: WatcherEvent) -> list[WatcherCommand]:
+        """Deaf to claims."""
+        return [] if isinstance(event, OwnerClaimed) else super().handle(now_ns, event)
 
 
 class NoYield(WatcherCore):
@@ -46,14 +48,15 @@ class NoFence(WatcherCore):
 class TrustAgent(WatcherCore):
     """Takes a fence agent's exit code for a proof, as Pacemaker does."""
 
-    def _fence_reported(self, now_ns: int, event: FenceReported) -> None:
-        session = self.fence.session
-        if session is not None and event.order_id == session.order_id and event.action == "off" and event.outcome is DeviceOutcome.SUCCESS:
-            said = f"{event.device} says done"
-            record = RecordState(event.order_id, session.target, event.level, FenceState.PROVED, said)
-            self.fence._run(now_ns, [record, FenceFinished(event.order_id, session.target, event.level, FenceState.PROVED, said)])
-            return
-        super()._fence_reported(now_ns, event)
+    def handle(self, now_ns: int, event: WatcherEvent) -> list[WatcherCommand]:
+        """Ends the fence as proved when the agent says done."""
+        if isinstance(event, FenceReported) and event.action == "off" and event.outcome is DeviceOutcome.SUCCESS:
+            session = self.fence.session
+            if session is not None and event.order_id == session.order_id:
+                said = f"{event.device} says done"
+                record = RecordState(event.order_id, session.target, event.level, FenceState.PROVED, said)
+                self.fence._run(now_ns, [record, FenceFinished(event.order_id, session.target, event.level, FenceState.PROVED, said)])
+        return super().handle(now_ns, event)
 
 
 class NoSecondLook(WatcherCore):
