@@ -76,6 +76,16 @@ def test_the_programs_start_from_the_wheel(environment: Path, tmp_path: Path, pr
     assert run(environment / "bin" / program, "--help", cwd=tmp_path).strip()
 
 
+def test_the_demo_is_in_the_wheel(environment: Path, tmp_path: Path) -> None:
+    assert "cut-heartbeat" in run(environment / "bin/brainctl", "demo", "--list", cwd=tmp_path)
+
+
+@pytest.mark.system
+def test_the_demo_plays_from_the_wheel(environment: Path, tmp_path: Path) -> None:
+    options = ("demo", "--daemon", "vrrpd", "--scenario", "orphan", "--keep", tmp_path / "kept")
+    assert "ok: " in run(environment / "bin/brainctl", *options, cwd=tmp_path)
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_programs_start_from_the_checkout(tmp_path: Path, program: str) -> None:
     assert run(Path(sys.executable).parent / program, "--help", cwd=tmp_path).strip()
