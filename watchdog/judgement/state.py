@@ -29,7 +29,8 @@ EXCUSED_MS = 3_600_000
 @dataclass(slots=True)
 class WatcherState:
     """See the module docstring. ``kernel``: this kernel's addresses (address → interface);
-    ``interfaces`` carry VIPs, each once; ``out`` are the commands of the call in progress, in order."""
+    ``interfaces`` carry VIPs, each once; ``out`` are the commands of the call in progress, in order;
+    ``dirty`` the scopes to judge before it ends."""
 
     settings: BrainSettings
     started: Started
@@ -45,6 +46,7 @@ class WatcherState:
     kernel: dict[str, str] = field(default_factory=dict)
     interfaces: tuple[str, ...] = ()
     out: list[WatcherCommand] = field(default_factory=list)
+    dirty: dict[str, None] = field(default_factory=dict)
     trusted_from_ns: int = 0
     settled_from_ns: int = 0
     recorder_up: bool = False
@@ -63,6 +65,16 @@ class WatcherState:
     rows: int = 0
     barrier: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+
+    def touch(self, scope: str) -> None:
+        """Something about this scope changed: judge it before the call ends."""
+        self.dirty[scope] = None
+
+    def touch_all(self) -> None:
+        """Something about the node or the peer changed: judge everything."""
+        self.dirty[PAIR_SCOPE] = None
+        for view in self.groups.values():
+            self.dirty[view.scope] = None
 
     # --- small questions ---
 

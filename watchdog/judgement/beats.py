@@ -1,0 +1,80 @@
+"""PURE: our heartbeats: one a path and interval, and at once when something changed that the peer must know."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS
+from watchdog.config.model import PathKind
+from watchdog.frames.heartbeat import Heartbeat, NodeFlags
+from watchdog.judgement.arbitration import health
+from watchdog.judgement.commands import SendFrame
+from watchdog.judgement.state import WatcherState
+
+LINE_BITS = 64 * 10
+"""The longest frame on a serial line, with start and stop bits."""
+
+
+class Beats:
+    """When each path sends next."""
+
+    def __init__(self, state: WatcherState, now_ns: int) -> None:
+        self._state = state
+        self._flags = NodeFlags.NONE
+        self._beats = {path.name: now_ns for path in state.settings.paths}
+        self._beat_sent: dict[str, int] = {}
+
+    def on_deadline(self, now_ns: int) -> None:
+        """Send what is due."""
+        for name, due_ns in self._beats.items():
+            if now_ns >= due_ns:
+                self._send_beat(now_ns, name)
+
+    def conclude(self, now_ns: int) -> None:
+        """At the end of a call: has something changed that cannot wait for the next beat?"""
+        self._flags_changed(now_ns)
+        if self._state.beat_wanted:
+            self._state.beat_wanted = False
+            for name in self._beats:
+                self._send_urgent_beat(now_ns, name)
+
+    def next_deadline(self) -> int | None:
+        """The next beat."""
+        return min(self._beats.values(), default=None)
+
+    def _flags_changed(self, now_ns: int) -> None:
+        """Our flags changed: the peer is told at once."""
+        flags = self._state.flags(now_ns)
+        if flags != self._flags:
+            self._flags = flags
+            self._state.beat_wanted = True
+
+    def _send_urgent_beat(self, now_ns: int, name: str) -> None:
+        """Something changed: tell it now, or as soon as the line is free again (the shell drops what a busy serial line cannot take)."""
+        path = self._state.contact.settings[name]
+        gap_ms = 1 + (LINE_BITS * 1_000 // max(1, path.baud) if path.kind is PathKind.SERIAL else 0)
+        free_ns = self._beat_sent.get(name, -gap_ms * NS_PER_MS) + gap_ms * NS_PER_MS
+        if now_ns >= free_ns:
+            self._send_beat(now_ns, name)
+        else:
+            self._beats[name] = min(self._beats[name], free_ns)
+
+    def _send_beat(self, now_ns: int, name: str) -> None:
+        """One frame on one path, and when the next is due."""
+        state = self._state
+        self._beat_sent[name] = now_ns
+        path = state.contact.settings[name]
+        beat = Heartbeat(
+            node=state.settings.self_name,
+            boot=state.started.boot,
+            epoch=state.started.incarnation,
+            sequence=state.contact.next_sequence(name),
+            nonce=state.started.nonce,
+            receiver_nonce=state.contact.session.nonce,
+            hears=state.contact.hears_mask(),
+            health=health(state.health_facts(now_ns)),
+            flags=state.flags(now_ns),
+            groups=tuple(view.make_report(now_ns, state.surroundings.daemon) for view in state.groups.values()),
+            sent_ns=now_ns,
+            episode=state.incidents.episodes.number,
+        )
+        state.out.append(SendFrame(name, state.contact.encode(name, beat)))
+        self._beats[name] = now_ns + path.interval_ms * NS_PER_MS

@@ -1,0 +1,114 @@
+"""PURE: takes in what happens to this node and to this daemon's own parts: references, carrier, VRRP daemon, stalls, children."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS
+from watchdog.judgement import events
+from watchdog.judgement.fence_control import FenceControl
+from watchdog.judgement.hooks import Hooks
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import PAIR_SCOPE
+
+
+class NodeIntake:
+    """Keeps the surroundings up to date."""
+
+    def __init__(self, state: WatcherState, hooks: Hooks, fence: FenceControl) -> None:
+        self._state = state
+        self._hooks = hooks
+        self._fence = fence
+
+    def reference_answered(self, now_ns: int, event: events.ReferenceAnswered) -> None:
+        """A reference target answered."""
+        state = self._state
+        before = state.surroundings.references_ok(now_ns)
+        if state.surroundings.answered(now_ns, event.name):
+            self._fence.control_heard(now_ns, event.name)
+            if before is not True:
+                self._state.touch_all()
+
+    def carrier_changed(self, now_ns: int, event: events.CarrierChanged) -> None:
+        """An interface gained or lost carrier."""
+        self._state.surroundings.set_carrier(event.interface, event.up)
+        if not event.up:
+            self._fence.deaf_until(now_ns, f"carrier of {event.interface} lost")
+        self._state.beat_wanted = True
+        self._state.touch_all()
+
+    def daemon_changed(self, now_ns: int, event: events.LocalDaemonChanged) -> None:
+        """The local VRRP daemon started, died or hangs."""
+        surroundings = self._state.surroundings
+        if surroundings.daemon is not event.state:
+            surroundings.daemon = event.state
+            surroundings.daemon_since_ns = now_ns
+            self._state.record_action(PAIR_SCOPE, "local_daemon", event.state.value, event.detail, "observed")
+        for view in self._state.groups.values():
+            if event.state is not events.DaemonState.RUNNING:
+                view.local_state = None
+                view.local_priority = None
+        self._state.beat_wanted = True
+        self._state.touch_all()
+
+    def group_state_reported(self, now_ns: int, event: events.GroupStateReported) -> None:
+        """Our own vrrpd told the state of a group."""
+        view = self._state.groups.get(event.key)
+        if view is not None:
+            if (view.local_state, view.local_priority) != (event.state, event.priority):
+                self._state.beat_wanted = True
+            view.local_state = event.state
+            view.local_priority = event.priority
+            self._state.touch(view.scope)
+
+    def loop_stalled(self, now_ns: int, event: events.LoopStalled) -> None:
+        """Promise 8: stalls. What we believed before, we could not have been told otherwise."""
+        state = self._state
+        distrust_ns = self._hooks.distrust_ns(event.stalled_ns)
+        if distrust_ns <= 0:
+            return
+        state.ledger.void()
+        state.census.void()
+        state.surroundings.void()
+        state.contact.void(now_ns)
+        state.segment_answered_ns = None
+        for view in state.groups.values():
+            view.heard = None
+            view.report = None
+            view.denied_ns = None
+        state.trusted_from_ns = max(state.trusted_from_ns, now_ns + distrust_ns)
+        self._fence.deaf_until(now_ns, f"this process was stalled for {event.stalled_ns // NS_PER_MS} ms")
+        state.record_action(PAIR_SCOPE, "stall", state.settings.self_name, f"{event.stalled_ns // NS_PER_MS} ms", "observed")
+        state.census.tick_due_ns = now_ns
+        self._state.touch_all()
+
+    def persisted(self, now_ns: int, event: events.Persisted) -> None:
+        """The recorder has committed a barrier."""
+        self._fence.persisted(now_ns, event.barrier)
+
+    def recorder_changed(self, now_ns: int, event: events.RecorderChanged) -> None:
+        """The recorder came up or went away: without it nothing is durable and nothing is fenced."""
+        self._state.recorder_up = event.up
+        self._state.touch(PAIR_SCOPE)
+
+    def fence_runner_changed(self, now_ns: int, event: events.FenceRunnerChanged) -> None:
+        """The fence runner is armed, or gone with whatever it was doing."""
+        self._state.runner_up = event.up
+        if not event.up:
+            self._fence.runner_lost(now_ns, event.reason or "the fence runner is gone")
+        self._state.touch(PAIR_SCOPE)
+
+    def fence_reported(self, now_ns: int, event: events.FenceReported) -> None:
+        """The runner finished one device action."""
+        self._fence.reported(now_ns, event)
+
+    def command_failed(self, now_ns: int, event: events.CommandFailed) -> None:
+        """The shell could not do something: counted, and recorded ever more rarely."""
+        failures = self._state.failures
+        failures[event.command] = failures.get(event.command, 0) + 1
+        if failures[event.command] & (failures[event.command] - 1) == 0:  # the 1st, 2nd, 4th, 8th …
+            self._state.record_action(PAIR_SCOPE, "command_failed", event.command, event.detail, "failed")
+
+    def stopping(self, now_ns: int, event: events.Stopping) -> None:
+        """This daemon ends in an orderly way: the peer is told, so that our silence is no alarm."""
+        self._state.stopping = True
+        self._state.record_node("clean_stop", True)
+        self._state.beat_wanted = True

@@ -1,0 +1,81 @@
+"""PURE: what a person may order, and what becomes of it."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS
+from watchdog.judgement import events
+from watchdog.judgement.events import OperatorAction
+from watchdog.judgement.fence_control import FenceControl
+from watchdog.judgement.group_actor import GroupActor
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import PAIR_SCOPE
+
+
+class OperatorOrders:
+    """Obeys, or says why not; every order becomes an ACTION row."""
+
+    def __init__(self, state: WatcherState, actor: GroupActor, fence: FenceControl) -> None:
+        self._state = state
+        self._actor = actor
+        self._fence = fence
+
+    def operator_acted(self, now_ns: int, event: events.OperatorActed) -> None:
+        """Obey, record who ordered what, and look at everything again."""
+        state = self._state
+        outcome = self._obey(now_ns, event)
+        state.record_action(PAIR_SCOPE, f"operator:{event.action.value}", event.subject, f"{event.who} {event.note}".strip(), outcome)
+        state.publish(f"operator {event.who}: {event.action.value} {event.subject}: {outcome}")
+        state.beat_wanted = True
+        self._state.touch_all()
+
+    def _obey(self, now_ns: int, event: events.OperatorActed) -> str:
+        state = self._state
+        match event.action:
+            case OperatorAction.MAINTENANCE_ON:
+                state.maintenance_until_ns = now_ns + max(1, event.until_ms) * NS_PER_MS
+            case OperatorAction.MAINTENANCE_OFF:
+                self.end_maintenance(f"by {event.who}")
+            case OperatorAction.CLEAR_QUARANTINE:
+                state.quarantined = False
+                state.record_node("quarantine", "")
+            case OperatorAction.CLEAR_LATCH:
+                self._fence.clear_latch()
+            case OperatorAction.CONFIRM_OFF:
+                return self._confirm_off(now_ns, event)
+            case OperatorAction.FENCE_OFF:
+                return self._fence.order_off(now_ns, event.who) or "ordered"
+            case OperatorAction.FENCE_ON:
+                return self._fence.order_on(now_ns, event.who) or "ordered"
+            case OperatorAction.ACKNOWLEDGE:
+                return "done" if state.incidents.acknowledge(event.subject) else "no such open incident"
+            case OperatorAction.HANDOVER:
+                return self._hand_over(now_ns, event)
+        return "done"
+
+    def _confirm_off(self, now_ns: int, event: events.OperatorActed) -> str:
+        """A person vouches for the peer being off: as good as a proof, and it says who said so."""
+        if event.subject not in ("", self._state.settings.peer.name):
+            return f"{event.subject} is not the peer"
+        if self._state.contact.on_a_path(now_ns):
+            return "the peer is heard right now: it is not off"
+        self._state.peer_proved_off = f"{event.who} vouched that {self._state.settings.peer.name} is off"
+        return "done"
+
+    def _hand_over(self, now_ns: int, event: events.OperatorActed) -> str:
+        views = [v for v in self._state.groups.values() if event.subject in ("", v.scope, v.settings.name)]
+        owned = [v for v in views if v.own]
+        if not self._state.resolves:
+            return "observe mode holds nobody: hand over with the VRRP daemon itself"
+        if not owned or not self._state.contact.on_a_path(now_ns):
+            return "this node does not own it" if not owned else "the peer is not heard: nobody could take it"
+        for view in owned:
+            self._actor.hand_over(now_ns, view, event.who)
+        return f"handing over {', '.join(v.scope for v in owned)}"
+
+    def end_maintenance(self, why: str) -> None:
+        """By order, or because its time is over."""
+        if self._state.maintenance_until_ns is not None:
+            self._state.maintenance_until_ns = None
+            self._state.publish(f"maintenance ended: {why}")
+            self._state.beat_wanted = True
+            self._state.touch_all()

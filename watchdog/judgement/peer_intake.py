@@ -1,0 +1,131 @@
+"""PURE: takes in what arrives on the heartbeat paths: the peer's reports, requests, answers and flags (K4)."""
+
+from __future__ import annotations
+
+from watchdog.frames.heartbeat import Heartbeat, NodeFlags
+from watchdog.judgement import events
+from watchdog.judgement.evidence import EvidenceKind, Owner
+from watchdog.judgement.fence_control import FenceControl
+from watchdog.judgement.group_actor import GroupActor
+from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.stages import Stage
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import PAIR_SCOPE
+
+
+class PeerIntake:
+    """Turns frames into evidence, and requests into answers."""
+
+    def __init__(self, state: WatcherState, actor: GroupActor, fence: FenceControl) -> None:
+        self._state = state
+        self._actor = actor
+        self._fence = fence
+
+    def bytes_received(self, now_ns: int, event: events.BytesReceived) -> None:
+        """A frame: only a *proven* one (frames/path_state.py) is evidence."""
+        state = self._state
+        heard_before = (state.contact.hears_mask(), state.contact.on_a_path(now_ns))
+        receipt, beat = state.contact.receive(now_ns, event.path, event.data)
+        if receipt is None:
+            return
+        if receipt.new_session:
+            self._peer_restarted(now_ns)
+        if receipt.proven:
+            self._fence.peer_heard()
+            self._fence.frame_heard(now_ns, event.path)
+        if (state.contact.hears_mask(), state.contact.on_a_path(now_ns)) != heard_before:
+            self.path_status_changed(now_ns)
+        if beat is None:
+            return
+        state.incidents.episodes.heard(now_ns, beat.episode)
+        self._peer_flags(now_ns, beat)
+        partial_ns = state.contact.report_fresh_ns(event.path, beat.partial)
+        for report in beat.groups:
+            view = state.groups.get(report.key)
+            if view is not None:
+                self._report(now_ns, view, event.path, beat, partial_ns)
+
+    def _report(self, now_ns: int, view: GroupView, path: str, beat: Heartbeat, fresh_ns: int) -> None:
+        state = self._state
+        received = state.contact.groups.reports.get(view.key)
+        if received is None:
+            return
+        report, before = received.report, view.report
+        held_before = before is not None and before.held
+        view.report, view.report_ns = report, now_ns
+        view.report_fresh_ns = max(fresh_ns, view.report_fresh_ns) if before is report else fresh_ns
+        changed = before is None or (before.held, before.state, before.priority) != (report.held, report.state, report.priority)
+        if report.held:
+            view.denied_ns = None
+            detail = f"the peer reports that it holds it ({report.state.name.lower()}, priority {report.priority})"
+            _, news = state.ledger.note(
+                now_ns, view.scope, EvidenceKind.K4_REPORT, Owner.PEER, state.settings.peer.name, detail, view.report_fresh_ns
+            )
+            changed = changed or news
+        else:
+            if held_before or view.denied_ns is None:
+                view.denied_ns = now_ns
+            # The peer's authenticated word about its own kernel supersedes what was heard of it before.
+            gone = state.ledger.retract_owner(view.scope, Owner.PEER, (EvidenceKind.K4_REPORT, EvidenceKind.K3_ADVERT))
+            gone = state.ledger.retract_owner(view.scope, Owner.PEER, (EvidenceKind.K2_NEIGHBOUR,)) or gone
+            changed = changed or gone
+        if report.yield_request or view.yielding.request:
+            self._actor.asked(now_ns, view, report.yield_request)
+            changed = True
+        if view.asking.request and report.yield_answer_to == view.asking.request:
+            self._actor.answered(now_ns, view, report.yield_answer)
+            changed = True
+        self._actor.bridge(now_ns, view, state.settings.peer.addresses[0] if state.settings.peer.addresses else "")
+        if changed or view.track.stage is not Stage.CLEAR or view.gate.why:
+            self._state.touch(view.scope)
+
+    def _peer_flags(self, now_ns: int, beat: Heartbeat) -> None:
+        state = self._state
+        left = bool(beat.flags & NodeFlags.STOPPING)
+        if left != state.peer_left:
+            state.peer_left = left
+            self._state.touch_all()
+        if beat.flags & NodeFlags.QUARANTINED and state.announced_fence:
+            self._fence.peer_acknowledged_fence()
+            state.beat_wanted = True
+        if beat.flags & NodeFlags.FENCING and not state.quarantined:
+            self._quarantine(now_ns, "the peer says that it fenced this node")
+
+    def _quarantine(self, now_ns: int, why: str) -> None:
+        """Promise 7: a node that was fenced starts quarantined; one that learns it later is so from then on."""
+        state = self._state
+        state.quarantined = True
+        state.record_node("quarantine", why)
+        state.record_action(PAIR_SCOPE, "quarantine", state.settings.self_name, why)
+        state.publish(f"quarantined: {why}")
+        state.beat_wanted = True
+        self._state.touch_all()
+
+    def _peer_restarted(self, now_ns: int) -> None:
+        """A new session of the peer: what the old one said or asked is void; answer at once so that it soon hears an echo."""
+        state = self._state
+        for view in state.groups.values():
+            view.report = None
+            view.denied_ns = None
+            state.ledger.retract(view.scope, EvidenceKind.K4_REPORT, state.settings.peer.name)
+            self._actor.asked(now_ns, view, 0)
+        state.peer_left = False
+        state.record_node("seen_peer", True)
+        state.beat_wanted = True
+        self._state.touch_all()
+
+    def path_changed(self, now_ns: int, event: events.PathChanged) -> None:
+        """A path can or cannot be used at all."""
+        path = self._state.contact.paths.get(event.path)
+        if path is not None:
+            path.set_usable(now_ns, event.usable, event.reason)
+            self.path_status_changed(now_ns)
+
+    def path_status_changed(self, now_ns: int) -> None:
+        """A path fell silent or speaks again: the peer is told, the references and the segment are asked at once."""
+        state = self._state
+        state.beat_wanted = True
+        if not state.contact.on_a_path(now_ns):
+            state.surroundings.ask_now(now_ns)
+            state.census.tick_due_ns = min(state.census.tick_due_ns, now_ns)
+        self._state.touch_all()

@@ -1,0 +1,197 @@
+"""PURE: takes in what is seen on the service LAN and in our own kernel: adverts (K3), ARP and NDP claims (K2), addresses (K1)."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS, NS_PER_S
+from watchdog.judgement import events
+from watchdog.judgement.evidence import EvidenceKind, Owner
+from watchdog.judgement.fence_control import FenceControl
+from watchdog.judgement.group_view import Advert, GroupView
+from watchdog.judgement.stages import Stage
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import PAIR_SCOPE
+
+
+class WireIntake:
+    """Turns packets and kernel changes into evidence."""
+
+    def __init__(self, state: WatcherState, fence: FenceControl) -> None:
+        self._state = state
+        self._fence = fence
+
+    def advert_heard(self, now_ns: int, event: events.AdvertHeard) -> None:
+        """An advert on the wire: our own, the peer's, or a third router's."""
+        state = self._state
+        view = state.groups.get(event.key)
+        if view is None:
+            self._stranger_advert(now_ns, event)
+            return
+        advert = Advert(now_ns, event.priority, event.source_ip, event.interval_ms or view.settings.advert_interval_ms)
+        if event.outgoing:
+            if event.priority == 0 or view.sent is None or view.sent.priority != event.priority:
+                self._state.touch(view.scope)
+            view.sent = advert
+            if event.priority == 0:
+                self.plan(now_ns, view)
+                state.beat_wanted = True
+            return
+        if event.problem:
+            if event.problem != view.problem:
+                self._state.touch(view.scope)
+            view.problem, view.problem_ns = event.problem, now_ns
+            return
+        peer = state.settings.peer.addresses
+        if peer and event.source_ip not in peer and state.neighbours.owner_of(event.source_mac, event.source_mac) is not Owner.PEER:
+            self._other_claims(now_ns, view, EvidenceKind.K3_ADVERT, event.source_mac, f"advert of {event.source_ip} ({event.source_mac})")
+            return
+        state.neighbours.learn_peer(event.source_mac)
+        self._peer_advert(now_ns, view, event, advert)
+
+    def _peer_advert(self, now_ns: int, view: GroupView, event: events.AdvertHeard, advert: Advert) -> None:
+        state = self._state
+        was_fresh = view.heard_fresh(now_ns)
+        view.heard = advert
+        state.peer_answered_ns = state.segment_answered_ns = now_ns
+        if event.priority == 0:  # Promise 6: its sender releases the group in order
+            state.ledger.retract(view.scope, EvidenceKind.K3_ADVERT, "peer")
+            self.plan(now_ns, view)
+            self._state.touch(view.scope)
+            return
+        fresh_ns = advert.interval_ms * NS_PER_MS * 5 // 2
+        detail = f"advert of {event.source_ip}, priority {event.priority}"
+        _, news = state.ledger.note(now_ns, view.scope, EvidenceKind.K3_ADVERT, Owner.PEER, "peer", detail, fresh_ns)
+        if news or not was_fresh or view.track.stage is not Stage.CLEAR or view.gate.why:
+            self._state.touch(view.scope)
+            if not was_fresh:
+                self._state.touch(PAIR_SCOPE)
+
+    def _stranger_advert(self, now_ns: int, event: events.AdvertHeard) -> None:
+        """An advert for a VRID that is not ours, but with our VIPs: the peer's VRID is wrong."""
+        if event.outgoing or not event.vips:
+            return
+        for view in self._state.groups.values():
+            if view.key.family == event.key.family and set(event.vips) & set(view.settings.vips):
+                problem = f"VRID {event.key.vrid} from {event.source_ip} advertises the VIPs of VRID {view.key.vrid}"
+                if problem != view.problem:
+                    self._state.touch(view.scope)
+                view.problem, view.problem_ns = problem, now_ns
+
+    def plan(self, now_ns: int, view: GroupView) -> None:
+        """Promise 6: planned changes get a grace; two owners that are there already do not get a new one by every repetition."""
+        if not (view.own and self._state.ledger.kinds(now_ns, view.scope, Owner.PEER)):
+            view.planned_until_ns = now_ns + self._state.settings.policy.planned_grace_ms * NS_PER_MS
+
+    def address_changed(self, now_ns: int, event: events.AddressChanged) -> None:
+        """Our kernel gained or lost an address."""
+        self._hold_address(now_ns, event.interface, event.address, event.held)
+
+    def addresses_listed(self, now_ns: int, event: events.AddressesListed) -> None:
+        """A full dump of our kernel's addresses."""
+        self._state.kernel = {held.address: held.interface for held in event.held}
+        for view in self._state.groups.values():
+            self.look_at_kernel(now_ns, view)
+
+    def _hold_address(self, now_ns: int, interface: str, address: str, held: bool) -> None:
+        """One address of our kernel came or went."""
+        kernel = self._state.kernel
+        if held:
+            kernel[address] = interface
+        elif kernel.get(address) == interface:
+            del kernel[address]
+        for view in self._state.groups.values():
+            if address in view.settings.vips:
+                self.look_at_kernel(now_ns, view)
+
+    def look_at_kernel(self, now_ns: int, view: GroupView) -> None:
+        """K1: which VIPs of the group our kernel holds."""
+        state, before = self._state, view.own
+        held = {address: state.kernel[address] for address in view.settings.vips if address in state.kernel}
+        if held == view.held:
+            return
+        view.held = held
+        if held:
+            detail = f"our kernel holds {', '.join(sorted(held))}"
+            state.ledger.note(now_ns, view.scope, EvidenceKind.K1_KERNEL, Owner.SELF, state.settings.self_name, detail, 0)
+        else:
+            state.ledger.retract(view.scope, EvidenceKind.K1_KERNEL, state.settings.self_name)
+        if before != view.own:
+            state.beat_wanted = True  # the peer learns of a new owner at once, not at the next beat
+        self._state.touch(view.scope)
+
+    def owner_claimed(self, now_ns: int, event: events.OwnerClaimed) -> None:
+        """Somebody said by ARP or NDP that an address is at a MAC."""
+        state = self._state
+        mac, sender = event.mac.lower(), event.sender_mac.lower()
+        if event.address in state.settings.peer.addresses:
+            self._peer_answered(now_ns, event, mac, sender)
+            return
+        view = self._view_of_vip(event.address)
+        if view is None:
+            return
+        owner = state.neighbours.owner_of(mac, sender)
+        if owner is Owner.SELF:
+            return
+        state.segment_answered_ns = now_ns
+        if owner is Owner.OTHER:
+            self._other_claims(
+                now_ns, view, EvidenceKind.K2_NEIGHBOUR, f"{mac} {event.address}", f"{event.address} is at {mac}, a third host"
+            )
+            return
+        state.peer_answered_ns = now_ns
+        self._fence.census_heard(now_ns, event.interface, event.address)
+        detail = f"{event.address} is at {mac} ({'announced' if event.gratuitous else 'answered'})"
+        _, news = state.ledger.note(
+            now_ns, view.scope, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, f"{mac} {event.address}", detail, self._claim_fresh_ns()
+        )
+        if news or view.track.stage is not Stage.CLEAR:
+            self._state.touch(view.scope)
+            self._state.touch(PAIR_SCOPE)
+        if event.gratuitous and view.own and view.announce_due_ns is None and state.keeps(now_ns, view) and not view.gate.why:
+            view.announce_due_ns = now_ns + NS_PER_S // 2 if view.track.stage is Stage.CLEAR else None
+
+    def _claim_fresh_ns(self) -> int:
+        policy = self._state.settings.policy
+        return (2 * policy.census_interval_ms + policy.census_window_ms) * NS_PER_MS
+
+    def _peer_answered(self, now_ns: int, event: events.OwnerClaimed, mac: str, sender: str) -> None:
+        """The peer's kernel answers for its own address."""
+        state = self._state
+        state.neighbours.learn_peer(mac, sender)
+        state.peer_answered_ns = state.segment_answered_ns = now_ns
+        self._fence.census_heard(now_ns, event.interface, event.address)
+        detail = f"{event.address} is at {mac}"
+        _, news = state.ledger.note(
+            now_ns, PAIR_SCOPE, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, f"{mac} {event.address}", detail, 2 * self._claim_fresh_ns()
+        )
+        if news:
+            self._state.touch(PAIR_SCOPE)
+
+    def _other_claims(self, now_ns: int, view: GroupView, kind: EvidenceKind, source: str, detail: str) -> None:
+        state = self._state
+        _, news = state.ledger.note(now_ns, view.scope, kind, Owner.OTHER, source, detail, 2 * self._claim_fresh_ns())
+        if news or view.track.stage is not Stage.CLEAR:
+            self._state.touch(view.scope)
+
+    def _view_of_vip(self, address: str) -> GroupView | None:
+        return next((view for view in self._state.groups.values() if address in view.settings.vips), None)
+
+    def probe_finished(self, now_ns: int, event: events.ProbeFinished) -> None:
+        """A whole window is over: who claimed the address before and was silent now does not claim it."""
+        state = self._state
+        probe = state.census.finished(now_ns, event)
+        if probe is None:
+            return
+        if not event.error and event.requests_sent:
+            self._fence.census_asked(now_ns, probe.sent_ns, probe.interface, probe.address)
+            self._retract_unanswered(now_ns, probe.address, probe.sent_ns, PAIR_SCOPE if probe.of_peer else probe.scope)
+        if not state.census.running(probe.scope):  # half a round is not judged
+            self._state.touch(probe.scope)
+            self._state.touch(PAIR_SCOPE)
+            self._fence.look_if_ready(now_ns)
+
+    def _retract_unanswered(self, now_ns: int, address: str, sent_ns: int, scope: str) -> None:
+        """Who claimed the address before and did not answer a whole window does not claim it now."""
+        ledger = self._state.ledger
+        for fact in list(ledger.fresh(now_ns, scope)):
+            if fact.kind is EvidenceKind.K2_NEIGHBOUR and fact.source.endswith(f" {address}") and fact.last_ns < sent_ns:
+                ledger.retract(scope, fact.kind, fact.source)
