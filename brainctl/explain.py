@@ -77,7 +77,11 @@ def timeline(report: IncidentReport) -> list[Moment]:
 
 
 def _moments(report: IncidentReport) -> Iterator[Moment]:
+    seen: set[tuple[str, str]] = set()
     for e in report.evidence:
+        if (e.evidence_id, e.detail) in seen:
+            continue  # a fact is recorded anew with every verdict that rests on it
+        seen.add((e.evidence_id, e.detail))
         yield Moment(e.wall_ns, "evidence", f"{e.evidence_id} {e.kind} {e.subject}: {e.detail}")
     for v in report.verdicts:
         stage = f" {v.stage}" if v.stage else ""

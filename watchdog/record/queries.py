@@ -278,7 +278,7 @@ class Record:
             if name is None:
                 return None
             history = self._rows("incidents", "incident = ?", [name])
-            verdicts = [self._verdict(row) for row in self._rows("verdicts", "incident = ?", [name])]
+            verdicts = [self._verdict(row) for row in (*self._verdicts_before(history[0]), *self._rows("verdicts", "incident = ?", [name]))]
             return IncidentReport(
                 incident=self._summary(history[-1]),
                 history=tuple(self._summary(row) for row in history),
@@ -290,6 +290,17 @@ class Record:
                 packets=self._db.table("packets").count_where("incident = ?", [name]),
                 journals=self._db.table("journals").count_where("incident = ?", [name]),
             )
+
+    def _verdicts_before(self, opening: dict[str, Any]) -> list[dict[str, Any]]:
+        """The verdicts that led to an incident: those of its scope and run since the scope was last HEALTHY, up to the opening.
+
+        They were written before the incident had an id.
+        """
+        same = "scope = ? AND incarnation = ? AND node = ? AND incident = ''"
+        key = [opening["scope"], opening["incarnation"], opening["node"]]
+        before = self._rows("verdicts", f"{same} AND boottime_ns <= ?", [*key, opening["boottime_ns"]])
+        healthy = [number for number, row in enumerate(before) if row["verdict"] == "HEALTHY"]
+        return before[healthy[-1] + 1 :] if healthy else before
 
     def packets(self, incident: str) -> list[PacketRow]:
         """The captured packets of an incident, in the order of their time."""

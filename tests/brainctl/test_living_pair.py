@@ -1,0 +1,130 @@
+"""The operator's commands against a living pair: braind beside Debian's keepalived on two nodes, in mode observe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.watcher import Pair
+
+pytestmark = pytest.mark.system
+BRAINCTL = [sys.executable, "-m", "brainctl.command"]
+Json = dict[str, Any]
+
+
+def brainctl(pair: Pair, role: str, *args: str, config: bool = False) -> subprocess.CompletedProcess[str]:
+    home = pair.directory / role
+    options = ["--run-dir", f"{home}/run", "--state-dir", f"{home}/state"]
+    if config:
+        options += ["--config", f"{home}/brain.toml", "--node", role]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    argv = [*pair.lab.inside(role), *BRAINCTL, args[0], *args[1:], *options]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def status(pair: Pair, role: str) -> Json:
+    done = brainctl(pair, role, "status", "--json")
+    assert done.stdout, done.stderr
+    document: Json = json.loads(done.stdout)
+    assert document["exit"] == done.returncode
+    return document
+
+
+def wait(pair: Pair, condition: Callable[[], bool], seconds: float) -> bool:
+    for _ in range(int(seconds / 0.5)):
+        if condition():
+            return True
+        pair.observer.run(0.5)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with Pair("keepalived") as made:
+        yield made
+
+
+def test_a_healthy_pair_is_ok_and_names_its_owner(pair: Pair) -> None:
+    assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]
+    document = status(pair, "b")
+    (group,) = document["status"]["groups"]
+    assert group["owners"] == ["a"]
+    assert group["verdict"] == "HEALTHY"
+    assert all(path["status"] == "hearing" for path in document["status"]["paths"])
+    page = brainctl(pair, "a", "status", "--audit")
+    assert page.returncode == 0
+    assert "10.66.0.100" in page.stdout
+
+
+def test_check_finds_no_error_and_gives_the_bounds(pair: Pair) -> None:
+    done = brainctl(pair, "a", "check", "--json", config=True)
+    findings = json.loads(done.stdout)
+    assert findings["errors"] == 0
+    assert done.returncode == 1  # nobody is told: no [[alert]]
+    assert 0 < findings["bounds"]["detect_ms"] < 5_000
+
+
+def test_the_journal_replays_byte_for_byte_and_a_changed_one_does_not(pair: Pair, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    assert brainctl(pair, "a", "replay", "--dump", str(journal), config=True).returncode == 0
+    done = brainctl(pair, "a", "replay", str(journal), "--json", config=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["inputs"] > 50
+    lines = journal.read_text().splitlines()
+    for number in range(len(lines) - 1, 0, -1):
+        entry = json.loads(lines[number])
+        if entry["commands"]:
+            entry["commands"] = []
+            lines[number] = json.dumps(entry)
+            break
+    journal.write_text("\n".join(lines) + "\n")
+    changed = brainctl(pair, "a", "replay", str(journal), "--json", config=True)
+    assert changed.returncode == 1
+    assert json.loads(changed.stdout)["line"] == number + 1
+
+
+def test_maintenance_is_seen_and_ends(pair: Pair) -> None:
+    assert brainctl(pair, "a", "maintenance", "on", "--for", "10m", "--why", "test").returncode == 0
+    document = status(pair, "a")
+    assert document["exit"] == 1
+    assert document["status"]["maintenance_ms"] > 500_000
+    assert brainctl(pair, "a", "maintenance", "off").returncode == 0
+    assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 10)
+
+
+def test_a_split_is_critical_and_explained(pair: Pair) -> None:
+    pair.lab.block_adverts()
+    try:
+        assert wait(pair, lambda: status(pair, "a")["exit"] == 2, 20)
+        document = status(pair, "a")
+        (group,) = document["status"]["groups"]
+        assert sorted(group["owners"]) == ["a", "b"]
+        assert group["verdict"] == "SPLIT_BRAIN"
+        assert {e["kind"] for e in group["evidence"] if e["fresh"]} >= {"K1", "K4"}
+        report = json.loads(brainctl(pair, "a", "explain", "--json").stdout)
+        assert report["incident"]["verdict"] == "SPLIT_BRAIN"
+        assert len({row["kind"] for row in report["evidence"]}) >= 2
+        assert "verdict" in brainctl(pair, "a", "explain").stdout
+        lines = [json.loads(line) for line in brainctl(pair, "a", "log", "--json", "--kind", "verdict").stdout.splitlines()]
+        assert any("SPLIT_BRAIN (confirmed)" in line["text"] for line in lines)
+    finally:
+        pair.lab.nft("flush chain bridge bb flt")
+    assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 30)
+
+
+def test_without_the_daemon_only_the_record_speaks(pair: Pair) -> None:
+    pair.brain["b"].kill()
+    done = brainctl(pair, "b", "status", "--json")
+    assert done.returncode == 3
+    document = json.loads(done.stdout)
+    assert any(v["scope"] == "pair" for v in document["last_verdicts"])
+    text = brainctl(pair, "b", "status")
+    assert text.returncode == 3
+    assert "does not answer" in text.stdout
