@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from base.channel import Channel, JsonObject, LineDecoder, encode_line
+from base.channel import Channel, JsonObject, LineDecoder, ProtocolError, encode_line
 from base.pump import Pump
 
 PROTOCOL_VERSION = 1
@@ -126,7 +126,11 @@ class ControlServer:
             answer["ok"] = self._dispatch(client, request)
         except RequestError as error:
             answer["error"] = error.to_json()
-        client.push(answer)
+        try:
+            client.push(answer)
+        except ProtocolError as error:
+            refusal = RequestError("too_large", f"op {request.get('op')}", f"ask for less: {error}")
+            client.push({"id": request.get("id"), "error": refusal.to_json()})
 
     def _dispatch(self, client: Client, request: JsonObject) -> Any:
         if request.get("v") != PROTOCOL_VERSION:

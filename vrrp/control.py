@@ -3,7 +3,7 @@
 Framing and permissions: ``base.control``. Times in requests are milliseconds from now; ``expires_ms`` and ``until_ms`` of 0 mean "until
 changed".
 
-    status                                                → everything, see vrrp.status
+    status       [{instance}]                             → everything, see vrrp.status; or one instance by name
     subscribe                                             → {} and from then on lines {"event": "state" | "report" | "rejected" | …}
     grant        {vrid, family, epoch, expires_ms}        strict mode: may become MASTER
     yield        {vrid, family, until_ms}                 hold no address
@@ -52,7 +52,7 @@ class VrrpControl:
     def handlers(self) -> dict[str, tuple[Handler, bool]]:
         """Operation → (handler, does it act)."""
         return {
-            "status": (lambda _client, _request: process_status(self._process), False),
+            "status": (lambda _client, request: process_status(self._process, request.get("instance")), False),
             "subscribe": (self._subscribe, False),
             "journal": (self._journal, False),
             "grant": (self._grant, True),

@@ -78,6 +78,7 @@ class VrrpDaemon:
         self._child_said_goodbye = False
         self._ready = False
         self._signals_r, self._signals_w = socket.socketpair()
+        self._dumped: list[JsonObject] = []
         self._dumps: dict[str, Callable[[JsonObject], None]] = {
             "data": lambda status: self._write_dump("keepalived.data", status),
             "stats": lambda status: self._write_dump("keepalived.stats", status),
@@ -176,6 +177,13 @@ class VrrpDaemon:
             self.exit_code = EXIT_FATAL
             self._finish()
 
+    def _collect_dump(self, message: JsonObject) -> None:
+        status = message["status"]
+        status["instances"] = self._dumped + status["instances"]
+        self._dumped = [] if message["last"] else status["instances"]
+        if message["last"]:
+            self._dumps[message["what"]](status)
+
     def _execute_will(self) -> None:
         """Empty after a clean goodbye."""
         for problem in self.will.execute(sorted(self.masters)):
@@ -195,7 +203,7 @@ class VrrpDaemon:
             case "will":
                 self.will.note(message)
             case "dump":
-                self._dumps[message["what"]](message["status"])
+                self._collect_dump(message)
             case "fatal":
                 self.log.error(message["reason"])
                 self.exit_code = EXIT_FATAL

@@ -382,9 +382,16 @@ class VrrpProcess:
             case "file":
                 self.feed(now_ns(), TrackChanged(TrackKind.FILE, message["name"], message["value"]))
             case "dump":
-                self.channel.send({"op": "dump", "what": message["what"], "status": process_status(self)})
+                self._dump(message["what"])
             case "stop":
                 self.stop()
+
+    def _dump(self, what: str) -> None:
+        """To the parent, which may write files; a few instances at a time, because a line is bounded."""
+        names = [None] if self.node is None else list(self.node.instances)
+        for number, name in enumerate(names, 1):
+            last = number == len(names)
+            self.channel.send({"op": "dump", "what": what, "status": process_status(self, name), "last": last})
 
     def on_parent_gone(self, _reason: str) -> None:
         """Nobody supervises us any more: leave cleanly."""

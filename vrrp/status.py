@@ -33,8 +33,8 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
     }
 
 
-def process_status(process: VrrpProcess) -> JsonObject:
-    """Everything, as JSON. Times ending in ``_ns`` are CLOCK_BOOTTIME; ``now_ns`` and ``boot_id`` place them."""
+def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
+    """Everything, as JSON, or ``only`` one instance. Times ending in ``_ns`` are CLOCK_BOOTTIME; ``now_ns`` and ``boot_id`` place them."""
     node, wiring = process.node, process.wiring
     held: dict[str, list[str]] = {}
     for (_index, address), owner in process.executor.held.items():
@@ -42,6 +42,8 @@ def process_status(process: VrrpProcess) -> JsonObject:
     instances: list[JsonObject] = []
     if node is not None:
         for name, instance in node.instances.items():
+            if only is not None and name != only:
+                continue
             instances.append(_instance_status(instance, wiring.endpoints[name], sorted(held.get(name, []))))
     rest: Any = {} if node is None else node.snapshot()
     health = process.health

@@ -133,3 +133,14 @@ def test_a_stale_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="not a socket"):
         ControlServer(pump, str(path), {})
     assert path.read_text() == "precious"
+
+
+def test_an_answer_that_is_too_long_is_an_error_and_not_the_end(server: Server) -> None:
+    request = '{"v":1,"id":1,"op":"echo","x":"' + "é" * 300_000 + '"}\n'  # six characters each in the answer
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(10)
+        raw.connect(server.server.path)
+        raw.sendall(request.encode())
+        assert b"too_large" in raw.recv(65536)
+    with ControlClient(server.server.path) as client:
+        assert client.call("echo", x=1) == 1

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.system
 MODES = {
     "v3 multicast": {"version": 3, "interval": "0.1"},
     "v3 unicast": {"version": 3, "interval": "0.1", "unicast": True},
+    "v3 another group": {"version": 3, "interval": "0.2", "global_extra": "vrrp_mcast_group4 224.0.0.99"},
     "v2 multicast PASS": {"version": 2, "interval": "1", "password": "geheimes"},
     "v2 unicast": {"version": 2, "interval": "1", "unicast": True},
 }
