@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from base.journal import Journal
 from vrrp.protocol import events as ev
 from vrrp.protocol.commands import InstanceCommand, RunNotify
 from vrrp.protocol.instance import State
@@ -228,3 +229,25 @@ class TestReload:
         assert not [c for c in commands if isinstance(c, RunNotify)]
         assert states(node) == {"Z": State.MASTER}
         assert {c.instance for c in run_until(node, 7 * S)} == {"Z"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2 * S), st.sampled_from("AB"), st.sampled_from([0, 50, 100, 150])), max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_a_journal_replays_to_the_same_commands(steps: list[tuple[int, str, int]]) -> None:
+    journal, recorded, inputs = Journal(), node_of(group_of_two(garp_refresh_ns=S)), []
+    now = 0
+    for wait, name, priority in steps:
+        until = now + wait
+        while (due := recorded.next_deadline()) is not None and due <= until:
+            inputs.append((due, None))
+            journal.note(due, None, recorded.on_deadline(due))
+        now = until
+        event = heard(name, priority)
+        inputs.append((now, event))
+        journal.note(now, event, recorded.handle(now, event))
+    replayed, fresh = Journal(), node_of(group_of_two(garp_refresh_ns=S))
+    for at, event_or_none in inputs:
+        again = fresh.on_deadline(at) if event_or_none is None else fresh.handle(at, event_or_none)
+        replayed.note(at, event_or_none, again)
+    assert replayed.lines() == journal.lines()
+    assert fresh.snapshot() == recorded.snapshot()
