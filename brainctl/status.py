@@ -90,7 +90,7 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
         found.append((WARNING, "the fence runner is not armed"))
     if record.get("problem"):
         found.append((WARNING, f"record: {record['problem']}"))
-    if record.get("undelivered"):
+    if record.get("undelivered") and document["daemon"]["receivers"]:
         found.append((WARNING, f"{record['undelivered']} alert(s) are not delivered yet"))
     found.sort(key=lambda item: -item[0] if item[0] is not UNKNOWN else -1.5)
     return (found[0][0] if found else OK), [text for _, text in found]
@@ -275,8 +275,8 @@ def _tail(document: Document, record: Document) -> str:
     daemon = document["daemon"]
     text = f"  braind pid {daemon['pid']}, up {age(daemon['up_ms'])}"
     if "bytes" in record:
-        waiting, incidents = record["undelivered"], record["open_incidents"]
-        text += f"; record {record['bytes'] // 1024} KiB, {waiting} undelivered alert(s), {incidents} open incident(s)"
+        told = f"{record['undelivered']} undelivered alert(s)" if daemon["receivers"] else paint("no [[alert]]: nobody is told", "yellow")
+        text += f"; record {record['bytes'] // 1024} KiB, {told}, {record['open_incidents']} open incident(s)"
     return text
 
 

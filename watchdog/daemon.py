@@ -231,6 +231,7 @@ class Daemon:
                 "wall_ns": wall_ns(),
                 "node": self.brain.self_name,
                 "state_dir": self.options.state_dir,
+                "receivers": len(self.brain.alerts),
                 "children": self.children.snapshot(),
                 "senses": self.senses.snapshot(),
                 "journal_dropped": self.journal.dropped,
