@@ -19,7 +19,6 @@ from watchdog.judgement.ladder import Rung, Situation, rungs
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import Isolation, Verdict
 
-ORPHAN_GRACE_MS = 500
 """How long a supervisor has to restart the VRRP daemon before we remove what it left behind."""
 REMOVE_RETRY_MS = 200
 MAX_REMOVALS = 10
@@ -33,7 +32,7 @@ HANDOVER_HOLD_MS = 10_000
 def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation:
     """The ladder's input for a group."""
     daemon = state.surroundings.daemon
-    dead_ns = now_ns - state.surroundings.daemon_since_ns if daemon is DaemonState.STOPPED else 0
+    orphan_ns = state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
     return Situation(
         mode=state.mode,
         verdict=view.track.verdict,
@@ -43,7 +42,7 @@ def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation
         keeps=state.keeps(now_ns, view) if view.track.verdict in (Verdict.SPLIT_BRAIN, Verdict.ISOLATED) else None,
         asked_in_vain=view.asking.failed,
         daemon=daemon,
-        orphan_grace_over=dead_ns >= ORPHAN_GRACE_MS * NS_PER_MS and state.settled(now_ns),
+        orphan_grace_over=orphan_ns is not None and now_ns >= orphan_ns and state.settled(now_ns),
         maintenance=state.in_maintenance(now_ns),
         quarantined=state.quarantined,
         peer_excused=state.peer_excused(now_ns),
@@ -302,8 +301,10 @@ class GroupActor:
     def _remove(self, now_ns: int, view: GroupView, orphan: bool) -> None:
         if orphan:
             self._want_removal(view, now_ns)
-        elif self._state.resolves and view.own and self._state.surroundings.daemon is DaemonState.STOPPED:
-            view.wake_at(max(self._state.surroundings.daemon_since_ns + ORPHAN_GRACE_MS * NS_PER_MS, self._state.settled_from_ns))
+        elif self._state.resolves and view.own:
+            orphan_ns = self._state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
+            if orphan_ns is not None:
+                view.wake_at(max(orphan_ns, self._state.settled_from_ns))
         if not view.own:
             view.removal_due_ns = None
         if view.removal_due_ns is None:

@@ -6,6 +6,7 @@ from base.core import NS_PER_MS
 from watchdog.config.model import Mode
 from watchdog.judgement import events
 from watchdog.judgement.commands import Row, RowKind
+from watchdog.judgement.evidence import Owner
 from watchdog.judgement.group_actor import GroupActor
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.hooks import Hooks
@@ -110,7 +111,7 @@ class Judge:
                 return due_ns
             if not state.trusted(now_ns):
                 return state.trusted_from_ns
-            if not self._census_done(now_ns, track, view):
+            if not self._census_done(now_ns, track, view) or not self._repeated(now_ns, track):
                 return now_ns + self._state.settings.policy.census_window_ms * NS_PER_MS
             track.confirm()  # Promise 1: still true after confirm_ms and one active census
             self._verdict_row(now_ns, track)
@@ -144,6 +145,13 @@ class Judge:
             if self._hooks.census_needed(now_ns, v):
                 state.out.extend(state.census_round(now_ns, v.settings))
         return not missing or (view is None and len(missing) < len(views))
+
+    def _repeated(self, now_ns: int, track: Track) -> bool:
+        """A split is confirmed only on a claim that was made *after* the suspicion: the last word of a node that has just died stays
+        fresh for a while, and a fast VRRP daemon takes over meanwhile."""
+        if track.verdict is not Verdict.SPLIT_BRAIN:
+            return True
+        return any(fact.last_ns > track.since_ns for fact in self._state.ledger.fresh(now_ns, track.scope, Owner.PEER))
 
     def _raise_incident(self, now_ns: int, track: Track) -> None:
         state = self._state

@@ -37,10 +37,7 @@ class NodeIntake:
 
     def daemon_changed(self, now_ns: int, event: events.LocalDaemonChanged) -> None:
         """The local VRRP daemon started, died or hangs."""
-        surroundings = self._state.surroundings
-        if surroundings.daemon is not event.state:
-            surroundings.daemon = event.state
-            surroundings.daemon_since_ns = now_ns
+        if self._state.surroundings.set_daemon(now_ns, event.state):
             self._state.record_action(PAIR_SCOPE, "local_daemon", event.state.value, event.detail, "observed")
         for view in self._state.groups.values():
             if event.state is not events.DaemonState.RUNNING:

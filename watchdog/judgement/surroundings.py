@@ -9,6 +9,9 @@ from watchdog.config.model import ReferenceSettings
 from watchdog.judgement.events import DaemonState
 from watchdog.judgement.verdict import Isolation
 
+ORPHAN_GRACE_MS = 500
+ADVERT_SLACK_MS = 200
+
 
 @dataclass(slots=True)
 class Reference:
@@ -36,7 +39,31 @@ class Surroundings:
         self.references = {r.name: Reference(r, now_ns) for r in references}
         self.daemon: DaemonState | None = None
         self.daemon_since_ns = now_ns
+        self.daemon_seen = False
+        """Whether the daemon was seen running in this run: only then is its absence by pid file certain at once."""
         self._carriers: dict[str, bool] = {}
+
+    def set_daemon(self, now_ns: int, daemon: DaemonState | None) -> bool:
+        """LocalDaemonChanged; None = the operating system's word was contradicted. True if that is news."""
+        self.daemon_seen = self.daemon_seen or daemon is DaemonState.RUNNING
+        if self.daemon is daemon:
+            return False
+        self.daemon, self.daemon_since_ns = daemon, now_ns
+        return True
+
+    def orphan_since_ns(self, advert_interval_ms: int) -> int | None:
+        """From when an address without a daemon is an orphan; None while the daemon is not known to be gone.
+
+        A supervisor may restart it at once. One that was never seen may be running under another pid file: it gets time to advert.
+        """
+        if self.daemon is not DaemonState.STOPPED:
+            return None
+        unseen_ms = 0 if self.daemon_seen else 3 * advert_interval_ms // 2 + ADVERT_SLACK_MS
+        return self.daemon_since_ns + max(ORPHAN_GRACE_MS, unseen_ms) * NS_PER_MS
+
+    def contradicts_stopped(self, now_ns: int) -> bool:
+        """Whether an advert that this host sends now proves that the daemon is not gone (it may have been queued just before)."""
+        return self.daemon is DaemonState.STOPPED and now_ns - self.daemon_since_ns > ADVERT_SLACK_MS * NS_PER_MS
 
     def set_carrier(self, interface: str, up: bool) -> None:
         """CarrierChanged."""

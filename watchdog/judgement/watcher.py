@@ -351,7 +351,8 @@ class WatcherCore:
         if state.isolation(now_ns) is not Isolation.NO:
             return "it is not certain that this node is not isolated"
         answered_ns = state.surroundings.last_answer_ns()
-        limit_ns = max(policy.second_look_ms, *(r.interval_ms + policy.census_window_ms for r in self.settings.references)) * NS_PER_MS
+        intervals_ms = [r.interval_ms + policy.census_window_ms for r in self.settings.references]
+        limit_ns = max([policy.second_look_ms, *intervals_ms]) * NS_PER_MS
         if answered_ns is None or now_ns - answered_ns > limit_ns:
             return "no reference answered lately"
         if state.quarantined or state.peer_excused(now_ns) or state.in_maintenance(now_ns):
@@ -360,20 +361,19 @@ class WatcherCore:
             return "the recorder is gone"
         if refuted:
             return ""  # an earlier level was refuted: that the peer is heard is the reason to go on
-        if self.fence.scope == PAIR_SCOPE:
-            contact = contact_of(state, now_ns)
-            return "" if contact in (Contact.SILENT, Contact.KERNEL_ONLY) else f"the peer is heard: {contact.value}"
-        return self._still_split(now_ns)
+        contact = contact_of(state, now_ns)
+        if contact in (Contact.SILENT, Contact.KERNEL_ONLY) or self._still_split(now_ns):
+            return ""
+        return f"the peer is heard ({contact.value}) and there are no two owners"
 
-    def _still_split(self, now_ns: int) -> str:
+    def _still_split(self, now_ns: int) -> bool:
+        """Two owners, by evidence younger than ``second_look_ms``, in the group that the fence rests on."""
         state = self.state
         fresh_ns = self.settings.policy.second_look_ms * NS_PER_MS
-        for view in state.groups.values():
-            if view.scope == self.fence.scope:
-                young = [f for f in state.ledger.fresh(now_ns, view.scope, Owner.PEER) if now_ns - f.last_ns <= fresh_ns]
-                if view.own and young:
-                    return ""
-        return "there are no longer two owners"
+        view = next((view for view in state.groups.values() if view.scope == self.fence.scope), None)
+        if view is None or not view.own:
+            return False
+        return any(now_ns - fact.last_ns <= fresh_ns for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER))
 
     def intent_needs_barrier(self) -> bool:
         """Promise 2: intent. Always."""

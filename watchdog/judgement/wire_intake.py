@@ -31,6 +31,8 @@ class WireIntake:
             if event.priority == 0 or view.sent is None or view.sent.priority != event.priority:
                 self._state.touch(view.scope)
             view.sent = advert
+            if event.priority and state.surroundings.contradicts_stopped(now_ns):
+                self._daemon_lives(now_ns)
             if event.priority == 0:
                 self.plan(now_ns, view)
                 state.beat_wanted = True
@@ -75,6 +77,14 @@ class WireIntake:
                 if problem != view.problem:
                     self._state.touch(view.scope)
                 view.problem, view.problem_ns = problem, now_ns
+
+    def _daemon_lives(self, now_ns: int) -> None:
+        """Some local daemon adverts although its pid file names nobody: what it holds is no orphan."""
+        state = self._state
+        state.surroundings.set_daemon(now_ns, None)
+        detail = "its pid file names no process, but this host still sends adverts: correct pid_file and vrrp_pid_file in [gate]"
+        state.record_action(PAIR_SCOPE, "local_daemon", "unseen", detail, "observed")
+        state.touch_all()
 
     def plan(self, now_ns: int, view: GroupView) -> None:
         """Promise 6: planned changes get a grace; two owners that are there already do not get a new one by every repetition."""

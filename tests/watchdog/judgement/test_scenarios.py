@@ -257,6 +257,20 @@ def test_an_address_that_the_daemon_does_not_release_is_removed_by_the_watcher()
     assert not a(lab).commands(c.RunFence)
 
 
+def test_a_fast_takeover_from_a_dead_master_is_no_split() -> None:
+    """Adverts every 10 cs: the backup owns the VIP while the dead master's last report is still fresh."""
+
+    def hasty(settings: BrainSettings) -> BrainSettings:
+        return replace(settings, policy=replace(settings.policy, confirm_ms=100))
+
+    lab = settled(tweak=hasty, fence=False)
+    lab.power_off(a(lab))
+    b(lab).vrrp.down_ns = lab.now + 100 * NS_PER_MS
+    lab.run(20)
+    assert "SPLIT_BRAIN" not in [v for _, v, stage in b(lab).verdicts() if stage == "confirmed"]
+    assert lab.owner_names() == "b"
+
+
 # --- nobody to ask ---
 
 
@@ -857,3 +871,24 @@ def test_frames_of_another_key_prove_nothing() -> None:
         "confirmed",
     ) in [(v, s) for _, v, s in a(lab).verdicts("pair")]
     no_acts(lab)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seen_running", [True, False], ids=["lost", "never-found"])
+def test_a_wrong_pid_file_never_costs_a_healthy_master_its_address(mode: Mode, seen_running: bool) -> None:
+    """The operating system says "no such process", but this host goes on sending adverts: somebody tends the address."""
+    lab = settled(mode)
+    if not seen_running:
+        lab.restart_braind(a(lab))
+        lab.run(0.1)
+    lab.tell(a(lab), e.LocalDaemonChanged(e.DaemonState.STOPPED, "no pid file"))
+    if seen_running:  # the death of a process that was held by a pidfd is certain: only the grace of a supervisor protects it
+        lab.tell(a(lab), e.LocalDaemonChanged(e.DaemonState.RUNNING))
+        lab.tell(a(lab), e.LocalDaemonChanged(e.DaemonState.STOPPED, "no pid file"))
+        lab.advert(a(lab), 150)
+        lab.run(0.3)
+        lab.advert(a(lab), 150)
+    lab.run(20)
+    assert not a(lab).commands(c.RemoveAddress)
+    assert lab.owner_names() == "a"
+    assert not [p for p in a(lab).alerts() if "ORPHAN" in str(p["summary"])]
