@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: help setup setup-demo lint format test demo bench wheel clean
+.PHONY: help setup setup-demo lab lab-kernel lint format test demo bench wheel clean
 
 help:           ## what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -30,6 +30,14 @@ demo: setup-demo ## a pair of nodes in this machine, split in every way and heal
 
 bench: setup    ## takeover and detection measured beside keepalived
 	$(PYTHON) -m bench $(ARGS)
+
+lab:            ## a guest kernel with IPVS: then `lab/run COMMAND` (lab/README.md)
+	@scripts/setup.sh lab
+	@lab/run -t 60 modprobe ip_vs
+	@echo 'lab: ready; try: lab/run ipvsadm -Ln'
+
+lab-kernel: lab ## optional: build the lab's own kernel, which is faster and has all of nftables (minutes)
+	@lab/build-kernel.sh
 
 wheel: setup    ## dist/*.whl
 	$(PYTHON) -m build --wheel --no-isolation

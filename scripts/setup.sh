@@ -2,7 +2,8 @@
 # Makes this checkout runnable: Debian packages, .venv, pinned Python packages, the three programs in .venv/bin.
 #
 #   scripts/setup.sh demo    what `make demo` needs
-#   scripts/setup.sh test    that, and the peers and devices of the tests
+#   scripts/setup.sh lab     that, and what the kernel lab needs (lab/README.md)
+#   scripts/setup.sh test    all that, and the peers and devices of the tests
 #
 # Quick when nothing is to do. Installing packages starts no service: a policy-rc.d is put in place for the time of the installation if
 # there is none, and units of packages that were not here before are disabled, so that the next boot does not start them either.
@@ -19,8 +20,9 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 case $profile in
     demo) lists="scripts/apt-demo.txt" ;;
-    test) lists="scripts/apt-demo.txt scripts/apt-test.txt" ;;
-    *) die "unknown profile '$profile'; use demo or test" ;;
+    lab) lists="scripts/apt-demo.txt scripts/apt-lab.txt" ;;
+    test) lists="scripts/apt-demo.txt scripts/apt-lab.txt scripts/apt-test.txt" ;;
+    *) die "unknown profile '$profile'; use demo, lab or test" ;;
 esac
 
 # ---- Debian packages -------------------------------------------------------------------------------------------------------------------
