@@ -49,12 +49,9 @@ class NoBarrier(WatcherCore):
         return False
 
 
-class YieldsAlways(WatcherCore):
+class NeverYields(WatcherCore):
     def should_yield(self, now_ns: int, view: GroupView) -> bool:
-        return True
-
-    def should_ask(self, now_ns: int, view: GroupView) -> bool:
-        return True
+        return False
 
 
 class ForgetsFences(WatcherCore):
@@ -127,17 +124,6 @@ def fence_waits_for_the_disk(core: type[WatcherCore]) -> bool:
     return not any(node.offs() for node in lab.nodes.values())
 
 
-def one_keeps(core: type[WatcherCore]) -> bool:
-    lab = Lab(core=core, fence=False)
-    lab.run(10)
-    lab.cut_adverts()
-    seen: set[str] = set()
-    for _ in range(300):
-        lab.run(0.05)
-        seen.add(lab.owner_names())
-    return "" not in seen
-
-
 def nobody_is_fenced_twice_over(core: type[WatcherCore]) -> bool:
     """Both see the total cut at the same time; devices need a second."""
     lab = Lab(core=core)
@@ -181,7 +167,7 @@ def open_fence_is_verified(core: type[WatcherCore]) -> bool:
         (unproved_fence_leaves_one_owner, TrustsClaims),
         (late_isolation_stops_the_fence, NoSecondLook),
         (fence_waits_for_the_disk, NoBarrier),
-        (one_keeps, YieldsAlways),
+        (split_is_ended, NeverYields),
         (nobody_is_fenced_twice_over, NoDelay),
         (isolated_owner_lets_go, KeepsWhenIsolated),
         (open_fence_is_verified, ForgetsFences),
