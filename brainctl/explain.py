@@ -153,7 +153,8 @@ def _pcap_bytes(packets: list[PacketRow]) -> bytes:
     link_type = packets[0].link_type if packets else 1
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, link_type)]
     for packet in packets:
-        seconds, nanoseconds = divmod(packet.wall_ns, 1_000_000_000)
+        heard_wall_ns = packet.wall_ns - (packet.boottime_ns - packet.at_ns)  # rows of one batch share their wall time
+        seconds, nanoseconds = divmod(heard_wall_ns, 1_000_000_000)
         out.append(struct.pack("<IIII", seconds, nanoseconds, len(packet.data), len(packet.data)) + packet.data)
     return b"".join(out)
 

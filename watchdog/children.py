@@ -162,6 +162,11 @@ class Children:
             self._log.limited("persist", "rows were not recorded: the recorder has not written for long", rows=len(command.rows))
             self._feed(CommandFailed("Persist", "the recorder has not written for long, memory is full"))
 
+    def record_packets(self, message: JsonObject) -> None:
+        """Keep captured packets for an incident; best effort: they explain, nothing rests on them."""
+        if message["packets"] and not self._link.write(message):
+            self._log.limited("packets", "captured packets were not recorded")
+
     def _recorder_up(self) -> None:
         self._recorder.send({"op": "restore", "incarnation": self._incarnation})
 

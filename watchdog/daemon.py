@@ -42,6 +42,7 @@ from watchdog.judgement.commands import (
     ProbeReference,
     PublishStatus,
     RemoveAddress,
+    RowKind,
     RunFence,
     SendFrame,
     SetGate,
@@ -118,7 +119,7 @@ class Daemon:
             RemoveAddress: self.senses.remove_address,
             SetGate: self.gate.set_gate,
             BridgeAdvert: self.gate.bridge,
-            Persist: self.children.persist,
+            Persist: self._persist,
             RunFence: self.children.run_fence,
             PublishStatus: self._publish,
         }
@@ -160,7 +161,7 @@ class Daemon:
             self._hands[type(command)](command)
 
     def _next_deadline(self) -> int | None:
-        deadlines = [d for part in self._parts if (d := part.next_deadline()) is not None]
+        deadlines = [d for part in (*self._parts, self.senses.capture) if (d := part.next_deadline()) is not None]
         if self._started and (own := self.core.next_deadline()) is not None:
             deadlines.append(own)
         if self._stop_at_ns is not None:
@@ -170,6 +171,8 @@ class Daemon:
     def _on_deadline(self, at_ns: int) -> None:
         for part in self._parts:
             part.on_deadline(at_ns)
+        for message in self.senses.capture.due(at_ns):
+            self.children.record_packets(message)
         if self._stop_at_ns is not None and at_ns >= self._stop_at_ns:
             self.pump.stop()
             return
@@ -185,6 +188,13 @@ class Daemon:
     def _on_stall(self, _at_ns: int, stalled_ns: int) -> None:
         self.log.warning("this process did not run", stalled_ms=stalled_ns // NS_PER_MS)
         self.feed(LoopStalled(stalled_ns))
+
+    def _persist(self, command: Persist) -> None:
+        self.children.persist(command)
+        for row in command.rows:
+            fields = dict(row.fields)
+            if row.kind is RowKind.INCIDENT and fields.get("state") == "open":
+                self.children.record_packets(self.senses.capture.open_incident(str(fields.get("id"))))
 
     def _publish(self, command: PublishStatus) -> None:
         self.log.info(command.summary)

@@ -8,6 +8,7 @@ from typing import Protocol
 from base.core import JsonValue
 from base.log import Log
 from base.pump import Pump
+from watchdog.capture import CaptureRing
 from watchdog.config.model import BrainSettings, ReferenceSettings
 from watchdog.groups import LoadedGroups
 from watchdog.judgement.commands import Announce, ProbeOwners, ProbeReference, RemoveAddress, SendFrame
@@ -47,10 +48,11 @@ class Senses:
         self._path_state: dict[str, tuple[bool, str]] = {}
         self._reporting = False
         self._kernel = KernelMonitor(pump, feed)
-        self._arp = ArpProber(pump, self._kernel, feed)
-        self._ndp = NdpProber(pump, self._kernel, feed)
+        self.capture = CaptureRing()
+        self._arp = ArpProber(pump, self._kernel, feed, self.capture.note)
+        self._ndp = NdpProber(pump, self._kernel, feed, self.capture.note)
         self._announcer = Announcer(self._kernel, feed)
-        self._sniffer = AdvertSniffer(pump, self._kernel, feed)
+        self._sniffer = AdvertSniffer(pump, self._kernel, feed, self.capture.note)
         gate = brain.gate
         self._process = DaemonMonitor(pump, gate.daemon, gate.pid_file, gate.vrrp_pid_file, feed)
 

@@ -112,6 +112,10 @@ def test_a_split_is_critical_and_explained(pair: Pair) -> None:
         assert report["incident"]["verdict"] == "SPLIT_BRAIN"
         assert len({row["kind"] for row in report["evidence"]}) >= 2
         assert "verdict" in brainctl(pair, "a", "explain").stdout
+        pair.observer.run(6)  # the seconds after the opening are captured too
+        decoded = json.loads(brainctl(pair, "a", "explain", "--json", "--pcap").stdout)["decoded_packets"]
+        assert any("VRRP" in line for line in decoded)
+        assert any("ARP" in line and "10.66.0.100" in line for line in decoded)
         lines = [json.loads(line) for line in brainctl(pair, "a", "log", "--json", "--kind", "verdict").stdout.splitlines()]
         assert any("SPLIT_BRAIN (confirmed)" in line["text"] for line in lines)
     finally:

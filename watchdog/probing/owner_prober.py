@@ -18,7 +18,7 @@ from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import OwnerClaimed, ReferenceAnswered, WatcherEvent
 from watchdog.probing.kernel import KernelMonitor
 from watchdog.probing.probe_book import CLAIM_INTERVAL_NS, MAX_CLAIMS_PER_INTERVAL, Limiter, ProbeBook
-from watchdog.probing.segment import CHECK_INTERVAL_NS, Segment, mac_text
+from watchdog.probing.segment import CHECK_INTERVAL_NS, Segment, Tap, mac_text
 
 MAX_ASKED = 1500
 REFERENCE_WINDOW_NS = 3 * NS_PER_S
@@ -48,8 +48,9 @@ class OwnerProber(ABC):
     ethertype: int
     multicast_macs: tuple[bytes, ...] = ()
 
-    def __init__(self, pump: Pump, kernel: KernelMonitor, emit: Callable[[WatcherEvent], None]) -> None:
+    def __init__(self, pump: Pump, kernel: KernelMonitor, emit: Callable[[WatcherEvent], None], tap: Tap | None = None) -> None:
         self._pump = pump
+        self._tap = tap
         self._kernel = kernel
         self._emit = emit
         self._segments: dict[str, Segment] = {}
@@ -147,7 +148,7 @@ class OwnerProber(ABC):
             def hear(captured: Captured) -> None:
                 self._hear(interface, captured)
 
-            segment = Segment(self._pump, interface, self.ethertype, self._filter(()), hear, self.multicast_macs)
+            segment = Segment(self._pump, interface, self.ethertype, self._filter(()), hear, self.multicast_macs, self._tap)
             self._segments[interface] = segment
         return segment
 

@@ -36,6 +36,10 @@ class SegmentCounters:
         return asdict(self)
 
 
+Tap = Callable[[str, Captured], None]
+"""Gets a copy of every accepted frame with its interface, before anybody judges it."""
+
+
 class Segment:
     """``on_frame`` gets every frame that the filter accepts, at most MAX_FRAMES_PER_WAKE for one wake-up.
 
@@ -50,6 +54,7 @@ class Segment:
         program: Sequence[Instruction],
         on_frame: Callable[[Captured], None],
         multicast_macs: Sequence[bytes] = (),
+        tap: Tap | None = None,
     ) -> None:
         self.interface = interface
         self.counters = SegmentCounters()
@@ -60,6 +65,7 @@ class Segment:
         self._program = list(program)
         self._on_frame = on_frame
         self._multicast_macs = multicast_macs
+        self._tap = tap
         self._socket: socket.socket | None = None
         self._index = 0
         self._probe = InterfaceProbe()
@@ -127,6 +133,8 @@ class Segment:
         if error is not None:
             self.counters.errors += 1
         for frame in frames:
+            if self._tap is not None:
+                self._tap(self.interface, frame)
             self._on_frame(frame)
         if error is not None:
             self.check()

@@ -27,7 +27,7 @@ from watchdog.config.model import GroupKey
 from watchdog.judgement.events import AdvertHeard, WatcherEvent
 from watchdog.probing.kernel import KernelMonitor
 from watchdog.probing.probe_book import Limiter
-from watchdog.probing.segment import CHECK_INTERVAL_NS, Segment, mac_text
+from watchdog.probing.segment import CHECK_INTERVAL_NS, Segment, Tap, mac_text
 
 REPEAT_INTERVAL_NS = 5 * NS_PER_MS
 """Equal adverts within this time count once; VRRPv3 sends every 10 ms at most."""
@@ -86,8 +86,9 @@ def problem_of(datagram: Datagram, advert: Advert, model: VrrpInstance, own_addr
 class AdvertSniffer:
     """Reports AdvertHeard for the configured groups; a part with ``next_deadline`` and ``on_deadline``."""
 
-    def __init__(self, pump: Pump, kernel: KernelMonitor, emit: Callable[[WatcherEvent], None]) -> None:
+    def __init__(self, pump: Pump, kernel: KernelMonitor, emit: Callable[[WatcherEvent], None], tap: Tap | None = None) -> None:
         self._pump = pump
+        self._tap = tap
         self._kernel = kernel
         self._emit = emit
         self._segments: dict[str, Segment] = {}
@@ -112,7 +113,7 @@ class AdvertSniffer:
         def hear(captured: Captured) -> None:
             self._hear(interface, captured)
 
-        self._segments[interface] = Segment(self._pump, interface, ETH_P_ALL, advert_filter(), hear)
+        self._segments[interface] = Segment(self._pump, interface, ETH_P_ALL, advert_filter(), hear, tap=self._tap)
 
     def next_deadline(self) -> int | None:
         """The next look at the interfaces."""
