@@ -15,6 +15,7 @@ import ctypes
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -52,6 +53,14 @@ def inside(namespace: str) -> Iterator[None]:
         _libc.setns(here, CLONE_NEWNET)
         os.close(here)
         os.close(there)
+
+
+def sweep() -> None:
+    """Remove what a test process left behind that was killed before it could: its pid stands in the names."""
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
+        found = re.match(r"t(\d+)x\d+", name)
+        if found and not os.path.exists(f"/proc/{found.group(1)}"):
+            ip("netns", "del", name, check=False)
 
 
 class Node:
@@ -186,6 +195,7 @@ class Lab:
         self._captures: list[Capture] = []
 
     def __enter__(self) -> Lab:
+        sweep()
         try:
             ip("netns", "add", self.switch)
             ip("-n", self.switch, "link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
