@@ -57,13 +57,18 @@ class Endpoint:
     sender: SendSocket | None = None
     open_due_ns: int | None = 0
     reason: str = "not started yet"
+    up: bool = False
     rejected: Counter[RejectReason] = field(default_factory=Counter)
     send_errors: Counter[int] = field(default_factory=Counter)
 
-    @property
-    def up(self) -> bool:
-        """Does the session say that the neighbor is reachable?"""
-        return self.session.state is SessionState.UP
+    def follow(self, reason: str) -> None:
+        """The session changed its state. A neighbor that its administrator switched off says nothing about the path: what was up stays up
+        (RFC 5882 section 3.2; keepalived does the same), until a session comes up and fails in another way."""
+        self.reason = reason
+        if self.session.state is SessionState.UP:
+            self.up = True
+        elif self.session.state is SessionState.DOWN and self.session.remote_state is not SessionState.ADMIN_DOWN:
+            self.up = False
 
 
 class BfdProcess:
@@ -131,7 +136,7 @@ class BfdProcess:
                         name = endpoint.peering.name
                         self.log.limited(f"send {name} {code}", f"({name}) BFD packet not sent: {os.strerror(code)}")
                 case ReportState(state, diagnostic, reason):
-                    endpoint.reason = reason
+                    endpoint.follow(reason)
                     if state is not SessionState.INIT:
                         self.log.info(f"BFD ({endpoint.peering.name}) entering {state.name}: {reason}", diagnostic=diagnostic.name)
                     self._report(endpoint)
