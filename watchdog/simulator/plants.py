@@ -124,7 +124,7 @@ class Plant:
 
 
 PLANTS: dict[str, Plant] = {
-    "no-second-look": Plant(NoSecondLook, ("second look", "isolation", "stalls")),
+    "no-second-look": Plant(NoSecondLook, ("second look", "isolation")),
     "fence-before-persist": Plant(FenceBeforePersist, ("intent",)),
     "fence-while-isolated": Plant(FenceWhileIsolated, ("isolation",)),
     "trust-a-claim": Plant(TrustClaim, ("proof", "strict")),

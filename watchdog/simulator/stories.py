@@ -118,17 +118,22 @@ def _killed_in_the_act(rng: random.Random, _options: Options) -> list[str]:
 
 
 def _isolation(rng: random.Random, _options: Options) -> list[str]:
-    node = rng.choice(NODES)
+    node = rng.choice(("A", "A", "B"))
     at = _when(rng)
     lan = rng.choice((f"cut eth0 of {node} at {at}", f"pull eth0 of {node} at {at}"))
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         return [f"{lan} for {_span(rng, 8, 25)}"]
     return [lan, f"cut eth1 of {node} at {at}", f"cut serial at {at}"]
 
 
-def _late_trouble(rng: random.Random, _options: Options) -> list[str]:
+def _late_trouble(rng: random.Random, options: Options) -> list[str]:
     """While a fence waits or is prepared, the fencer itself falls into trouble: only the second look sees it."""
-    lines = [f"cut everything at {_when(rng)}"]
+    at_ms = rng.randint(10_000, 18_000)
+    lines = [f"cut everything at {at_ms}ms"]
+    if rng.random() < 0.6:
+        silent_ms = 2_000 if "serial" in options.paths else 5 * options.beat_ms
+        act_ms = at_ms + silent_ms + options.confirm_ms + 400
+        return [*lines, f"silence gateway at {act_ms - rng.randint(1_900, 2_700)}ms"]
     trouble = rng.choice(("pause all of A", "pause braind of A", "pause braind of A", "pull eth0 of A"))
     lines.append(f"{trouble} on intent for {rng.randint(600, 1900)}ms")
     if rng.random() < 0.4:
@@ -246,7 +251,7 @@ STORIES: dict[str, tuple[int, Story]] = {
 """Name -> (weight, what goes wrong)."""
 
 
-FENCING_STORIES = ("again", "believed", "killed-in-the-act", "late-trouble", "lying-fence")
+FENCING_STORIES = ("again", "believed", "isolation", "killed-in-the-act", "late-trouble", "lying-fence")
 """Stories that mean nothing to a pair that cannot fence."""
 
 

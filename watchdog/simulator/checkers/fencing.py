@@ -40,7 +40,8 @@ class Intent(Checker):
 
 
 class SecondLook(Checker):
-    """The act starts only on evidence of this moment: not while the target is heard on a path, unless two own an address."""
+    """The act starts only on evidence of this moment: a reference answered just now, and the target is not heard on a path, unless two
+    own an address or an earlier level was refuted."""
 
     name = "second look"
 
@@ -54,6 +55,9 @@ class SecondLook(Checker):
         observer, now_ns = self._observer, self._observer.now_ns
         told = observer.told[node]
         refuted = any(state == "refuted" for _, _, state in observer.fence_rows[node].get(command.order_id, ()))
+        limit_ns = (max(self.world.settings[node].policy.second_look_ms, 1_200) + 300) * NS_PER_MS
+        if self.world.options.reference and now_ns - told.reference > limit_ns:
+            self.broken(node, f"order {command.order_id}: off although no reference answered for {limit_ns // NS_PER_MS} ms")
         overlapped = any(observer.overlapped(vip, now_ns - 3 * NS_PER_S) for vip in self.world.owners)
         beat_ns = self.world.options.beat_ms * NS_PER_MS
         heard = told.frames_since(now_ns - 4 * beat_ns)
