@@ -54,6 +54,8 @@ class PeerContact:
         self._flickers = self._flickers or not path.hears
         if self.settings[name].kind is not PathKind.SERIAL:
             self._fast_ns = now_ns
+            if self.last is not None and self.last.nonce == heartbeat.nonce and heartbeat.sent_ns < self.last.sent_ns:
+                return receipt, None  # sent before what another path has brought already
         elif self._fast_ns is not None and now_ns - self._fast_ns < SERIAL_LAG_MS * NS_PER_MS:
             return receipt, None
         self.groups.update(now_ns, heartbeat, name)

@@ -16,6 +16,8 @@ ADVERT_FRESH_PERCENT = 250
 """An advert counts as evidence of an owner for two and a half intervals: shorter than every master down interval (over 3), so that an
 ordinary takeover after a crash never looks like two owners."""
 
+IN_FLIGHT_MS = 100
+
 
 @dataclass(slots=True)
 class Advert:
@@ -153,6 +155,10 @@ class GroupView:
         """The peer's authenticated report says that its kernel holds nothing of the group."""
         report = self.fresh_report(now_ns)
         return report is not None and not report.held
+
+    def is_overtaken(self, now_ns: int) -> bool:
+        """An advert or answer that is handled now was on its way before the peer's *no* of a moment ago: each socket is read in turn."""
+        return self.denied_ns is not None and now_ns - self.denied_ns <= IN_FLIGHT_MS * NS_PER_MS and self.peer_denies(now_ns)
 
     def heard_fresh(self, now_ns: int) -> bool:
         """Whether the peer's adverts arrive here."""

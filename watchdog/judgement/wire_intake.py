@@ -59,6 +59,8 @@ class WireIntake:
             self.plan(now_ns, view)
             self._state.touch(view.scope)
             return
+        if view.is_overtaken(now_ns):
+            return
         fresh_ns = advert.interval_ms * NS_PER_MS * 5 // 2
         detail = f"advert of {event.source_ip}, priority {event.priority}"
         _, news = state.ledger.note(now_ns, view.scope, EvidenceKind.K3_ADVERT, Owner.PEER, "peer", detail, fresh_ns)
@@ -149,6 +151,8 @@ class WireIntake:
             return
         state.peer_answered_ns = now_ns
         self._fence.census_heard(now_ns, event.interface, event.address)
+        if view.is_overtaken(now_ns):
+            return
         detail = f"{event.address} is at {mac} ({'announced' if event.gratuitous else 'answered'})"
         _, news = state.ledger.note(
             now_ns, view.scope, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, f"{mac} {event.address}", detail, self._claim_fresh_ns()
