@@ -112,10 +112,11 @@ class ForgetAfterRestart(WatcherCore):
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """A bug, and the checkers that are there to find it (any of them)."""
+    """A bug, the checkers that are there to find it (any of them), and the stories in which it matters."""
 
     core: type[WatcherCore]
     caught_by: tuple[str, ...]
+    stories: tuple[str, ...]
 
     @property
     def about(self) -> str:
@@ -124,12 +125,12 @@ class Plant:
 
 
 PLANTS: dict[str, Plant] = {
-    "no-second-look": Plant(NoSecondLook, ("second look", "isolation")),
-    "fence-before-persist": Plant(FenceBeforePersist, ("intent",)),
-    "fence-while-isolated": Plant(FenceWhileIsolated, ("isolation",)),
-    "trust-a-claim": Plant(TrustClaim, ("proof", "strict")),
-    "no-stall-distrust": Plant(NoStallDistrust, ("stalls",)),
-    "no-budget": Plant(NoBudget, ("budget",)),
-    "yield-both": Plant(YieldBoth, ("exactly one",)),
-    "forget-after-restart": Plant(ForgetAfterRestart, ("recovery",)),
+    "no-second-look": Plant(NoSecondLook, ("second look", "isolation"), ("late-trouble", "isolation")),
+    "fence-before-persist": Plant(FenceBeforePersist, ("intent",), ("sick-disk", "cut-everything", "killed-in-the-act")),
+    "fence-while-isolated": Plant(FenceWhileIsolated, ("isolation",), ("isolation", "gateway")),
+    "trust-a-claim": Plant(TrustClaim, ("proof", "strict"), ("believed", "lying-fence")),
+    "no-stall-distrust": Plant(NoStallDistrust, ("stalls",), ("stall", "hang-all", "watcher-dies")),
+    "no-budget": Plant(NoBudget, ("budget",), ("again",)),
+    "yield-both": Plant(YieldBoth, ("exactly one",), ("cut-heartbeat", "one-way")),
+    "forget-after-restart": Plant(ForgetAfterRestart, ("recovery",), ("killed-in-the-act",)),
 }

@@ -113,8 +113,8 @@ def test_a_kernel_answers_arp_while_every_process_is_stopped() -> None:
     world = quiet_world()
     world.scheduler.run_until(100 * MS)
     kernel = world.machines["A"].kernel
-    kernel.add(("10.0.0.100",))
     world.vrrp["A"].start()
+    kernel.add(("10.0.0.100",))
     world.vrrp["A"].pause()
     assert world.owners["10.0.0.100"] == ("A",)
     world.segments["eth0"].ports["A"].blocked += 1
