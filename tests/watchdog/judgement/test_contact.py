@@ -46,6 +46,7 @@ def test_a_serial_frame_is_believed_only_when_no_fast_path_speaks() -> None:
     mine = contact("a", MINE)
     hello = contact("b", THEIRS)
     session = Heartbeat("b", b"B" * 8, 1, 1, THEIRS, MINE, 7, 255, NodeFlags.NONE, ())
+    mine.encode("tty", replace(session, node="a", nonce=MINE, receiver_nonce=THEIRS))  # the codec learns our session from what we send
     for _ in range(4):  # the serial codec tells its session now and then
         session = replace(session, sequence=session.sequence + 1)
         mine.receive(0, "tty", hello.encode("tty", session))
