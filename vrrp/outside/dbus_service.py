@@ -10,9 +10,11 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 from dbus_fast import BusType, NameFlag, PropertyAccess, RequestNameReply
 from dbus_fast.aio import MessageBus
+from dbus_fast.annotations import DBusSignature, DBusStr, DBusUInt32
 from dbus_fast.errors import DBusError
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property, dbus_signal
 
@@ -35,6 +37,14 @@ class Exported:
     interface: str
     vrid: int
     family: int
+
+
+NumberAndName = Annotated[list[int | str], DBusSignature("(us)")]
+
+
+def state_property(state: str) -> list[int | str]:
+    """The value of State."""
+    return [STATE_NUMBERS.get(state, 0), _STATE_NAMES.get(state, "Unknown")]
 
 
 def _element(text: str) -> str:
@@ -103,16 +113,16 @@ class InstanceInterface(ServiceInterface):
         self._announce(self.exported)
 
     @dbus_signal()
-    def VrrpStatusChange(self, status: int) -> "u":  # type: ignore[name-defined]  # noqa: D102, N802, F821, UP037
+    def VrrpStatusChange(self, status: int) -> DBusUInt32:  # noqa: D102, N802
         return status
 
     @dbus_property(access=PropertyAccess.READ)
-    def Name(self) -> "s":  # type: ignore[name-defined]  # noqa: D102, N802, F821, UP037
+    def Name(self) -> DBusStr:  # noqa: D102, N802
         return self.exported.name
 
     @dbus_property(access=PropertyAccess.READ)
-    def State(self) -> "(us)":  # type: ignore[syntax]  # noqa: D102, N802, F722, UP037
-        return [STATE_NUMBERS.get(self.state, 0), _STATE_NAMES.get(self.state, "Unknown")]
+    def State(self) -> NumberAndName:  # noqa: D102, N802
+        return state_property(self.state)
 
 
 class DbusService:
@@ -167,7 +177,7 @@ class DbusService:
                 shown.state = state
                 if self._bus is not None:
                     shown.VrrpStatusChange(STATE_NUMBERS.get(state, 0))
-                    shown.emit_properties_changed({"State": [STATE_NUMBERS.get(state, 0), _STATE_NAMES.get(state, "Unknown")]})
+                    shown.emit_properties_changed({"State": state_property(state)})
 
     def reloaded(self) -> None:
         """VrrpReloaded."""
@@ -191,13 +201,14 @@ class DbusService:
                 bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
                 await self._serve(bus)
                 failures = 0
-                await bus.wait_for_disconnect()
+                await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
             except (OSError, EOFError, DBusError, ValueError) as error:
                 self._log.limited("dbus", f"D-Bus: {error or type(error).__name__}; tried again")
             finally:
                 self._bus = None
                 if bus is not None:
-                    bus.unexport("/")
+                    for path in (f"{self._root}/Vrrp", *self._objects):
+                        bus.unexport(path)
                     bus.disconnect()
             await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
             failures += 1
