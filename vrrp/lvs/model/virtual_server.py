@@ -307,6 +307,11 @@ class VirtualServerCore:
     # ---- wanted state ---------------------------------------------------------------------------------------------
 
     @property
+    def has_removal_delay(self) -> bool:
+        """Whether ``next_deadline`` can ever be other than None."""
+        return any(server.removal_delay_ns for server in self.settings.real_servers)
+
+    @property
     def live_weight(self) -> int:
         """The weights of the living, added up."""
         return sum(state.weight for state in self.real_servers.values() if state.alive)
@@ -340,6 +345,10 @@ class VirtualServerCore:
             )
             for listen in self.settings.listen
         }
+
+    def service_keys(self) -> list[ServiceKey]:
+        """The kernel services of this virtual server, whether they are wanted now or not."""
+        return [service_key(listen, self.settings.transport) for listen in self.settings.listen]
 
     def destination(self, listen: Listen, server: str) -> DestinationKey:
         """The kernel's identity of ``server`` (or SORRY_ID) behind ``listen``."""
