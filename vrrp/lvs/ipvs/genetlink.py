@@ -17,7 +17,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NETLINK_GENERIC, SOL_NETLINK, NETLINK_CAP_ACK = 16, 270, 10
 GENL_ID_CTRL, CTRL_CMD_GETFAMILY = 16, 3
-LIMIT_S = 5.0
+LIMIT_S = 5
 BATCH = 64
 """Requests per send: their acknowledgements must fit into the default receive buffer."""
 RECEIVE_BYTES = 1 << 17
@@ -34,7 +34,8 @@ class GenericNetlink:
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_GENERIC)
         try:
             self._sock.bind((0, 0))
-            self._sock.settimeout(LIMIT_S)
+            # Not settimeout: with it Python waits even where MSG_DONTWAIT is given.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", LIMIT_S, 0))
             self._sock.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._sequence = 0
             self.family_id = self._resolve(family_name)
@@ -61,7 +62,11 @@ class GenericNetlink:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def execute(self, encoders: Sequence[Encoder]) -> list[int]:
-        """Carry out requests in order; the errno of each, 0 where it succeeded. A failed one does not stop those behind it."""
+        """Carry out requests in order; the errno of each, 0 where it succeeded. A failed one does not stop those behind it.
+
+        EINTR stands for a request without an answer: netlink does not acknowledge one that a signal, or the end of a kernel thread
+        that never ran, broke off. All answers are there when ``send`` returns, so nothing is waited for.
+        """
         results: list[int] = []
         for start in range(0, len(encoders), BATCH):
             results += self._execute_batch(encoders[start : start + BATCH])
@@ -73,14 +78,18 @@ class GenericNetlink:
         results: dict[int, int] = {}
         waiting = set(numbers)
         while waiting:
-            for kind, sequence, raw in self._receive():
+            try:
+                received = list(self._receive(socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                break
+            for kind, sequence, raw in received:
                 if kind == NLMSG_ERROR and sequence in waiting:
                     waiting.discard(sequence)
                     results[sequence] = _errno_in(raw)
-        return [results[number] for number in numbers]
+        return [results.get(number, errno.EINTR) for number in numbers]
 
     def ask(self, encoder: Encoder, *, dump: bool = False) -> list[bytes]:
-        """The answers to one request, each a whole netlink message. OSError if the kernel refuses."""
+        """The answers to one request, each a whole netlink message. OSError if the kernel refuses, EAGAIN if it never answers."""
         number = self._next_sequence()
         self._sock.send(encoder(NLM_F_REQUEST | (NLM_F_DUMP if dump else NLM_F_ACK), number))
         answers: list[bytes] = []
@@ -105,8 +114,8 @@ class GenericNetlink:
         self._sequence = (self._sequence + 1) & SEQUENCE_MASK
         return self._sequence
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        data = self._sock.recv(RECEIVE_BYTES)
+    def _receive(self, flags: int = 0) -> Iterator[tuple[int, int, bytes]]:
+        data = self._sock.recv(RECEIVE_BYTES, flags)
         at = 0
         while at + 16 <= len(data):
             length, kind, _, sequence = struct.unpack_from("=IHHI", data, at)

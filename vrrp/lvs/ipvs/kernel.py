@@ -182,6 +182,10 @@ class IpvsKernel:
             self._request(messages.DEL_DAEMON, [("IPVS_CMD_ATTR_DAEMON", {"attrs": [("IPVS_DAEMON_ATTR_STATE", int(role))]})])
         except ProcessLookupError:
             pass
+        except InterruptedError:
+            # The daemon's thread had not run yet. It is gone all the same; the kernel only does not say so.
+            if any(daemon.role is role for daemon in self.sync_daemons()):
+                raise
 
     def timeouts(self) -> Timeouts:
         """The timeouts of connections."""
