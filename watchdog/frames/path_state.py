@@ -109,6 +109,8 @@ class PathState:
     def __init__(self, name: str, silent_after_ns: int, started_ns: int) -> None:
         self.name = name
         self.status = PathStatus.WAITING
+        self.hears = False
+        """The bit of ``Heartbeat.hears``: the peer is heard, proven, on this path now. Kept beside ``status``: it is read all the time."""
         self.reason = "nothing heard yet"
         self.last_proven_ns: int | None = None
         self.last_authentic_ns: int | None = None
@@ -122,11 +124,6 @@ class PathState:
         self._figures = _Figures()
         self._in_a_row = 0
         self._falls: deque[int] = deque(maxlen=FLAPS)
-
-    @property
-    def hears(self) -> bool:
-        """The bit of ``Heartbeat.hears``: the peer is heard, proven, on this path now."""
-        return self.status.hears
 
     def accept(self, now_ns: int, heartbeat: Heartbeat, session: Receipt, *, bit: int) -> Receipt:
         """Take a decoded heartbeat that PeerSession has graded. ``bit`` is this path's place in the configured order.
@@ -240,6 +237,7 @@ class PathState:
 
     def _set(self, status: PathStatus, reason: str) -> None:
         self.status = status
+        self.hears = status.hears
         self.reason = reason
 
     def _silent_at_ns(self) -> int:

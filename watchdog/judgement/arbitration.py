@@ -7,6 +7,7 @@ from both sides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fencing.plan.settings import FenceSettings
 from watchdog.config.model import NodeSettings
@@ -44,6 +45,7 @@ class HealthFacts:
     stopping: bool
 
 
+@lru_cache(maxsize=512)
 def health(facts: HealthFacts) -> int:
     """0..255. A graver defect always outweighs all milder ones together, so that no sum of trifles costs a VIP."""
     score = 255
@@ -61,6 +63,7 @@ def health(facts: HealthFacts) -> int:
     return score
 
 
+@lru_cache(maxsize=512)
 def flags(facts: HealthFacts) -> NodeFlags:
     """The same facts as the heartbeat shows them."""
     value = NodeFlags.NONE

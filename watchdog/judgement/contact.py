@@ -82,7 +82,10 @@ class PeerContact:
     def on_a_path(self, now_ns: int) -> bool:
         """Whether the peer is heard on any path. One proven frame is enough to know that it lives, although a path that was silent
         needs several in a row before it counts as working again."""
-        return any(path.hears for path in self.paths.values()) or self._flicker_end_ns(now_ns) is not None
+        for path in self.paths.values():  # no generator: this is asked dozens of times per event
+            if path.hears:
+                return True
+        return self._flicker_end_ns(now_ns) is not None
 
     def _flicker_ends_ns(self) -> list[int]:
         return [
