@@ -119,7 +119,7 @@ def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(width=130)
     audience: Audience = Screen(console) if console.is_terminal and not args.json else Lines(sys.stdout)
     print(f"seed {seed}, captures and logs in {directory}", flush=True)
     began = time.monotonic()

@@ -19,6 +19,7 @@ from brainctl.demo.status import ask_document
 TICK_S = 0.02
 SETTLE_TIMEOUT_S = 25.0
 ENROLMENT_TIMEOUT_S = 60.0
+AFTER_FAILURE_S = 3.0
 VRRP_FIREWALL = "table ip tutorial_firewall"
 
 
@@ -81,7 +82,11 @@ class Stage:
         self.hold(self.rng.uniform(0.2, 0.2 + 2 * self.setup.advert_ms / 1000))
 
     def wait(self, what: str, condition: Callable[[], bool], within_s: float) -> bool:
-        """Wait for a condition; what does not come in time fails the scenario under the name ``what``."""
+        """Wait for a condition; what does not come in time fails the scenario under the name ``what``.
+
+        After one wait in vain the scenario has failed, and the others are cut short.
+        """
+        within_s = min(within_s, AFTER_FAILURE_S) if self.in_vain else within_s
         until = time.monotonic() + within_s
         while not condition():
             if time.monotonic() > until:

@@ -105,6 +105,7 @@ class KillBetweenIntentAndResult(Scenario):
         stage.start_brain(actor)
         stage.wait(f"{target} has no power", lambda: not stage.node(str(target)).on, 20.0)
         stage.wait("the open fence is called unknown", lambda: stage.recorded_fence("unknown"), 15.0)
+        stage.wait("the client is served by the owner", stage.client_follows, 10.0)
         stage.hold(12.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
