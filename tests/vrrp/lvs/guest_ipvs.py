@@ -7,6 +7,7 @@ import errno
 import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -79,7 +80,7 @@ class TestServices:
             (ServiceKey(4, 0, 132, "10.0.0.1", 9), Service("rr"), "-A --sctp-service 10.0.0.1:9 -s rr"),
             (ServiceKey(4, 7), Service("wlc"), "-A -f 7 -s wlc"),
             (ServiceKey(6, 8), Service("wlc", prefix=128), "-A -f 8 -6 -s wlc"),
-            (ServiceKey(4, 0xFFFFFFFF), Service("wlc"), "-A -f 4294967295 -s wlc"),
+            (ServiceKey(4, 0x7FFFFFFF), Service("wlc"), "-A -f 2147483647 -s wlc"),
             (WEB, Service("rr", persistence_timeout_s=50), "-A -t 10.0.0.1:80 -s rr -p 50"),
             (WEB, Service("rr", persistence_timeout_s=50, prefix=24), "-A -t 10.0.0.1:80 -s rr -p 50 -M 255.255.255.0"),
             (WEB6, Service("rr", persistence_timeout_s=50, prefix=64), "-A -t [fd00::1]:80 -s rr -p 50 -M 64"),
@@ -122,7 +123,6 @@ class TestDestinations:
             (DestinationKey(4, "10.0.1.1", 8080), Destination(3), "-r 10.0.1.1:8080 -m -w 3"),
             (ONE, Destination(0), "-r 10.0.1.1:80 -m -w 0"),
             (ONE, Destination(65535, DIRECT), "-r 10.0.1.1:80 -g -w 65535"),
-            (ONE, Destination(1, DIRECT, 20, 10), "-r 10.0.1.1:80 -g -w 1 -x 20 -y 10"),
             (ONE, Destination(1, TUNNEL), "-r 10.0.1.1:80 -i -w 1 --tun-type ipip"),
             (
                 ONE,
@@ -152,6 +152,10 @@ class TestDestinations:
         lines = programmed(kernel, {WEB: Entry(Service("rr"), {key: value})})
         assert lines == ["-A -t 10.0.0.1:80 -s rr", f"-a -t 10.0.0.1:80 {options}"]
 
+    def test_connection_thresholds(self, kernel: IpvsKernel) -> None:
+        programmed(kernel, {WEB: Entry(Service("rr"), {ONE: Destination(1, DIRECT, 20, 10)})})
+        assert ipvsadm("-Ln", "--thresholds")[-1].split()[-5:] == ["10.0.1.1:80", "20", "10", "0", "0"]
+
     def test_an_ipv6_service_with_servers_of_both_families(self, kernel: IpvsKernel) -> None:
         lines = programmed(kernel, {WEB6: Entry(Service("rr", prefix=128), {ONE6: Destination(1), ONE: Destination(1, TUNNEL)})})
         assert sorted(lines[1:]) == [
@@ -178,7 +182,7 @@ class TestDestinations:
 
 
 class TestRepair:
-    TABLE: Table = {
+    TABLE: ClassVar[Table] = {
         WEB: Entry(Service("wrr", persistence_timeout_s=60), {ONE: Destination(3), TWO: Destination(1, DIRECT, 10, 5)}),
         WEB6: Entry(Service("mh", prefix=128), {ONE6: Destination(2)}),
         ServiceKey(4, 7): Entry(Service("lc"), {ONE: Destination(1)}),
@@ -295,7 +299,9 @@ class TestSyncDaemons:
 
     @pytest.mark.parametrize("group", [IPv4Address("224.0.0.99"), IPv6Address("ff02::99")], ids=str)
     def test_every_option_arrives(self, kernel: IpvsKernel, group: IPv4Address | IPv6Address) -> None:
-        wanted = SyncDaemon(SyncRole.MASTER, "lo", 3, 1200, group, 9000, 5)
+        for words in ("add sync0 type dummy", "set sync0 up"):
+            subprocess.run(["ip", "link", *words.split()], check=False, timeout=20)
+        wanted = SyncDaemon(SyncRole.MASTER, "sync0", 3, 1200, group, 9000, 5)
         kernel.start_sync(wanted)
         assert kernel.sync_daemons() == [wanted]
 
