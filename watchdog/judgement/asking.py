@@ -57,8 +57,7 @@ class Asker:
             return view.gate.state is GateState.HELD
         self._record(view, "the peer yielded", "done")
         if view.own:
-            view.announce_due_ns = now_ns
-            view.announced = 0
+            view.start_announcing(now_ns)
         return False
 
     def withdraw(self, view: GroupView) -> None:

@@ -373,6 +373,7 @@ class FenceControl:
             state.announced_fence = False
         if self._hooks.trusts_claim(end.state):  # Promise 3: only a proved fence counts
             state.announced_fence = True
+            self._win_caches_back(now_ns)
             state.peer_proved_off = f"{end.target} is proved off (order {end.order_id}): {end.detail}"
         self._page_end(end)
         state.beat_wanted = True
@@ -420,6 +421,8 @@ class FenceControl:
         """The runner finished one device action."""
         if self.session is None or event.order_id != self.session.order_id:
             return
+        if event.action == "off" and event.outcome.value == DeviceOutcome.SUCCESS.value:
+            self._win_caches_back(now_ns)
         attempt = event.attempt or self._attempts.get((event.level, event.device, event.action), 0)
         self.feed(
             now_ns,
@@ -435,6 +438,13 @@ class FenceControl:
                 event.detail,
             ),
         )
+
+    def _win_caches_back(self, now_ns: int) -> None:
+        """The fenced node may have owned our addresses where we could not see it: its neighbours still send to a dead MAC."""
+        for view in self._state.groups.values():
+            if view.own:
+                view.start_announcing(now_ns)
+                self._state.touch(view.scope)
 
     def frame_heard(self, now_ns: int, path: str) -> None:
         """A proven frame of the peer: a channel."""

@@ -75,8 +75,7 @@ class GroupActor:
     def split_confirmed(self, now_ns: int, view: GroupView) -> None:
         """The keeper re-announces at once, and again until a census shows one owner."""
         if self._state.keeps(now_ns, view) is not False:
-            view.announce_due_ns = now_ns
-            view.announced = 0
+            view.start_announcing(now_ns)
 
     def _announce(self, now_ns: int, view: GroupView, split: bool) -> None:
         if view.announce_due_ns is None:
@@ -95,7 +94,7 @@ class GroupActor:
                 self._state.out.append(Announce(interface, address))
             view.announced += 1
             if view.announced == 1:
-                self._state.record_action(view.scope, "announce", view.scope, "re-announce after a second owner")
+                self._state.record_action(view.scope, "announce", view.scope, "re-announce after a second owner or a fence")
         clean = not others and self._state.census.complete_since(view.scope, view.track.since_ns)
         done = (clean and view.announced >= MIN_ANNOUNCEMENTS) or view.announced >= MAX_ANNOUNCEMENTS or observing
         view.announce_due_ns = None if done else now_ns + ANNOUNCE_INTERVAL_MS * NS_PER_MS

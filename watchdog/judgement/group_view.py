@@ -127,6 +127,11 @@ class GroupView:
         """Look at the group again at ``at_ns`` at the latest."""
         self.wake_ns = at_ns if self.wake_ns is None else min(self.wake_ns, at_ns)
 
+    def start_announcing(self, now_ns: int) -> None:
+        """Win the neighbours' caches back, from now until a census shows one owner."""
+        self.announce_due_ns = now_ns
+        self.announced = 0
+
     @property
     def key(self) -> GroupKey:
         """The group's key."""

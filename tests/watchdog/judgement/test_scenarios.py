@@ -287,6 +287,20 @@ def test_total_cut_the_first_node_fences_and_the_other_never_acts() -> None:
     assert "proved off" in pages[-1]
 
 
+def test_after_a_fence_the_survivor_wins_the_neighbours_caches_back() -> None:
+    """The fenced node had claimed the address on its side of the cut: without a new announcement clients send to a dead MAC."""
+    lab = settled()
+    lab.cut_everything()
+    lab.run_until(lambda: "proved" in a(lab).fences(), 30)
+    proved_ns = lab.now
+    lab.run(3)
+    acted_ns = min(at for at, command in a(lab).sent if isinstance(command, c.RunFence))
+    announced = [at for at, command in a(lab).sent if isinstance(command, c.Announce)]
+    assert [at for at in announced if acted_ns < at < proved_ns]
+    assert [at for at in announced if at >= proved_ns]
+    assert len(announced) <= 40
+
+
 def test_total_cut_the_waiting_node_fences_a_peer_that_really_died() -> None:
     lab = settled()
     lab.power_off(a(lab))
