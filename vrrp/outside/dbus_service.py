@@ -4,8 +4,7 @@ One deviation on purpose: ``Name`` is the string that keepalived's interface fil
 with a string in it. The dbus-fast library is imported here only, and this module only if enable_dbus is set.
 """
 
-from __future__ import annotations
-
+# No "from __future__ import annotations": dbus-fast reads the annotations, and None as text is no signature to it.
 import asyncio
 import re
 from collections.abc import Callable, Iterable

@@ -16,7 +16,7 @@ from vrrp.config.model.instance import AuthKind, VrrpInstance
 from vrrp.config.model.tracking import ParameterMatch, Track, TrackSet
 from vrrp.outside.agentx import Oid, Value
 from vrrp.outside.mib_tree import gauge, inet_address, integer, octets, text, truth
-from vrrp.outside.view import InstanceView, View
+from vrrp.outside.view import InstanceView, ShownState, View
 
 KEEPALIVED: Oid = (1, 3, 6, 1, 4, 1, 9586, 100, 5)
 GLOBAL: Oid = (*KEEPALIVED, 1)
@@ -126,7 +126,7 @@ def _instance_columns(instance: InstanceView) -> dict[int, Value]:
         3: gauge(model.vrid),
         4: integer(instance.state),
         5: integer(initial_state(model)),
-        6: integer(2 if status.get("wants_master") else 1),
+        6: integer(2 if status.get("wants_master") or instance.state is ShownState.MASTER else 1),
         7: integer(model.priority),
         8: integer(status.get("priority", model.priority)),
         9: truth({str(address) for address in wanted} <= held),

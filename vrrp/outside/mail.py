@@ -107,8 +107,8 @@ MAILED_STATES = ("MASTER", "BACKUP", "FAULT")
 class MailRules:
     """Which changes are worth a mail, as keepalived decides it. Pure.
 
-    Only instances and groups with smtp_alert; each state once in a row, and everybody begins as BACKUP, so a normal start is
-    silent; no FAULT with no_email_faults; nothing when stopping.
+    Only instances and groups with smtp_alert, each state once in a row (the first one, BACKUP, too); no FAULT with
+    no_email_faults; nothing when stopping.
     """
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class MailRules:
             return None
         if change.state == "FAULT" and config.global_defs.mail.no_faults:
             return None
-        if self._mailed.get(key, "BACKUP") == change.state:
+        if self._mailed.get(key) == change.state:
             return None
         self._mailed[key] = change.state
         if change.kind is Kind.GROUP:

@@ -85,12 +85,9 @@ class OutsideProcess:
             loop.add_signal_handler(number, self._stop.set)
         reader, writer = await asyncio.open_connection(sock=self._parent)
         self._parent_writer = writer
-        listening = asyncio.create_task(self._listen(reader))
-        try:
-            await self._stop.wait()
-            await self._say_last_words()
-        finally:
-            listening.cancel()
+        self._start("parent", self._listen(reader))
+        await self._stop.wait()
+        await self._say_last_words()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         decoder = LineDecoder()
