@@ -13,7 +13,7 @@ import asyncio
 import heapq
 import itertools
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,19 +63,15 @@ MAX_STARTS_PER_TURN = 256
 SPARE_DESCRIPTORS = 256
 
 
-class BackendFailed(Exception):
-    """The kernel refused; the text says what."""
-
-
 class Backend(Protocol):
-    """IPVS, or what stands for it in a test. Both calls may raise BackendFailed."""
+    """IPVS (vrrp.lvs.ipvs.kernel.IpvsKernel), or what stands for it in a test. Both calls may raise OSError."""
 
-    def read(self) -> Table:
-        """The kernel's services that are ours to manage, with their destinations."""
+    def services(self) -> Table:
+        """The whole table, with services that others made."""
         ...
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Execute ``changes`` in order."""
+    def apply(self, changes: Iterable[Change]) -> Sequence[object]:
+        """Execute ``changes`` in order; answers the failures, whose ``str`` says what went wrong."""
         ...
 
 
@@ -146,12 +142,14 @@ class CheckerProcess:
     _quiet: bool = False
     _delayed: list[VirtualServerCore] = field(default_factory=list)
     _known: dict[ServiceKey, Entry] | None = None
+    _owned: set[ServiceKey] = field(default_factory=set)
 
     # ---- configuration --------------------------------------------------------------------------------------------
 
     def configure(self, wanted: Sequence[VirtualServerSettings]) -> None:
         """Take on settings, at start or by a reload. Unchanged checkers keep verdict and rhythm, unchanged services stay."""
         at_ns = now_ns()
+        self._owned.update(key for core in self.services.values() for key in core.service_keys())
         before, old_checkers = self.services, self.checkers
         self.services, self.checkers, self.files = {}, {}, []
         self.bfd.forget(self.bfd.states)
@@ -397,33 +395,49 @@ class CheckerProcess:
             return
         wanted, ours = core.entries(), core.service_keys()
         changes = diff(wanted, {key: self._known[key] for key in ours if key in self._known})
-        try:
-            if changes:
-                self.backend.apply(changes)
-        except BackendFailed:
-            self.reconcile()  # the kernel's table was not what we thought it was
+        if not self._change(changes):
+            self.reconcile()  # the kernel's table is not what we thought it was
             return
         for key in ours:
             if key in wanted:
                 self._known[key] = wanted[key]
+                self._owned.add(key)
             else:
                 self._known.pop(key, None)
 
     def reconcile(self, *, told: bool = True) -> None:
-        """Read the kernel's table and put it right. ``told``: a difference is somebody else's doing."""
+        """Read the kernel's table and put our part of it right. ``told``: a difference is somebody else's doing."""
         self._known = None
         wanted = self.desired()
+        ours = self._owned | wanted.keys()
         try:
-            changes = diff(wanted, self.backend.read())
-            if changes:
-                self.backend.apply(changes)
-        except BackendFailed as error:
-            self.backend_errors += 1
-            self.log.limited("ipvs", f"IPVS: {error}; trying again in {RECONCILE_S:g} s")
+            actual = {key: entry for key, entry in self.backend.services().items() if key in ours}
+        except OSError as error:
+            self._complain(str(error))
+            return
+        changes = diff(wanted, actual)
+        if not self._change(changes):
             return
         self._known = wanted
+        self._owned = set(wanted)
         if changes and told:
             self.news.repaired(changes)
+
+    def _change(self, changes: Sequence[Change]) -> bool:
+        """Apply; False (and a complaint) if anything failed."""
+        if not changes:
+            return True
+        try:
+            failures = self.backend.apply(changes)
+        except OSError as error:
+            failures = [error]
+        if failures:
+            self._complain(str(failures[0]))
+        return not failures
+
+    def _complain(self, reason: str) -> None:
+        self.backend_errors += 1
+        self.log.limited("ipvs", f"IPVS: {reason}; trying again in {self.reconcile_s:g} s at the latest")
 
     async def _every(self, period_s: float, action: Callable[[], None]) -> None:
         while not self._stopped:
