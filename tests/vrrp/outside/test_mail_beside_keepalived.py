@@ -185,6 +185,7 @@ def authenticate(_server: SMTP, _session: Session, _envelope: Envelope, _mechani
 MESSAGE = compose(Mail("[orc] subject", "text"), "ka@example.org", ("ops@example.net",), "host")
 
 
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_tls_and_login(certificate: tuple[Path, Path], security: str) -> None:
     context = server_context(certificate)
