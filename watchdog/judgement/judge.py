@@ -5,6 +5,7 @@ from __future__ import annotations
 from base.core import NS_PER_MS
 from watchdog.config.model import Mode
 from watchdog.judgement import events
+from watchdog.judgement.asking import TAKEOVER_WAIT_MS
 from watchdog.judgement.commands import Row, RowKind
 from watchdog.judgement.evidence import Owner
 from watchdog.judgement.group_actor import GroupActor
@@ -25,7 +26,9 @@ from watchdog.judgement.verdict import (
 CLEAR_MS = 2_000
 """An incident is closed when its scope has been clear for this long."""
 NO_OWNER_INTERVALS = {Mode.OBSERVE: 5, Mode.RESOLVE: 5, Mode.STRICT: 10}
-"""A group without owner is confirmed after this many advert intervals: longer than any ordinary election (strict: asking included)."""
+"""A group without owner is confirmed after this many advert intervals: longer than any ordinary election."""
+STRICT_HANDSHAKE_MS = 3 * TAKEOVER_WAIT_MS
+"""strict: both nodes also wait, ask for a release and answer before one may take over, however quick the adverts are."""
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})
 
 
@@ -92,7 +95,10 @@ class Judge:
         """How long a verdict must stand before it is confirmed."""
         confirm_ns = self._state.settings.policy.confirm_ms * NS_PER_MS
         if view.track.verdict is Verdict.NO_OWNER:
-            return max(confirm_ns, NO_OWNER_INTERVALS[self._state.mode] * view.settings.advert_interval_ms * NS_PER_MS)
+            election_ms = NO_OWNER_INTERVALS[self._state.mode] * view.settings.advert_interval_ms
+            if self._state.mode is Mode.STRICT:
+                election_ms += STRICT_HANDSHAKE_MS + self._state.settings.policy.yield_deadline_ms
+            return max(confirm_ns, election_ms * NS_PER_MS)
         return confirm_ns
 
     def _advance(self, now_ns: int, track: Track, changed: bool, confirm_ns: int, view: GroupView | None) -> int | None:

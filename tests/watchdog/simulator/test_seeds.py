@@ -28,6 +28,19 @@ def test_three_hundred_seeds_keep_every_promise_and_see_everything() -> None:
     assert [sight for sight, seeds in saw.items() if not seeds] == []
 
 
+@pytest.mark.parametrize(
+    ("seed", "story"),
+    [
+        (24, "strict: vrrpd used its grant up in a hang, and nobody owned for ever"),
+        (174, "strict: every device only claims; a carrier comes back and the grant is used up"),
+        (222, "strict: a cold boot with quick adverts paged NO_OWNER before anybody could have taken over"),
+    ],
+)
+def test_a_seed_that_once_failed_stays_mended(seed: int, story: str) -> None:
+    result = run_seed(seed)
+    assert result.violations == [], f"{story}: {result.repeat()}"
+
+
 def simulate(*words: str, hash_seed: str = "0") -> tuple[int, list[str]]:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-m", "brainctl.command", "simulate", *words]
