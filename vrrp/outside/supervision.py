@@ -65,7 +65,7 @@ class OutsideChild:
         self._config = config
         argv = outside_child(config, self._options)
         if argv is None:
-            self.stop()
+            self.stop(at_once=True)
         elif self._child is None:
             path = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
             self._child = Child(
@@ -102,9 +102,13 @@ class OutsideChild:
         if self._child is not None:
             self._child.on_deadline(at_ns)
 
-    def stop(self) -> None:
-        """End it; it says its last words within STOP_PATIENCE_S, usually in some milliseconds."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it within STOP_PATIENCE_S, usually in some milliseconds: it still tells what the vrrp process said last.
+
+        ``at_once``: the vrrp process goes on, there are no last words of it to wait for.
+        """
         child, self._child = self._child, None
         if child is not None:
-            child.send({"op": "stop"})
+            if at_once:
+                child.send({"op": "stop"})
             child.stop(STOP_PATIENCE_S)

@@ -119,7 +119,7 @@ def test_the_same_mails_as_keepalived_for_the_same_changes(extra: str) -> None:
                     lambda box=box: len([s for s in box.subjects() if "BACKUP" in s]) >= (0 if extra else 3), 30, what="mails of BACKUP"
                 )
                 lab.until(lambda node=node: lab.nodes[node].holds("10.77.0.100") and lab.nodes[node].holds("10.77.0.110"), 30)
-                lab.until(lambda box=box: len(box.mails) >= (9 if extra else 15), 30, what="mails of the end")
+                lab.until(lambda box=box: len(box.mails) >= (12 if extra else 15), 30, what="mails of the end")
                 assert daemon.stop() == 0
             boxes.append(box)
     theirs, ours = boxes
