@@ -33,6 +33,7 @@ from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.dumps import keepalived_json
 from vrrp.loading import Refused, load
+from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
 from vrrp.system.notify import Change, Fifo, Notifier
 from vrrp.system.scripts import ScriptRunner, TrackedScripts
@@ -73,6 +74,7 @@ class VrrpDaemon:
             env={"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))},
             stderr=self._child_log_w,
         )
+        self.outside = OutsideChild(self.pump, options, log, self._asked_from_outside, stderr=self._child_log_w)
         self.exit_code = EXIT_OK
         self._stopping = False
         self._child_said_goodbye = False
@@ -94,12 +96,14 @@ class VrrpDaemon:
         write_pid_file(self.options.pid_file, os.getpid())
         self._open_fifos()
         self.child.start()
+        self.outside.configure(self.config)
         try:
             self.pump.run()
         finally:
             signal.set_wakeup_fd(-1)
             self.child.stop()
             self._execute_will()
+            self.outside.stop()
             self._relay_child_log()
             self.runner.kill_all(signal.SIGKILL)
             for fifo in self.fifos:
@@ -109,12 +113,15 @@ class VrrpDaemon:
         return self.exit_code
 
     def _next_deadline(self) -> int | None:
-        due = (self.timers.next_deadline(), None if self._stopping else self.child.next_deadline())
+        due = [self.timers.next_deadline()]
+        if not self._stopping:
+            due += [self.child.next_deadline(), self.outside.next_deadline()]
         return min((d for d in due if d is not None), default=None)
 
     def _on_deadline(self, at_ns: int) -> None:
         if not self._stopping:
             self.child.on_deadline(at_ns)
+            self.outside.on_deadline(at_ns)
         self.timers.on_deadline(at_ns)
 
     def _catch_signals(self) -> None:
@@ -142,6 +149,13 @@ class VrrpDaemon:
                 self.child.send({"op": "dump", "what": "stats"})
             elif number == SIGNAL_NUMBERS["JSON"]:
                 self.child.send({"op": "dump", "what": "json"})
+
+    def _asked_from_outside(self, what: str) -> None:
+        """A method of the D-Bus interface; the counters are not cleared yet."""
+        if what == "reload":
+            self.reload()
+        else:
+            self.child.send({"op": "dump", "what": "data" if what == "data" else "stats"})
 
     # ---- the child ------------------------------------------------------------------------------------------------
 
@@ -301,6 +315,7 @@ class VrrpDaemon:
         self.config = config
         self._open_fifos()
         self._send_configuration()
+        self.outside.configure(config)
 
     def stop(self) -> None:
         """Priority 0 and addresses out first, then stop scripts, then the end."""
