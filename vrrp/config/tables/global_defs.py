@@ -34,7 +34,7 @@ CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
 
 _SECONDS_32 = UINT32 * NS_PER_S
 _BUFFER = integer(0, UINT32)
-_NO_MAIL = "vrrpd sends no mail; braind sends alerts"
+_NO_MAIL = "there is no health checker to send mail about yet"
 _NO_FIFO = "nothing is written to the FIFO"
 _LVS = "of the LVS part"
 _INT32 = 2**31 - 1
@@ -260,15 +260,15 @@ GLOBAL_DEFS = Table(
     "global_defs",
     (
         acts(CORE, "router_id", word("NAME", 255), "router_id", "name of this machine; default: host name"),
-        kept(CORE, "notification_email", recipients(), "mail.recipients", "who gets mail", loss=_NO_MAIL),
-        kept(CORE, "notification_email_from", word("ADDRESS"), "mail.sender", "From: of mail"),
-        kept(CORE, "smtp_server", server(25, "mail.server", "mail.port"), "", "mail relay"),
-        kept(CORE, "smtp_connect_timeout", whole_seconds(1, 4294), "mail.connect_timeout_ns", "default 30"),
-        kept(RARE, "smtp_helo_name", word(), "mail.helo_name", "HELO name"),
-        kept(COMMON, "smtp_alert", switch(), "mail.alert", "mail by default", loss=_NO_MAIL),
-        kept(COMMON, "smtp_alert_vrrp", switch(), "mail.alert_vrrp", "mail by default", loss=_NO_MAIL),
+        acts(CORE, "notification_email", recipients(), "mail.recipients", "who gets mail"),
+        acts(CORE, "notification_email_from", word("ADDRESS"), "mail.sender", "From: of mail"),
+        acts(CORE, "smtp_server", server(25, "mail.server", "mail.port"), "", "mail relay"),
+        acts(CORE, "smtp_connect_timeout", whole_seconds(1, 4294), "mail.connect_timeout_ns", "default 30"),
+        acts(RARE, "smtp_helo_name", word(), "mail.helo_name", "HELO name"),
+        acts(COMMON, "smtp_alert", switch(), "mail.alert", "mail by default"),
+        acts(COMMON, "smtp_alert_vrrp", switch(), "mail.alert_vrrp", "mail by default"),
         kept(COMMON, "smtp_alert_checker", switch(), "mail.alert_checker", "mail by default", loss=_NO_MAIL),
-        kept(RARE, "no_email_faults", flag(), "mail.no_faults", "no mail on FAULT"),
+        acts(RARE, "no_email_faults", flag(), "mail.no_faults", "no mail on FAULT"),
         kept(RARE, "no_checker_emails", switch(), "mail.no_checker", "mail only when a real server is added or removed"),
         kept(RARE, "checker_log_all_failures", switch(), "lvs.log_all_failures", "log every failed probe"),
         acts(CORE, "script_user", user_and_group("script_user", "script_group"), "", "who runs scripts by default"),
@@ -339,19 +339,19 @@ GLOBAL_DEFS = Table(
         kept(COMMON, "lvs_notify_fifo_script", script(), "lvs_fifo.script", "reader of the FIFO", loss=_NO_FIFO),
         kept(RARE, "vrrp_notify_priority_changes", switch(), "vrrp.notify_priority_changes", "priority events in the FIFOs"),
         kept(RARE, "fifo_write_vrrp_states_on_reload", flag(), "fifo_write_states_on_reload", "repeat states after a reload"),
-        kept(COMMON, "enable_snmp_vrrp", flag(), "snmp.vrrp", "KEEPALIVED-MIB"),
+        acts(COMMON, "enable_snmp_vrrp", flag(), "snmp.vrrp", "KEEPALIVED-MIB"),
         kept(COMMON, "enable_snmp_checker", flag(), "snmp.checker", "KEEPALIVED-MIB"),
-        kept(RARE, "enable_snmp_rfc", snmp_rfc(), "", "RFC 2787 and RFC 6527 MIBs"),
-        kept(RARE, "enable_snmp_rfcv2", flag(), "snmp.rfc_v2", "RFC 2787 MIB"),
-        kept(RARE, "enable_snmp_rfcv3", flag(), "snmp.rfc_v3", "RFC 6527 MIB"),
-        kept(RARE, "enable_snmp_keepalived", flag(), "snmp.vrrp", "", instead="enable_snmp_vrrp"),
-        kept(COMMON, "enable_traps", flag(), "snmp.traps", "SNMP traps", loss="no traps are sent"),
-        kept(COMMON, "snmp_socket", word("ADDRESS", missing="unix:/var/agentx/master"), "snmp.socket", "AgentX socket"),
+        acts(RARE, "enable_snmp_rfc", snmp_rfc(), "", "RFC 2787 and RFC 6527 MIBs"),
+        acts(RARE, "enable_snmp_rfcv2", flag(), "snmp.rfc_v2", "RFC 2787 MIB"),
+        acts(RARE, "enable_snmp_rfcv3", flag(), "snmp.rfc_v3", "RFC 6527 MIB"),
+        acts(RARE, "enable_snmp_keepalived", flag(), "snmp.vrrp", "", instead="enable_snmp_vrrp"),
+        acts(COMMON, "enable_traps", flag(), "snmp.traps", "SNMP traps"),
+        acts(COMMON, "snmp_socket", word("ADDRESS", missing="unix:/var/agentx/master"), "snmp.socket", "AgentX socket"),
         kept(RARE, "snmp_vs_stats_update_interval", seconds(0, _SECONDS_32), "snmp.virtual_server_interval_ns", _LVS, newer=True),
         kept(RARE, "snmp_rs_stats_update_interval", seconds(0, _SECONDS_32), "snmp.real_server_interval_ns", _LVS, newer=True),
-        kept(COMMON, "enable_dbus", flag(), "dbus.enabled", "D-Bus export"),
-        kept(RARE, "dbus_service_name", word("NAME", 255), "dbus.service_name", "D-Bus name"),
-        kept(RARE, "dbus_no_interface_name", flag(), "dbus.no_interface_name", "D-Bus paths", newer=True),
+        acts(COMMON, "enable_dbus", flag(), "dbus.enabled", "D-Bus export"),
+        acts(RARE, "dbus_service_name", word("NAME", 255), "dbus.service_name", "D-Bus name"),
+        acts(RARE, "dbus_no_interface_name", flag(), "dbus.no_interface_name", "D-Bus paths", newer=True),
         kept(RARE, "vrrp_netlink_cmd_rcv_bufs", _BUFFER, "buffers.vrrp_command.size", "receive buffer"),
         kept(RARE, "vrrp_netlink_monitor_rcv_bufs", _BUFFER, "buffers.vrrp_monitor.size", "receive buffer"),
         kept(RARE, "lvs_netlink_cmd_rcv_bufs", _BUFFER, "buffers.lvs_command.size", "receive buffer"),

@@ -196,9 +196,7 @@ VRRP_SYNC_GROUP = Table(
         acts(COMMON, "notify_backup", script(), "notify.backup", "on becoming BACKUP"),
         acts(COMMON, "notify_fault", script(), "notify.fault", "on becoming FAULT"),
         acts(RARE, "notify_stop", script(), "notify.stop", "when the daemon stops"),
-        kept(
-            COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state", loss="no mail is sent by vrrpd; braind sends alerts"
-        ),
+        acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
         kept(
             RARE,
             "global_tracking",

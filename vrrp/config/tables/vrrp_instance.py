@@ -256,9 +256,7 @@ VRRP_INSTANCE = Table(
         ),
         acts(COMMON, "notify_master_rx_lower_pri", script(), "notify.master_rx_lower_priority", "a MASTER heard a lower-priority master"),
         kept(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
-        kept(
-            COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state", loss="no mail is sent by vrrpd; braind sends alerts"
-        ),
+        acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
         kept(RARE, "lvs_sync_daemon_interface", interface(), "", "IPVS connection sync", instead="lvs_sync_daemon in global_defs"),
         kept(RARE, "kernel_rx_buf_size", integer(0, UINT32), "receive_buffer_bytes", "receive buffer of the socket"),
         kept(RARE, "debug", integer(0, 4), "", "has no effect in keepalived either"),
