@@ -23,8 +23,6 @@ NO_EFFECT = {
     "checkers_pid": "-c/--checkers_pid: there is no health checker process yet",
     "bfd_pid": "-b/--bfd_pid: there is no BFD process yet",
     "keep_ipvs": "-I/--dont-release-ipvs: virtual servers are not acted on yet",
-    "snmp": "-x/--snmp: there is no SNMP agent yet",
-    "snmp_socket": "-A/--snmp-agent-socket: there is no SNMP agent yet",
     "core_pattern": "-M/--core-dump-pattern: the system's core pattern is left alone",
     "address_monitoring": "-a/--address-monitoring: not reported yet",
 }
@@ -56,6 +54,8 @@ class Options:
     all_config: bool = False
     run_dir: str = "/run/brainctl"
     gate: str = "open"
+    snmp: bool = False
+    snmp_socket: str = ""
     without_effect: tuple[str, ...] = ()
 
     def as_arguments(self) -> list[str]:
@@ -95,8 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("-u", "--umask", default="", metavar="MASK", help="umask for files")
     add("-s", "--namespace", default="", metavar="NAME", help="run in this network namespace")
     add("-e", "--all-config", action="store_true", help="a missing include file is an error")
-    add("-x", "--snmp", action="store_true", help="accepted")
-    add("-A", "--snmp-agent-socket", dest="snmp_socket", default="", metavar="FILE", help="accepted")
+    add("-x", "--snmp", action="store_true", help="show KEEPALIVED-MIB, as enable_snmp_vrrp in the file does")
+    add("-A", "--snmp-agent-socket", dest="snmp_socket", default="", metavar="ADDRESS", help="AgentX socket, if the file names none")
     add("-a", "--address-monitoring", action="store_true", help="accepted")
     add("--signum", choices=sorted(SIGNAL_NUMBERS), default=None, help="print the number of a signal")
     add("--run-dir", default="/run/brainctl", metavar="DIR", help="where vrrpd.sock lies (%(default)s)")
@@ -152,6 +152,8 @@ def parse(argv: list[str]) -> tuple[Options, str | None]:
         all_config=given.all_config,
         run_dir=given.run_dir,
         gate=given.gate,
+        snmp=given.snmp,
+        snmp_socket=given.snmp_socket,
         without_effect=tuple(text for name, text in NO_EFFECT.items() if getattr(given, name)),
     )
     return options, given.signum
