@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from base.channel import JsonObject
 from base.log import Log
@@ -32,8 +33,16 @@ def wants_mail(config: VrrpConfig) -> bool:
     return bool(mail.server and mail.recipients and alerts)
 
 
+def with_options(config: VrrpConfig, options: Options) -> VrrpConfig:
+    """``-x`` turns KEEPALIVED-MIB on, ``-A`` names the AgentX socket where the file does not."""
+    snmp = config.global_defs.snmp
+    asked = replace(snmp, vrrp=snmp.vrrp or options.snmp, socket=snmp.socket or options.snmp_socket)
+    return replace(config, global_defs=replace(config.global_defs, snmp=asked))
+
+
 def outside_child(config: VrrpConfig, options: Options) -> list[str] | None:
     """The argument list of the outside process, or None if nothing of it is configured."""
+    config = with_options(config, options)
     if not (wants_snmp(config) or config.global_defs.dbus.enabled or wants_mail(config)):
         return None
     return [sys.executable, "-m", "vrrp.outside.process", "--run-dir", options.run_dir]
@@ -62,7 +71,7 @@ class OutsideChild:
 
     def configure(self, config: VrrpConfig) -> None:
         """Start it, tell it, or end it, as ``config`` wants."""
-        self._config = config
+        self._config = with_options(config, self._options)
         argv = outside_child(config, self._options)
         if argv is None:
             self.stop(at_once=True)

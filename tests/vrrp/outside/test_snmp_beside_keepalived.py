@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,23 @@ def test_the_outside_process_killed_is_back_and_the_vrrp_process_does_not_notice
 
 def index_of_eth0(lab: Lab) -> int:
     return int(lab.nodes["a"].run("cat", "/sys/class/net/eth0/ifindex"))
+
+
+def test_a_reload_turns_snmp_off_and_the_options_turn_it_on() -> None:
+    """-x and -A; then a file that asks for the RFC tables; then one that asks for nothing: keepalived cannot take it back in a reload."""
+    plain = "global_defs {\n router_id orc\n}\n" + INSTANCES
+    with Lab("a") as lab:
+        snmpd = Snmpd(lab, "a")
+        snmpd.start()
+        daemon = lab.vrrpd("a", configuration(snmpd))
+        lab.until(lambda: settled(snmpd) and snmpd.walk(VRRP_MIB), 30)
+        (daemon.directory / "conf").write_text(plain)
+        daemon.signal(signal.SIGHUP)
+        lab.until(lambda: not snmpd.walk(KEEPALIVED_MIB), what="nothing is shown any more")
+        (daemon.directory / "conf").write_text(configuration(snmpd))
+        daemon.signal(signal.SIGHUP)
+        lab.until(lambda: settled(snmpd), 30, what="shown again")
+        assert daemon.stop() == 0
+        lab.vrrpd("a", plain, "-x", "-A", snmpd.socket)
+        lab.until(lambda: settled(snmpd), 30)
+        assert not snmpd.walk(VRRP_MIB)
