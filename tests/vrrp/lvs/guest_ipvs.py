@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.vrrp.lvs.tables import tables
+from tests.vrrp.lvs.tables import repair, tables
 from vrrp.lvs.ipvs.kernel import IpvsKernel
 from vrrp.lvs.ipvs.values import SyncDaemon, SyncRole, Timeouts
 from vrrp.lvs.model.desired import (
@@ -59,8 +59,8 @@ def ipvsadm(*words: str) -> list[str]:
 
 def programmed(kernel: IpvsKernel, table: Table) -> list[str]:
     """Program a table; what ipvsadm says then. The kernel has to read back as it was meant."""
-    repair = kernel.repair(table, ())
-    assert (repair.failures, repair.remaining) == ((), ()), [str(failure) for failure in repair.failures]
+    made = repair(kernel, table, ())
+    assert (made.failures, made.remaining) == ((), ()), [str(failure) for failure in made.failures]
     assert kernel.services() == table
     return ipvsadm("-Sn")
 
@@ -191,12 +191,12 @@ class TestRepair:
 
     def test_what_is_right_is_left_alone(self, kernel: IpvsKernel) -> None:
         programmed(kernel, self.TABLE)
-        assert kernel.repair(self.TABLE, ()).changes == ()
+        assert repair(kernel, self.TABLE, ()).changes == ()
 
     def test_someones_clear_is_repaired(self, kernel: IpvsKernel) -> None:
         before = sorted(programmed(kernel, self.TABLE))
         ipvsadm("-C")
-        assert len(kernel.repair(self.TABLE, ()).changes) == 9
+        assert len(repair(kernel, self.TABLE, ()).changes) == 9
         assert sorted(ipvsadm("-Sn")) == before
 
     @pytest.mark.parametrize(
@@ -213,14 +213,14 @@ class TestRepair:
     def test_someones_change_is_undone_by_one_or_few_of_ours(self, kernel: IpvsKernel, words: str) -> None:
         before = sorted(programmed(kernel, self.TABLE))
         ipvsadm(*words.split())
-        repair = kernel.repair(self.TABLE, ())
-        assert 1 <= len(repair.changes) <= 3
+        made = repair(kernel, self.TABLE, ())
+        assert 1 <= len(made.changes) <= 3
         assert sorted(ipvsadm("-Sn")) == before
 
     def test_services_of_others_are_left_alone_and_ours_that_are_no_longer_wanted_go(self, kernel: IpvsKernel) -> None:
         ipvsadm("-A", "-t", "192.0.2.1:1", "-s", "rr")
-        kernel.repair(self.TABLE, ())
-        kernel.repair({}, self.TABLE.keys())
+        repair(kernel, self.TABLE, ())
+        repair(kernel, {}, self.TABLE.keys())
         assert ipvsadm("-Sn") == ["-A -t 192.0.2.1:1 -s rr"]
 
     @given(first=tables(), second=tables(), foreign=st.booleans())
@@ -230,8 +230,8 @@ class TestRepair:
         if foreign:
             ipvsadm("-A", "-t", "192.0.2.1:1", "-s", "rr")
         for table, owned in ((first, ()), (second, first.keys())):
-            repair = kernel.repair(table, owned)
-            assert (repair.failures, repair.remaining) == ((), ()), [str(failure) for failure in repair.failures]
+            made = repair(kernel, table, owned)
+            assert (made.failures, made.remaining) == ((), ()), [str(failure) for failure in made.failures]
         there = kernel.services()
         assert there.pop(ServiceKey(4, 0, 6, "192.0.2.1", 1), None) == (Entry(Service("rr")) if foreign else None)
         assert there == second
@@ -274,9 +274,9 @@ class TestRefusals:
 
     def test_what_cannot_be_had_remains_and_the_rest_is_served(self, kernel: IpvsKernel) -> None:
         wanted = {WEB: Entry(Service("nonsense"), {ONE: Destination(1)}), WEB6: Entry(Service("rr", prefix=128), {ONE6: Destination(1)})}
-        repair = kernel.repair(wanted, ())
-        assert {change.key for change in repair.remaining} == {WEB}
-        assert {failure.change.key for failure in repair.failures} == {WEB}
+        made = repair(kernel, wanted, ())
+        assert {change.key for change in made.remaining} == {WEB}
+        assert {failure.change.key for failure in made.failures} == {WEB}
         assert kernel.services() == {WEB6: wanted[WEB6]}
 
 

@@ -1,10 +1,14 @@
-"""Hypothesis strategies: any table that IPVS would take."""
+"""Hypothesis strategies for any table that IPVS would take, and the step from one table to another in a real kernel."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 from hypothesis import strategies as st
 
-from vrrp.lvs.model.desired import Destination, DestinationKey, Entry, Service, ServiceKey, Table
+from vrrp.lvs.ipvs.kernel import Failure, IpvsKernel
+from vrrp.lvs.model.desired import Change, Destination, DestinationKey, Entry, Service, ServiceKey, Table, diff
 from vrrp.lvs.model.settings import Forwarding, Method, TunnelChecksum, TunnelType
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq")
@@ -65,3 +69,23 @@ def entries(draw: st.DrawFn, family: int) -> Entry:
 def tables(draw: st.DrawFn) -> Table:
     """Up to four services."""
     return {key: draw(entries(key.family)) for key in draw(st.lists(service_keys(), max_size=4, unique=True))}
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What was wrong, what the kernel refused, and what still differs."""
+
+    changes: tuple[Change, ...]
+    failures: tuple[Failure, ...]
+    remaining: tuple[Change, ...]
+
+
+def repair(kernel: IpvsKernel, desired: Table, owned: Collection[ServiceKey] = ()) -> Repair:
+    """One step from the kernel's table to ``desired``; services neither desired nor ``owned`` are left alone."""
+
+    def difference() -> tuple[Change, ...]:
+        return diff(desired, {key: entry for key, entry in kernel.services().items() if key in desired or key in owned})
+
+    changes = difference()
+    failures = tuple(kernel.apply(changes))
+    return Repair(changes, failures, difference())

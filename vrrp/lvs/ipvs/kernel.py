@@ -1,4 +1,4 @@
-"""IPVS in this network namespace: read the table, carry out changes, check that it is as wanted.
+"""IPVS in this network namespace: read the table and the counters, carry out changes, run the sync daemons.
 
 Everything blocks, for as long as the kernel needs; the checker process may afford that, a process that keeps time may not.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -30,12 +30,9 @@ from vrrp.lvs.model.desired import (
     Entry,
     RemoveService,
     ServiceKey,
-    Table,
-    diff,
 )
 
 MODPROBE_LIMIT_S = 20
-REPAIR_ROUNDS = 3
 _REASONS = {
     errno.ESRCH: "no such service",
     errno.EEXIST: "it exists already",
@@ -77,15 +74,6 @@ class Failure:
         return f"{type(self.change).__name__} {where}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What ``repair`` found and did. ``remaining``: what still differs, although it was tried; ``failures`` says why."""
-
-    changes: tuple[Change, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    remaining: tuple[Change, ...] = ()
-
-
 class IpvsKernel:
     """The table of the network namespace in which it was made. Not for use by several threads."""
 
@@ -125,24 +113,6 @@ class IpvsKernel:
         given = list(changes)
         results = self._netlink.execute([partial(self._encode, *_command(change)) for change in given])
         return [Failure(change, code) for change, code in zip(given, results, strict=True) if code]
-
-    def repair(self, desired: Table, owned: Collection[ServiceKey]) -> Repair:
-        """Make the table as ``desired`` and look again. Services neither desired nor in ``owned`` (ours until now) are left alone."""
-        done: list[Change] = []
-        failures: list[Failure] = []
-        for _ in range(REPAIR_ROUNDS):
-            changes = self._difference(desired, owned)
-            if not changes:
-                return Repair(tuple(done))
-            failures = self.apply(changes)
-            refused = {id(failure.change) for failure in failures}
-            done += [change for change in changes if id(change) not in refused]
-            if len(refused) == len(changes):
-                break
-        return Repair(tuple(done), tuple(failures), self._difference(desired, owned))
-
-    def _difference(self, desired: Table, owned: Collection[ServiceKey]) -> tuple[Change, ...]:
-        return diff(desired, {key: entry for key, entry in self.services().items() if key in desired or key in owned})
 
     def flush(self) -> None:
         """Remove every service, also those of others (``lvs_flush``)."""
