@@ -36,6 +36,7 @@ cd $root && pivot_root . run/old || die pivot_root
 umount -l /run/old
 rmdir /run/old
 hostname lab
+modprobe -q ipv6    # a module in Debian's kernel, and `ip` does not load it
 ip link set lo up
 ulimit -n 65536
 
