@@ -10,6 +10,9 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import dns.exception
+import dns.name
+
 from base.core import NS_PER_S
 from base.diagnostics import Diagnostics, Position
 from vrrp.config.model.common import Family, IpAddress, ScriptCommand
@@ -298,7 +301,7 @@ class Converter:
         if checker.kind == "SMTP_CHECK":
             return SmtpProbe(connection, _text(own, "helo_name", default=DEFAULT_HELO_NAME))
         if checker.kind == "DNS_CHECK":
-            return DnsProbe(connection, _text(own, "type", default="SOA"), _text(own, "name", default="."))
+            return self._dns(checker, connection)
         if checker.kind == "PING_CHECK":
             return PingProbe(connection)
         assert checker.kind == "UDP_CHECK", f"the reader knows no checker {checker.kind}"
@@ -410,6 +413,16 @@ class Converter:
             self.diagnostics.error(checker.position, message, remedy, "reference")
             return None
         return BfdProbe(name)
+
+    def _dns(self, checker: Checker, connection: Connection) -> DnsProbe | None:
+        name = _text(checker.settings, "name", default=".")
+        try:
+            dns.name.from_text(name)
+        except (dns.exception.DNSException, UnicodeError) as error:
+            message = f"DNS_CHECK cannot ask for '{name}': {error}"
+            self.diagnostics.error(checker.position, message, "write a domain name such as example.com", "value")
+            return None
+        return DnsProbe(connection, _text(checker.settings, "type", default="SOA"), name)
 
     def _udp(self, checker: Checker, connection: Connection) -> UdpProbe | None:
         own = checker.settings

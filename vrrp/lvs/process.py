@@ -22,6 +22,7 @@ from base.core import NS_PER_S, JsonValue
 from base.log import Log
 from vrrp.lvs.checkers.bfd import BfdFollowers
 from vrrp.lvs.checkers.file import LOOK_EVERY_S, look
+from vrrp.lvs.checkers.http import tls_context
 from vrrp.lvs.checkers.run import run_probe
 from vrrp.lvs.model.checker import (
     FIRST_PROBE_NS,
@@ -59,6 +60,8 @@ from vrrp.lvs.model.virtual_server import (
 )
 
 RECONCILE_S = 5.0
+RECONCILE_SHARE = 50
+"""Looking at a large table takes time from the checks: at most one part in so many."""
 MAX_STARTS_PER_TURN = 256
 SPARE_DESCRIPTORS = 256
 
@@ -138,6 +141,7 @@ class CheckerProcess:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _masters: dict[str, bool] = field(default_factory=dict)
+    _present: frozenset[str] | None = None
     _stopped: bool = False
     _quiet: bool = False
     _delayed: list[VirtualServerCore] = field(default_factory=list)
@@ -154,8 +158,10 @@ class CheckerProcess:
         self.services, self.checkers, self.files = {}, {}, []
         self.bfd.forget(self.bfd.states)
         self._quiet = True
+        tls_context.cache_clear()  # certificates may have been renewed
         for settings in wanted:
-            core = VirtualServerCore(settings, is_master=self._masters.get(settings.only_while_master, False))
+            is_master = self._masters.get(settings.only_while_master, False)
+            core = VirtualServerCore(settings, is_master=is_master, address_present=self._is_present(settings))
             if settings.id in before:
                 core.inherit(before[settings.id])
             self.services[settings.id] = core
@@ -234,10 +240,13 @@ class CheckerProcess:
                 self._tell(core.settings.id, MasterChanged(is_master))
 
     def addresses_changed(self, present: frozenset[str]) -> None:
-        """The addresses on our interfaces, as text; for ha_suspend."""
+        """The addresses on our interfaces, as text; for ha_suspend. Until the first call all count as present."""
+        self._present = present
         for core in self.services.values():
-            here = any(str(listen.address) in present for listen in core.settings.listen)
-            self._tell(core.settings.id, AddressPresenceChanged(here))
+            self._tell(core.settings.id, AddressPresenceChanged(self._is_present(core.settings)))
+
+    def _is_present(self, settings: VirtualServerSettings) -> bool:
+        return self._present is None or any(str(listen.address) in self._present for listen in settings.listen)
 
     def drain(self, service: str, server: str, drained: bool) -> bool:
         """An operator's wish; False if there is no such server."""
@@ -445,9 +454,12 @@ class CheckerProcess:
             action()
 
     async def _reconcile_for_ever(self) -> None:
+        pause_s = self.reconcile_s
         while not self._stopped:
-            await asyncio.sleep(self.reconcile_s)
+            await asyncio.sleep(pause_s)
+            started_ns = now_ns()
             self.reconcile(told=self._known is not None)
+            pause_s = max(self.reconcile_s, RECONCILE_SHARE * (now_ns() - started_ns) / NS_PER_S)
 
     # ---- files ----------------------------------------------------------------------------------------------------
 

@@ -304,6 +304,7 @@ def test_services_that_follow_a_vrrp_instance(tmp_path: Path) -> None:
         ("real_server 10.0.0.1 80 {\nUDP_CHECK {\npayload 0a0\n}\n}", 4, "value"),
         ("real_server 10.0.0.1 80 {\nUDP_CHECK {\nmin_reply_length 9\nmax_reply_length 3\n}\n}", 4, "range"),
         ("real_server 10.0.0.1 80 {\nTCP_CHECK {\nbindto 2001:db8::1\n}\n}", 4, "service"),
+        ("real_server 10.0.0.1 80 {\nDNS_CHECK {\nname a..b\n}\n}", 4, "value"),
         ("real_server 2001:db8::1 80 {\n}", 3, "service"),
         ("real_server 10.0.0.1 80 {\nuthreshold 3\nlthreshold 9\n}", 3, "range"),
         ("sorry_server 2001:db8::1 80", 3, "service"),

@@ -57,10 +57,13 @@ class Memory:
         if self.refuse:
             self.refuse -= 1
             return ["no memory"]
+        changes = list(changes)
+        touched = {change.key for change in changes}
         try:
-            self.table = apply(self.table, changes)
+            after = apply({key: self.table[key] for key in touched if key in self.table}, changes)
         except (KeyError, ValueError) as error:
             return [error]
+        self.table = {key: entry for key, entry in self.table.items() if key not in touched} | after
         return []
 
     def weights(self, key: ServiceKey = WEB) -> dict[str, int]:

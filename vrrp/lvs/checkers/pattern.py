@@ -6,6 +6,7 @@ A hostile page can make a backtracking matcher run for hours; a match that takes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import regex
@@ -70,6 +71,7 @@ def translate(expression: str) -> str:
     return "".join(out)
 
 
+@lru_cache(maxsize=1024)
 def compile_pattern(pattern: BodyPattern) -> CompiledPattern:
     """Compile, or raise UnusablePattern."""
     flags = 0

@@ -220,7 +220,10 @@ class VirtualServerCore:
         self._pool: dict[str, int] = {}
 
     def inherit(self, before: VirtualServerCore) -> None:
-        """After a reload: keep what is known about servers and checkers that are in both, and the quorum."""
+        """After a reload: keep what is known about servers and checkers that are in both, and the quorum.
+
+        Role and address presence are not inherited: the constructor was told what they are now.
+        """
         for identity, state in self.real_servers.items():
             old = before.real_servers.get(identity)
             if old is None:
@@ -236,7 +239,6 @@ class VirtualServerCore:
                     state.added[checker.id] = old.added[checker.id]
         self._inherited = True
         self.has_quorum = before.has_quorum
-        self.is_master, self.suspended = before.is_master, before.suspended and self.settings.ha_suspend
 
     # ---- the core's interface -------------------------------------------------------------------------------------
 
