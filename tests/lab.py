@@ -64,22 +64,23 @@ def sweep() -> None:
 
 
 class Node:
-    """One namespace with ``eth0`` (10.77.0.N/24) on the switch."""
+    """One namespace with ``eth0`` (10.77.0.N/24, fd77::N/64 and a link-local address) on the switch."""
 
     def __init__(self, name: str, number: int, namespace: str) -> None:
         self.name = name
         self.namespace = namespace
         self.address = f"10.77.0.{number}"
+        self.address6 = f"fd77::{number}"
         self.port = f"p{number}"
 
-    def addresses(self, interface: str = "eth0") -> set[str]:
-        """The IPv4 addresses of an interface, without their lengths."""
-        found = json.loads(ip("-n", self.namespace, "-j", "-4", "addr", "show", "dev", interface, check=False) or "[]")
+    def addresses(self, interface: str = "eth0", family: int = 4) -> set[str]:
+        """The IPv4 (or IPv6) addresses of an interface, without their lengths."""
+        found = json.loads(ip("-n", self.namespace, "-j", f"-{family}", "addr", "show", "dev", interface, check=False) or "[]")
         return {info["local"] for link in found for info in link.get("addr_info", [])}
 
     def holds(self, address: str, interface: str = "eth0") -> bool:
         """Is ``address`` in this kernel?"""
-        return address in self.addresses(interface)
+        return address in self.addresses(interface, 6 if ":" in address else 4)
 
     def run(self, *argv: str, check: bool = True) -> str:
         """Run a program inside."""
@@ -218,6 +219,8 @@ class Lab:
         ip("link", "add", node.port, "netns", self.switch, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)
         ip("-n", self.switch, "link", "set", node.port, "master", "br0", "up")
         ip("-n", node.namespace, "addr", "add", f"{node.address}/24", "dev", "eth0")
+        node.run("sysctl", "-q", "-w", "net.ipv6.conf.eth0.accept_dad=0")
+        ip("-n", node.namespace, "addr", "add", f"{node.address6}/64", "dev", "eth0", "nodad")
         ip("-n", node.namespace, "link", "set", "lo", "up")
         ip("-n", node.namespace, "link", "set", "eth0", "up")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import AuthKind, SyncGroup, VrrpInstance
 from vrrp.config.model.tracking import TrackSet
 from vrrp.protocol.node import NodeParameters
 from vrrp.protocol.packet import (
     CS_NS,
+    DEFAULT_GROUP_IPV4,
+    DEFAULT_GROUP_IPV6,
     AuthType,
     ChecksumStyle,
     Expectations,
@@ -103,7 +103,7 @@ def destinations(model: VrrpInstance) -> tuple[IPAddress, ...]:
 
 def group_of(model: VrrpInstance) -> IPAddress:
     """The multicast group of an instance that is not unicast."""
-    return model.multicast_group or IPv4Address("224.0.0.18")
+    return model.multicast_group or (DEFAULT_GROUP_IPV6 if int(model.family) == 6 else DEFAULT_GROUP_IPV4)
 
 
 def expectations(model: VrrpInstance, local_address: IPAddress | None) -> Expectations:

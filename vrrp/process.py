@@ -52,10 +52,10 @@ from vrrp.protocol.node import (
     VrrpNode,
     without_instance,
 )
-from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, parse_ipv4, receive_advert
+from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, parse_packet, receive_advert
 from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status
-from vrrp.system.advert_socket import ReceiveSocket
+from vrrp.system.advert_socket import AdvertReceiver
 from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.netlink import AddressEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
@@ -65,8 +65,6 @@ EARLY_NS = 400_000
 """So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
-SHORTEST_PACKET = 28
-"""An IPv4 header without options and a VRRP header."""
 
 
 @dataclass(slots=True)
@@ -113,8 +111,8 @@ class VrrpProcess:
         self._collect_ns = now_ns() + COLLECT_EVERY_NS
         self.pump.add_reader(self.monitor, self.on_netlink)
 
-    def _watch(self, interface: str, receiver: ReceiveSocket) -> None:
-        self.pump.add_reader(receiver, lambda: self.on_adverts(interface, receiver))
+    def _watch(self, receiver: AdvertReceiver) -> None:
+        self.pump.add_reader(receiver, lambda: self.on_adverts(receiver))
 
     def _publish(self, message: JsonObject) -> None:
         self.control.publish(message)
@@ -138,8 +136,8 @@ class VrrpProcess:
             return at_ns
         while at_ns < due_ns:
             at_ns = now_ns()
-        for interface, receiver in self.wiring.receivers.items():
-            self.on_adverts(interface, receiver)
+        for receiver in self.wiring.receivers.values():
+            self.on_adverts(receiver)
         return now_ns()
 
     def on_deadline(self, at_ns: int) -> None:
@@ -190,30 +188,31 @@ class VrrpProcess:
 
     # ---- adverts --------------------------------------------------------------------------------------------------
 
-    def on_adverts(self, interface: str, receiver: ReceiveSocket) -> None:
+    def on_adverts(self, receiver: AdvertReceiver) -> None:
         """Drain one receive socket."""
         node = self.node
         packets = receiver.drain()
         if node is None or not packets:
             return
         read_ns = now_ns()
-        routers = self.wiring.routers.get(interface, {})
+        routers = self.wiring.routers.get((receiver.interface, receiver.carrier), {})
+        ttl_at, tail_from = receiver.ttl_at, receiver.tail_from
         for age_ns, data in packets:
-            vrid_at = (data[0] & 0x0F) * 4 + 1 if len(data) >= SHORTEST_PACKET else len(data)
-            if vrid_at >= len(data):
+            vrid = receiver.vrid_of(data)
+            names = routers.get(vrid, ())
+            if not vrid:
                 self.health.unreadable += 1
-                continue
-            names = routers.get(data[vrid_at], ())
-            if not names:
+            elif not names:
                 self.health.unknown_vrids += 1
             at_ns = read_ns - age_ns
             for name in names:
                 endpoint = self.wiring.endpoints[name]
                 # The hot path: the same source, destination and payload as the advert accepted last.
-                if data[12:] == endpoint.last_tail and data[8] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns):
+                tail = data[tail_from:]
+                if tail == endpoint.last_tail and data[ttl_at] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns):
                     self.journal.note(at_ns, self._repeated_event(name), ())
                 else:
-                    self._full_advert(at_ns, node, endpoint, data, shared=len(names) > 1)
+                    self._full_advert(at_ns, node, endpoint, data, tail, shared=len(names) > 1)
 
     def _repeated_event(self, name: str) -> InstanceEventHappened:
         event = self._repeated.get(name)
@@ -221,10 +220,10 @@ class VrrpProcess:
             event = self._repeated[name] = InstanceEventHappened(name, AdvertRepeated())
         return event
 
-    def _full_advert(self, at_ns: int, node: VrrpNode, endpoint: Endpoint, data: bytes, *, shared: bool) -> None:
+    def _full_advert(self, at_ns: int, node: VrrpNode, endpoint: Endpoint, data: bytes, tail: bytes, *, shared: bool) -> None:
         name = endpoint.model.name
         try:
-            datagram = parse_ipv4(data)
+            datagram = parse_packet(data)
             if shared and datagram.destination.is_multicast and datagram.destination != endpoint.expected.group:
                 return  # for the other instance with this VRID on this interface
             advert = receive_advert(datagram, endpoint.expected)
@@ -233,7 +232,7 @@ class VrrpProcess:
             return
         self.feed_instance(at_ns, name, AdvertReceived(datagram.source, advert))
         if node.instances[name].repeatable:
-            endpoint.last_tail = data[12:]
+            endpoint.last_tail = tail
 
     def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:
         name, reason = endpoint.model.name, error.reason

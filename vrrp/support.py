@@ -11,8 +11,6 @@ from vrrp.config.model.instance import AuthKind, VrrpInstance
 def instance_faults(model: VrrpInstance) -> tuple[str, ...]:
     """Why this instance cannot take part in an election at all."""
     faults = []
-    if int(model.family) == 6:
-        faults.append("no support yet for VRRP over IPv6")
     if model.version == 2 and model.authentication.kind is AuthKind.AH:
         faults.append("no support yet for authentication AH")
     if model.hmac is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from vrrp.config.keyword import Reading
-from vrrp.config.model.common import Family, IpAddress
+from vrrp.config.model.common import IpAddress
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import VrrpInstance
 
@@ -15,7 +15,6 @@ def validate(reading: Reading, config: VrrpConfig) -> None:
     _check_duplicate_vrids(reading, config)
     _check_shared_addresses(reading, config)
     _remark_unused_scripts(reading, config)
-    _remark_ipv6(reading, config)
 
 
 def _medium(instance: VrrpInstance) -> Hashable:
@@ -58,10 +57,3 @@ def _remark_unused_scripts(reading: Reading, config: VrrpConfig) -> None:
                 f"vrrp_script {script.name} is tracked by nobody and never run",
                 "add it to a track_script block, or remove it",
             )
-
-
-def _remark_ipv6(reading: Reading, config: VrrpConfig) -> None:
-    for instance in config.instances:
-        if instance.family is Family.IPV6:
-            message = f"{instance.name} is an IPv6 instance: it is not acted on yet"
-            reading.warning(instance.position, message, "", "not-acted-on")

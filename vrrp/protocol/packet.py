@@ -28,6 +28,8 @@ CS_NS = 10_000_000
 """One centisecond, the unit of VRRPv3 intervals, in nanoseconds."""
 
 _IPV4_HEADER = struct.Struct("!BBHHHBBH4s4s")
+_IPV6_HEADER = struct.Struct("!IHBB16s16s")
+IPV6_HEADER_BYTES = 40
 _V2_HEADER = struct.Struct("!BBBBBBH")
 _V3_HEADER = struct.Struct("!BBBBHH")
 _HEADER_BYTES = 8
@@ -352,6 +354,11 @@ def build_ipv4_header(source: IPv4Address, destination: IPv4Address, payload_byt
     return _IPV4_HEADER.pack(0x45, VRRP_TOS, total, identification, 0, ttl, IPPROTO_VRRP, 0, source.packed, destination.packed)
 
 
+def build_ipv6_header(source: IPv6Address, destination: IPv6Address, payload_bytes: int, *, hop_limit: int) -> bytes:
+    """The 40 bytes before an advert over IPv6: traffic class 0xC0, no flow label."""
+    return _IPV6_HEADER.pack(6 << 28 | VRRP_TOS << 20, payload_bytes, IPPROTO_VRRP, hop_limit, source.packed, destination.packed)
+
+
 def next_identification(identification: int) -> int:
     """keepalived's IP id counter: from 1, wrapping at 16 bits and skipping 0."""
     return (identification + 1) & 0xFFFF or 1
@@ -375,3 +382,26 @@ def parse_ipv4(data: bytes) -> Datagram:
     if fragment & 0x3FFF:
         raise DecodeError(RejectReason.FRAGMENT)
     return Datagram(IPv4Address(source), IPv4Address(destination), ttl, data[header_bytes:total])
+
+
+def parse_ipv6(data: bytes) -> Datagram:
+    """Take the IP header off an IPv6 packet whose first next header is VRRP.
+
+    Raises DecodeError: IP_HEADER, IP_LENGTH or PROTOCOL (also for extension headers, which no VRRP router sends).
+    """
+    if len(data) < IPV6_HEADER_BYTES:
+        raise DecodeError(RejectReason.IP_HEADER, f"{len(data)} bytes")
+    first, payload_bytes, protocol, hop_limit, source, destination = _IPV6_HEADER.unpack_from(data)
+    if first >> 28 != 6:
+        raise DecodeError(RejectReason.IP_HEADER, f"version {first >> 28}")
+    end = IPV6_HEADER_BYTES + payload_bytes
+    if end > len(data):
+        raise DecodeError(RejectReason.IP_LENGTH, f"payload of {payload_bytes} bytes, {len(data)} bytes received")
+    if protocol != IPPROTO_VRRP:
+        raise DecodeError(RejectReason.PROTOCOL, f"next header {protocol}")
+    return Datagram(IPv6Address(source), IPv6Address(destination), hop_limit, data[IPV6_HEADER_BYTES:end])
+
+
+def parse_packet(data: bytes) -> Datagram:
+    """``parse_ipv4`` or ``parse_ipv6``, by the version in the first byte."""
+    return parse_ipv6(data) if data[:1] and data[0] >> 4 == 6 else parse_ipv4(data)

@@ -1,4 +1,4 @@
-"""Raw sockets that carry adverts over IPv4: one to receive and one to send per interface.
+"""Raw sockets that carry adverts: one to receive and one to send per interface and carrier (IPv4 here, IPv6 in advert_socket6).
 
 The receive socket passes only our VRIDs (classic BPF in the kernel, attached before anything can arrive), the send socket writes its own IP
 header as keepalived does. A packet that cannot be sent is an event (EPERM: a firewall rule in our own OUTPUT chain), never an exception.
@@ -11,14 +11,18 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from ipaddress import IPv4Address
+from typing import Protocol
 
 from base.packetsocket import SO_TIMESTAMPNS, Instruction, attach_filter
 from vrrp.protocol.packet import (
     IPPROTO_VRRP,
     Advert,
     ChecksumStyle,
+    IPAddress,
     build_ipv4_header,
+    build_ipv6_header,
     encode_advert,
     next_identification,
 )
@@ -31,62 +35,140 @@ _SO_BINDTODEVICE = 25
 _SO_RCVBUFFORCE = 33
 _IP_MULTICAST_ALL = 49
 _RECEIVE_BUFFER_BYTES = 1 << 20
-_MAX_FILTERED_VRIDS = 250
+MAX_FILTERED_VRIDS = 250
+_SHORTEST_PACKET = 28
+"""An IPv4 header without options and a VRRP header."""
 
 _LDX_IHL: Instruction = (0xB1, 0, 0, 0)
 _LD_VRID: Instruction = (0x50, 0, 0, 1)
-_RET_ALL: Instruction = (0x06, 0, 0, 0xFFFF)
-_RET_NONE: Instruction = (0x06, 0, 0, 0)
+RET_ALL: Instruction = (0x06, 0, 0, 0xFFFF)
+RET_NONE: Instruction = (0x06, 0, 0, 0)
+
+
+class Carrier(Enum):
+    """What adverts travel in; instances with different carriers share no socket and may share a VRID."""
+
+    IPV4 = "IPv4"
+    IPV6 = "IPv6"
+
+
+class AdvertReceiver(Protocol):
+    """What the shell needs of a receive socket, whatever the carrier. Packets begin with their IP header."""
+
+    interface: str
+    index: int
+    vrids: frozenset[int]
+    carrier: Carrier
+    ttl_at: int
+    """Offset of the TTL or hop limit."""
+    tail_from: int
+    """What follows is the same in every repetition of an advert: source, destination, payload."""
+
+    @property
+    def groups(self) -> frozenset[IPAddress]:
+        """The multicast groups joined."""
+
+    def fileno(self) -> int:
+        """The descriptor to watch."""
+
+    def drain(self, limit: int = DRAIN_LIMIT) -> list[tuple[int, bytes]]:
+        """At most ``limit`` packets, each with its age in ns."""
+
+    def vrid_of(self, data: bytes) -> int:
+        """The VRID in a packet, 0 if the packet is too short to have one."""
+
+    def close(self) -> None:
+        """Leave the groups and close."""
+
+
+class AdvertSender(Protocol):
+    """What sends finished packets, whatever the carrier."""
+
+    interface: str | None
+    index: int
+
+    def send(self, packet: bytes | bytearray, destination: str, *, direct: bool) -> int:
+        """Send one packet; 0 or the errno."""
+
+    def close(self) -> None:
+        """Close the socket."""
+
+
+def age_ns(ancillary: bytes, wall_ns: int) -> int:
+    """How long ago the kernel received a packet, by its SO_TIMESTAMPNS; at most MAX_AGE_NS."""
+    seconds, nanoseconds = _TIMESPEC.unpack(ancillary)
+    since_ns: int = wall_ns - seconds * 1_000_000_000 - nanoseconds
+    return min(max(0, since_ns), MAX_AGE_NS)
 
 
 def filter_vrids(vrids: Iterable[int]) -> list[Instruction]:
     """Accept only VRRP packets of these VRIDs; an IPv4 raw socket's filter sees the packet from its IP header on."""
     wanted = sorted(set(vrids))
-    if len(wanted) > _MAX_FILTERED_VRIDS:
-        return [_RET_ALL]
+    if len(wanted) > MAX_FILTERED_VRIDS:
+        return [RET_ALL]
     count = len(wanted)
     tests = [(0x15, count - at, 0, vrid) for at, vrid in enumerate(wanted)]
-    return [_LDX_IHL, _LD_VRID, *tests, _RET_NONE, _RET_ALL]
+    return [_LDX_IHL, _LD_VRID, *tests, RET_NONE, RET_ALL]
+
+
+def set_receive_buffer(sock: socket.socket) -> None:
+    """Room for a burst of adverts of many virtual routers."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+
+
+def flush_strays(sock: socket.socket) -> None:
+    """Between socket() and the filter another interface's packets may have come in."""
+    for _ in range(1000):
+        try:
+            sock.recv(1)
+        except BlockingIOError:
+            return
 
 
 class ReceiveSocket:
-    """Adverts that arrive on one interface, for all virtual routers on it."""
+    """Adverts over IPv4 that arrive on one interface, for all virtual routers on it."""
+
+    ttl_at = 8
+    tail_from = 12
 
     def __init__(self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv4Address]) -> None:
         self.interface = interface
         self.index = index
+        self.carrier = Carrier.IPV4
         self.vrids = frozenset(vrids)
-        self.groups = frozenset(groups)
+        self._groups = frozenset(groups)
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, IPPROTO_VRRP)
         try:
-            attach_filter(self._sock, [_RET_NONE])
+            attach_filter(self._sock, [RET_NONE])
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
             self._sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
             self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            try:
-                self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-            except OSError:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-            for group in sorted(self.groups):
+            set_receive_buffer(self._sock)
+            for group in sorted(self._groups):
                 request = struct.pack("=4s4si", group.packed, b"\0\0\0\0", index)
                 self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
-            self._flush_strays()
+            flush_strays(self._sock)
             attach_filter(self._sock, filter_vrids(self.vrids))
         except BaseException:
             self._sock.close()
             raise
 
-    def _flush_strays(self) -> None:
-        """Between socket() and the filter another interface's packets may have come in."""
-        for _ in range(1000):
-            try:
-                self._sock.recv(1)
-            except BlockingIOError:
-                return
+    @property
+    def groups(self) -> frozenset[IPAddress]:
+        """The multicast groups joined."""
+        return frozenset[IPAddress](self._groups)
 
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._sock.fileno()
+
+    def vrid_of(self, data: bytes) -> int:
+        """The VRID in a packet, 0 if the packet is too short to have one."""
+        at = (data[0] & 0x0F) * 4 + 1 if len(data) >= _SHORTEST_PACKET else len(data)
+        return data[at] if at < len(data) else 0
 
     def drain(self, limit: int = DRAIN_LIMIT) -> list[tuple[int, bytes]]:
         """At most ``limit`` packets, IP header included, each with its age: ns since the kernel received it, at most MAX_AGE_NS.
@@ -105,11 +187,10 @@ class ReceiveSocket:
             except OSError:
                 continue
             wall_ns = wall_ns or time.time_ns()
-            age_ns = 0
+            since_ns = 0
             if ancillary:
-                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-                age_ns = min(max(0, wall_ns - seconds * 1_000_000_000 - nanoseconds), MAX_AGE_NS)
-            packets.append((age_ns, data))
+                since_ns = age_ns(ancillary[0][2], wall_ns)
+            packets.append((since_ns, data))
         return packets
 
     def close(self) -> None:
@@ -149,12 +230,12 @@ class SendSocket:
 
 
 class AdvertPackets:
-    """The packets of one virtual router's advert: encoded once, resent with only the IP id counted up."""
+    """The packets of one virtual router's advert: encoded once, resent with only the IPv4 id counted up."""
 
     def __init__(
         self,
-        source: IPv4Address,
-        destinations: Sequence[IPv4Address],
+        source: IPAddress,
+        destinations: Sequence[IPAddress],
         *,
         ttl: int = 255,
         checksum: ChecksumStyle = ChecksumStyle.PSEUDO_HEADER,
@@ -172,22 +253,31 @@ class AdvertPackets:
         packets = []
         for destination in self.destinations:
             payload = encode_advert(advert, self.source, destination, self._checksum)
-            header = build_ipv4_header(self.source, destination, len(payload), identification=0, ttl=self._ttl)
+            header = self._header(destination, len(payload))
             packets.append((bytearray(header + payload), str(destination), destination.is_multicast))
         return packets
+
+    def _header(self, destination: IPAddress, payload_bytes: int) -> bytes:
+        if isinstance(self.source, IPv4Address):
+            assert isinstance(destination, IPv4Address)
+            return build_ipv4_header(self.source, destination, payload_bytes, identification=0, ttl=self._ttl)
+        assert not isinstance(destination, IPv4Address)
+        return build_ipv6_header(self.source, destination, payload_bytes, hop_limit=self._ttl)
 
     def prepare(self, advert: Advert) -> None:
         """Encode ``advert`` now, so that sending it costs nothing later."""
         self._packets = self.encode(advert)
         self._advert = advert
 
-    def send(self, advert: Advert, socket_: SendSocket) -> list[tuple[str, int]]:
+    def send(self, advert: Advert, socket_: AdvertSender) -> list[tuple[str, int]]:
         """Send ``advert`` to every destination; returns (destination, errno) of the failures."""
         if advert is not self._advert:
             self.prepare(advert)
         failures = []
+        numbered = self.source.version == 4
         for packet, destination, direct in self._packets:
-            packet[4], packet[5] = self._identification >> 8, self._identification & 0xFF
+            if numbered:
+                packet[4], packet[5] = self._identification >> 8, self._identification & 0xFF
             code = socket_.send(packet, destination, direct=direct)
             if code:
                 failures.append((destination, code))

@@ -12,6 +12,8 @@ import struct
 from collections import Counter, deque
 from ipaddress import IPv4Address
 
+from vrrp.protocol.packet import IPAddress
+
 ETH_P_ARP = 0x0806
 MAX_QUEUED = 10_000
 _BROADCAST = b"\xff" * 6
@@ -25,9 +27,10 @@ def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
 
 
 class Announcer:
-    """Sends announcements out of one interface; opened once, so that a takeover does not wait for it.
+    """Sends the announcements of one family (here: ARP) out of one interface; opened once, so that a takeover does not wait for it.
 
-    ``interval_ns``: the pause between two announcements on this interface (vrrp_garp_interval); 0 = none. ``due_ns``: when
+    ``interval_ns``: the pause between two announcements on this interface (vrrp_garp_interval,
+    vrrp_gna_interval); 0 = none. ``due_ns``: when
     ``flush`` has work.
     """
 
@@ -38,8 +41,8 @@ class Announcer:
         self.interval_ns = interval_ns
         self.due_ns: int | None = None
         self.failures: Counter[int] = Counter()
-        self._queue: deque[IPv4Address] = deque(maxlen=MAX_QUEUED)
-        self._frames: dict[IPv4Address, bytes] = {}
+        self._queue: deque[IPAddress] = deque(maxlen=MAX_QUEUED)
+        self._frames: dict[IPAddress, bytes] = {}
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
         try:
             self._sock.bind((interface, 0))
@@ -47,11 +50,11 @@ class Announcer:
             self._sock.close()
             raise
 
-    def prepare(self, address: IPv4Address) -> None:
+    def prepare(self, address: IPAddress) -> None:
         """Build the frame of ``address`` now."""
-        self._frames[address] = gratuitous_arp(self.mac, address)
+        self._frames[address] = self._frame(address)
 
-    def announce(self, at_ns: int, address: IPv4Address) -> None:
+    def announce(self, at_ns: int, address: IPAddress) -> None:
         """Send one announcement now, or when the pause allows it. Failures are counted by errno."""
         if not self.interval_ns:
             self._send(address)
@@ -70,13 +73,17 @@ class Announcer:
             else:
                 self.due_ns = None
 
-    def cancel(self, address: IPv4Address) -> None:
+    def cancel(self, address: IPAddress) -> None:
         """Forget queued announcements of an address that we no longer hold."""
         if self._queue:
             self._queue = deque((a for a in self._queue if a != address), maxlen=MAX_QUEUED)
 
-    def _send(self, address: IPv4Address) -> None:
-        frame = self._frames.get(address) or gratuitous_arp(self.mac, address)
+    def _frame(self, address: IPAddress) -> bytes:
+        assert isinstance(address, IPv4Address)
+        return gratuitous_arp(self.mac, address)
+
+    def _send(self, address: IPAddress) -> None:
+        frame = self._frames.get(address) or self._frame(address)
         try:
             self._sock.send(frame)
         except OSError as error:

@@ -6,14 +6,13 @@ import errno
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 
 from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.instance import VrrpInstance
 from vrrp.conversion import checksum_style, destinations, expectations
-from vrrp.protocol.packet import Expectations, IPAddress, RejectReason
+from vrrp.protocol.packet import MULTICAST_TTL, Expectations, IPAddress, RejectReason
 from vrrp.support import instance_faults
-from vrrp.system.advert_socket import AdvertPackets, SendSocket
+from vrrp.system.advert_socket import AdvertPackets, AdvertSender
 from vrrp.system.announce import Announcer
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import address_message
@@ -40,8 +39,8 @@ class Endpoint:
     add_blob: bytes = b""
     removal_of: dict[Held, bytes] = field(default_factory=dict)
     packets: AdvertPackets | None = None
-    send_socket: SendSocket | None = None
-    announcements: list[tuple[Announcer, IPv4Address]] = field(default_factory=list)
+    send_socket: AdvertSender | None = None
+    announcements: list[tuple[Announcer, IPAddress]] = field(default_factory=list)
     problems: tuple[str, ...] = ()
     last_tail: bytes = b""
     """Source, destination and payload of the advert accepted last."""
@@ -88,8 +87,8 @@ def build_endpoint(
     interfaces: InterfaceTable,
     *,
     virtual: frozenset[IPAddress],
-    send_socket: SendSocket | None,
-    announcers: dict[str, Announcer],
+    send_socket: AdvertSender | None,
+    announcers: dict[tuple[str, int], Announcer],
     encoded: MessageCache,
 ) -> Endpoint:
     """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
@@ -98,10 +97,9 @@ def build_endpoint(
     problems = list(instance_faults(model))
     if local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
-    elif isinstance(local, IPv4Address) and send_socket is not None:
-        targets = [d for d in destinations(model) if isinstance(d, IPv4Address)]
-        ttl = 255 if model.unicast_ttl is None else model.unicast_ttl
-        endpoint.packets = AdvertPackets(local, targets, ttl=ttl if model.unicast else 255, checksum=checksum_style(model))
+    elif send_socket is not None:
+        ttl = MULTICAST_TTL if model.unicast_ttl is None or not model.unicast else model.unicast_ttl
+        endpoint.packets = AdvertPackets(local, destinations(model), ttl=ttl, checksum=checksum_style(model))
         endpoint.send_socket = send_socket
     blobs: list[bytes] = []
     for address in all_addresses(model):
@@ -113,8 +111,8 @@ def build_endpoint(
             continue
         blobs.append(encoded.message(address, interface.index, add=True))
         endpoint.removal_of[interface.index, address.address] = encoded.message(address, interface.index, add=False)
-        announcer = announcers.get(name)
-        if announcer is not None and isinstance(address.address, IPv4Address):
+        announcer = announcers.get((name, address.address.version))
+        if announcer is not None:
             announcer.prepare(address.address)
             endpoint.announcements.append((announcer, address.address))
     endpoint.add_blob = b"".join(blobs)

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from base.channel import JsonObject
-from vrrp.system.advert_socket import SendSocket
+from vrrp.system.advert_socket import AdvertSender, SendSocket
+from vrrp.system.advert_socket6 import SendSocket6
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ class LastWill:
 
 def _say_zero(bequest: Bequest) -> list[str]:
     problems: list[str] = []
-    if bequest.interface is None:
+    if bequest.interface is None or not bequest.adverts:
         return problems
     try:
-        sender = SendSocket(bequest.interface, bequest.index)
+        sender = _sender(bequest.interface, bequest)
     except OSError as error:
         return [f"{bequest.instance}: {error.strerror}"]
     for packet, destination, direct in bequest.adverts:
@@ -76,3 +77,8 @@ def _say_zero(bequest: Bequest) -> list[str]:
             problems.append(f"{bequest.instance}: {errno.errorcode.get(code, code)} for {destination}")
     sender.close()
     return problems
+
+
+def _sender(interface: str, bequest: Bequest) -> AdvertSender:
+    is_v6 = bequest.adverts[0][0][0] >> 4 == 6
+    return SendSocket6(interface, bequest.index) if is_v6 else SendSocket(interface, bequest.index)

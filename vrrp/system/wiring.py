@@ -7,7 +7,7 @@ address; what still fits is kept open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from base.channel import JsonObject
 from base.log import Log
@@ -15,24 +15,37 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import VrrpInstance as InstanceModel
 from vrrp.conversion import group_of, instance_parameters
 from vrrp.protocol.instance import VrrpInstance
-from vrrp.system.advert_socket import ReceiveSocket, SendSocket
+from vrrp.protocol.packet import IPAddress
+from vrrp.system.advert_socket import AdvertReceiver, AdvertSender, Carrier, ReceiveSocket, SendSocket
+from vrrp.system.advert_socket6 import ReceiveSocket6, SendSocket6
 from vrrp.system.announce import Announcer
 from vrrp.system.endpoint import Endpoint, Held, MessageCache, all_addresses, build_endpoint, virtual_addresses
-from vrrp.system.interfaces import InterfaceTable
+from vrrp.system.interfaces import Interface, InterfaceTable
+from vrrp.system.neighbour_advertisement import NeighbourAnnouncer
+
+Medium = tuple[str, Carrier]
+"""(interface, carrier): what one receive socket listens to."""
+
+
+def carrier_of(model: InstanceModel) -> Carrier:
+    """What the adverts of this instance travel in."""
+    return Carrier.IPV6 if int(model.family) == 6 else Carrier.IPV4
 
 
 class Wiring:
-    """``on_open(interface, receiver)`` and ``on_close(receiver)`` let the shell watch the receive sockets."""
+    """``on_open(receiver)`` and ``on_close(receiver)`` let the shell watch the receive sockets."""
 
-    def __init__(self, log: Log, on_open: Callable[[str, ReceiveSocket], None], on_close: Callable[[ReceiveSocket], None]) -> None:
+    def __init__(self, log: Log, on_open: Callable[[AdvertReceiver], None], on_close: Callable[[AdvertReceiver], None]) -> None:
         self.interfaces = InterfaceTable()
         self.config = VrrpConfig()
         self.endpoints: dict[str, Endpoint] = {}
-        self.routers: dict[str, dict[int, list[str]]] = {}
-        """Interface → VRID → names of the instances that adverts with this VRID may belong to."""
-        self.receivers: dict[str, ReceiveSocket] = {}
-        self.senders: dict[str, SendSocket] = {}
-        self.announcers: dict[str, Announcer] = {}
+        self.routers: dict[Medium, dict[int, list[str]]] = {}
+        """Medium → VRID → names of the instances that adverts with this VRID may belong to."""
+        self.receivers: dict[Medium, AdvertReceiver] = {}
+        self.senders: dict[tuple[str, int], AdvertSender] = {}
+        """(interface, IP version) → socket."""
+        self.announcers: dict[tuple[str, int], Announcer] = {}
+        """(interface, IP version of the addresses) → socket."""
         self.virtual: frozenset[Held] = frozenset()
         """Every (interface index, virtual address) there may be."""
         self._log = log
@@ -53,7 +66,7 @@ class Wiring:
                 model,
                 self.interfaces,
                 virtual=virtual,
-                send_socket=self.senders.get(model.interface),
+                send_socket=self.senders.get((model.interface, int(model.family))),
                 announcers=self.announcers,
                 encoded=self._encoded,
             )
@@ -74,71 +87,83 @@ class Wiring:
         names = {m.interface for m in self.config.instances}
         names |= {a.interface for m in self.config.instances for a in all_addresses(m)}
         found = ((name, self.interfaces.get(name)) for name in sorted(names))
-        return tuple((name, None if i is None else (i.index, i.mac, i.primary_address(4, virtual=virtual))) for name, i in found)
+        return tuple((name, None if i is None else (i.index, i.mac, *_sources(i, virtual))) for name, i in found)
 
     # ---- sockets --------------------------------------------------------------------------------------------------
 
     def _open_sockets(self) -> None:
-        wanted: dict[str, list[InstanceModel]] = {}
+        wanted: dict[Medium, list[InstanceModel]] = {}
         for model in self.config.instances:
-            if model.interface and int(model.family) == 4:
-                wanted.setdefault(model.interface, []).append(model)
+            if model.interface:
+                wanted.setdefault((model.interface, carrier_of(model)), []).append(model)
         self.routers = {}
-        for interface, models in wanted.items():
-            by_vrid = self.routers[interface] = {}
+        for medium, models in wanted.items():
+            by_vrid = self.routers[medium] = {}
             for model in models:
                 by_vrid.setdefault(model.vrid, []).append(model.name)
         self._open_receivers(wanted)
-        outgoing = set(wanted) | {a.interface for m in self.config.instances for a in all_addresses(m) if a.interface}
-        self._open_senders(set(wanted), outgoing)
+        self._open_senders({(m.interface, int(m.family)) for m in self.config.instances if m.interface})
+        addresses = [(a.interface or m.interface, a.address.version) for m in self.config.instances for a in all_addresses(m)]
+        self._open_announcers({key for key in addresses if key[0]})
 
-    def _open_receivers(self, wanted: dict[str, list[InstanceModel]]) -> None:
+    def _open_receivers(self, wanted: dict[Medium, list[InstanceModel]]) -> None:
         old, self.receivers = self.receivers, {}
-        for name, models in wanted.items():
-            interface = self.interfaces.get(name)
+        for medium, models in wanted.items():
+            interface = self.interfaces.get(medium[0])
             if interface is None:
                 continue
             vrids = frozenset(m.vrid for m in models)
-            groups = frozenset(g for m in models if not m.unicast and isinstance(g := group_of(m), IPv4Address))
-            before = old.get(name)
+            groups = frozenset(group_of(m) for m in models if not m.unicast)
+            before = old.get(medium)
             if before is not None and (before.index, before.vrids, before.groups) == (interface.index, vrids, groups):
-                self.receivers[name] = old.pop(name)
+                self.receivers[medium] = old.pop(medium)
                 continue
             try:
-                self.receivers[name] = ReceiveSocket(name, interface.index, vrids, groups)
+                self.receivers[medium] = _receiver(medium, interface, vrids, groups)
             except OSError as error:
-                self._log.error(f"cannot receive adverts on {name}: {error.strerror}")
+                self._log.error(f"cannot receive adverts over {medium[1].value} on {medium[0]}: {error.strerror}")
                 continue
-            self._on_open(name, self.receivers[name])
+            self._on_open(self.receivers[medium])
         for receiver in old.values():
             self._on_close(receiver)
             receiver.close()
 
-    def _open_senders(self, advertising: set[str], announcing: set[str]) -> None:
-        old_senders, self.senders = self.senders, {}
-        old_announcers, self.announcers = self.announcers, {}
-        interval_ns = self.config.global_defs.vrrp.garp_interval_ns
-        for name in sorted(announcing | advertising):
+    def _open_senders(self, wanted: set[tuple[str, int]]) -> None:
+        old, self.senders = self.senders, {}
+        for name, version in sorted(wanted):
             interface = self.interfaces.get(name)
             if interface is None:
                 continue
+            before = old.get((name, version))
+            if before is not None and before.index == interface.index:
+                self.senders[name, version] = old.pop((name, version))
+                continue
             try:
-                if name in advertising:
-                    before = old_senders.get(name)
-                    if before is not None and before.index == interface.index:
-                        self.senders[name] = old_senders.pop(name)
-                    else:
-                        self.senders[name] = SendSocket(name, interface.index)
-                known = old_announcers.get(name)
-                if known is not None and (known.index, known.mac, known.interval_ns) == (interface.index, interface.mac, interval_ns):
-                    self.announcers[name] = old_announcers.pop(name)
-                elif len(interface.mac) == 6:
-                    self.announcers[name] = Announcer(name, interface.index, interface.mac, interval_ns)
+                made = SendSocket6(name, interface.index) if version == 6 else SendSocket(name, interface.index)
             except OSError as error:
-                self._log.error(f"cannot send on {name}: {error.strerror}")
-        for sender in old_senders.values():
+                self._log.error(f"cannot send adverts over IPv{version} on {name}: {error.strerror}")
+                continue
+            self.senders[name, version] = made
+        for sender in old.values():
             sender.close()
-        for announcer in old_announcers.values():
+
+    def _open_announcers(self, wanted: set[tuple[str, int]]) -> None:
+        old, self.announcers = self.announcers, {}
+        vrrp = self.config.global_defs.vrrp
+        for name, version in sorted(wanted):
+            interface = self.interfaces.get(name)
+            if interface is None or len(interface.mac) != 6:
+                continue
+            kind, interval_ns = (NeighbourAnnouncer, vrrp.gna_interval_ns) if version == 6 else (Announcer, vrrp.garp_interval_ns)
+            known = old.get((name, version))
+            if known is not None and (known.index, known.mac, known.interval_ns) == (interface.index, interface.mac, interval_ns):
+                self.announcers[name, version] = old.pop((name, version))
+                continue
+            try:
+                self.announcers[name, version] = kind(name, interface.index, interface.mac, interval_ns)
+            except OSError as error:
+                self._log.error(f"cannot announce addresses on {name}: {error.strerror}")
+        for announcer in old.values():
             announcer.close()
 
     def close(self) -> None:
@@ -172,3 +197,14 @@ class Wiring:
                 "index": 0 if sender is None else sender.index,
                 "adverts": packets,
             }
+
+
+def _sources(interface: Interface, virtual: frozenset[IPAddress]) -> tuple[IPAddress | None, ...]:
+    return tuple(interface.primary_address(version, virtual=virtual) for version in (4, 6))
+
+
+def _receiver(medium: Medium, interface: Interface, vrids: frozenset[int], groups: frozenset[IPAddress]) -> AdvertReceiver:
+    name, carrier = medium
+    if carrier is Carrier.IPV6:
+        return ReceiveSocket6(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv6Address)])
+    return ReceiveSocket(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv4Address)])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.lab import Daemon, Lab
-from tests.vrrp.interop.vrrp_conf import VIP, conf
+from tests.vrrp.interop.vrrp_conf import SERVICE6, VIP, conf, priority_of
 
 pytestmark = pytest.mark.system
 
@@ -18,6 +18,8 @@ MODES = {
     "v3 another group": {"version": 3, "interval": "0.2", "global_extra": "vrrp_mcast_group4 224.0.0.99"},
     "v2 multicast PASS": {"version": 2, "interval": "1", "password": "geheimes"},
     "v2 unicast": {"version": 2, "interval": "1", "unicast": True},
+    "IPv6 multicast": {"version": 3, "interval": "0.1", "ipv6": True},
+    "IPv6 unicast": {"version": 3, "interval": "0.1", "ipv6": True, "unicast": True},
 }
 Starter = Callable[[Lab, str, str], Daemon]
 
@@ -34,7 +36,8 @@ def pair(lab: Lab, mode: dict[str, object]) -> tuple[str, str]:
     """The configurations of a (priority 150) and b (priority 100)."""
     settings = dict(mode)
     unicast = settings.pop("unicast", False)
-    a, b = lab.nodes["a"].address, lab.nodes["b"].address
+    nodes = (lab.nodes["a"], lab.nodes["b"])
+    a, b = [node.address6 if mode.get("ipv6") else node.address for node in nodes]
     to_a = {"peer": a, "source": b} if unicast else {}
     to_b = {"peer": b, "source": a} if unicast else {}
     return conf(150, **settings, **to_b), conf(100, **settings, **to_a)  # type: ignore[arg-type]
@@ -44,12 +47,13 @@ def pair(lab: Lab, mode: dict[str, object]) -> tuple[str, str]:
 @pytest.mark.parametrize(("on_a", "on_b"), [(vrrpd, keepalived), (keepalived, vrrpd)], ids=["vrrpd higher", "keepalived higher"])
 def test_life_of_a_pair(mode: dict[str, object], on_a: Starter, on_b: Starter) -> None:
     slow = mode["version"] == 2
+    vip = SERVICE6 if mode.get("ipv6") else VIP
     with Lab("a", "b") as lab:
         conf_a, conf_b = pair(lab, mode)
         a, b = lab.nodes["a"], lab.nodes["b"]
 
         def owners() -> set[str]:
-            return {node.name for node in (a, b) if node.holds(VIP)}
+            return {node.name for node in (a, b) if node.holds(vip)}
 
         # Election: the higher priority, and only that one.
         second = on_b(lab, "b", conf_b)
@@ -62,7 +66,7 @@ def test_life_of_a_pair(mode: dict[str, object], on_a: Starter, on_b: Starter) -
         took = lab.until(lambda: owners() == {"b"}, what="b takes over after priority 0")
         first.stop()
         capture.read()
-        said = [f[36] for p, f in capture.frames if p == "p1" and f[12:14] == b"\x08\x00" and f[23] == 112]
+        said = [priority for p, f in capture.frames if p == "p1" and (priority := priority_of(f)) is not None]
         assert said[-1] == 0, "the last word of a is priority 0"
         assert took < 3 or not slow, "priority 0 was not heard: that took a whole master down interval"
         # The higher priority comes back and preempts.

@@ -293,7 +293,7 @@ GLOBAL_DEFS = Table(
         kept(RARE, "lvs_flush_on_stop", optional(choice({"VS": FlushOnStop.VIRTUAL_SERVERS}), FlushOnStop.ALL), "lvs.flush_on_stop", _LVS),
         kept(RARE, "lvs_flush_onstop", flag(), "", _LVS, instead="lvs_flush_on_stop"),
         acts(COMMON, "vrrp_mcast_group4", multicast_group(4), "vrrp.multicast_group4", "default 224.0.0.18"),
-        kept(COMMON, "vrrp_mcast_group6", multicast_group(6), "vrrp.multicast_group6", "default ff02::12"),
+        acts(COMMON, "vrrp_mcast_group6", multicast_group(6), "vrrp.multicast_group6", "default ff02::12"),
         acts(COMMON, "vrrp_version", integer(2, 3), "vrrp.version", "default 2; IPv6 instances are 3"),
         acts(CORE, "vrrp_strict", flag(), "vrrp.strict", "RFC rules; among others packets to the addresses are dropped"),
         acts(CORE, "vrrp_skip_check_adv_addr", switch(), "vrrp.skip_check_adv_addr", "do not compare the addresses of the same master"),
@@ -307,7 +307,7 @@ GLOBAL_DEFS = Table(
         acts(
             CORE, "vrrp_garp_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.garp_interval_ns", "pause between ARPs; 0 = none"
         ),
-        kept(CORE, "vrrp_gna_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.gna_interval_ns", "pause between NAs; 0 = none"),
+        acts(CORE, "vrrp_gna_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "vrrp.gna_interval_ns", "pause between NAs; 0 = none"),
         acts(RARE, "vrrp_min_garp", switch(), "vrrp.min_garp", "one announcement, no second set"),
         kept(RARE, "vrrp_garp_extra_if", extra_interface("vrrp."), "", "announce on interfaces that send no adverts"),
         kept(RARE, "vrrp_vmac_garp_intvl", extra_interface("vrrp."), "", "", instead="vrrp_garp_extra_if"),
