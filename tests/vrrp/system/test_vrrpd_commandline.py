@@ -54,7 +54,7 @@ def test_every_option_of_keepalived_is_known() -> None:
 
 def test_options_without_effect_say_so() -> None:
     options, _ = parse(["-C", "-x", "-I", "-f", "x"])
-    assert set(options.without_effect) == {NO_EFFECT["checker_only"], NO_EFFECT["snmp"], NO_EFFECT["keep_ipvs"]}
+    assert set(options.without_effect) == {NO_EFFECT["checker_only"], NO_EFFECT["keep_ipvs"]}
 
 
 @pytest.mark.parametrize("name", ["STOP", "RELOAD", "DATA", "STATS", "STATS_CLEAR", "JSON"])
