@@ -18,10 +18,8 @@ SIGNAL_NUMBERS = {
 }
 NO_EFFECT = {
     "checker_only": "-C/--check: there is no health checker process yet",
-    "no_bfd": "-B/--no_bfd: there is no BFD process yet",
     "all_children": "--all: only the vrrp process exists yet",
     "checkers_pid": "-c/--checkers_pid: there is no health checker process yet",
-    "bfd_pid": "-b/--bfd_pid: there is no BFD process yet",
     "keep_ipvs": "-I/--dont-release-ipvs: virtual servers are not acted on yet",
     "core_pattern": "-M/--core-dump-pattern: the system's core pattern is left alone",
     "address_monitoring": "-a/--address-monitoring: not reported yet",
@@ -46,6 +44,8 @@ class Options:
     dump_config: bool = False
     pid_file: str = ""
     vrrp_pid_file: str = ""
+    bfd_pid_file: str = ""
+    no_bfd: bool = False
     keep_vips: bool = False
     no_respawn: bool = False
     core_dump: bool = False
@@ -81,10 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("-p", "--pid", dest="pid_file", default="", metavar="FILE", help="pid file of the parent process")
     add("-r", "--vrrp_pid", dest="vrrp_pid_file", default="", metavar="FILE", help="pid file of the vrrp process")
     add("-c", "--checkers_pid", default="", metavar="FILE", help="accepted")
-    add("-b", "--bfd_pid", default="", metavar="FILE", help="accepted")
+    add("-b", "--bfd_pid", dest="bfd_pid_file", default="", metavar="FILE", help="pid file of the BFD process")
     add("-P", "--vrrp", dest="vrrp_only", action="store_true", help="only VRRP (that is all there is yet)")
     add("-C", "--check", dest="checker_only", action="store_true", help="accepted")
-    add("-B", "--no_bfd", action="store_true", help="accepted")
+    add("-B", "--no_bfd", action="store_true", help="no BFD process; every bfd_instance counts as down")
     add("--all", dest="all_children", action="store_true", help="accepted")
     add("-V", "--dont-release-vrrp", dest="keep_vips", action="store_true", help="leave the addresses in place when stopping")
     add("-I", "--dont-release-ipvs", dest="keep_ipvs", action="store_true", help="accepted")
@@ -144,6 +144,8 @@ def parse(argv: list[str]) -> tuple[Options, str | None]:
         dump_config=given.dump_config,
         pid_file=given.pid_file,
         vrrp_pid_file=given.vrrp_pid_file,
+        bfd_pid_file=given.bfd_pid_file,
+        no_bfd=given.no_bfd,
         keep_vips=given.keep_vips,
         no_respawn=given.no_respawn,
         core_dump=given.core_dump,

@@ -129,6 +129,8 @@ def _track_references(track: TrackSet) -> list[TrackReference]:
     references = [TrackReference(TrackKind.INTERFACE, t.name, t.weight, t.reverse) for t in track.interfaces]
     references += [TrackReference(TrackKind.SCRIPT, t.name, t.weight, t.reverse) for t in track.scripts]
     references += [TrackReference(TrackKind.FILE, t.name, t.weight, t.reverse) for t in track.files]
+    references += [TrackReference(TrackKind.PROCESS, t.name, t.weight, t.reverse) for t in track.processes]
+    references += [TrackReference(TrackKind.BFD, t.name, t.weight, t.reverse) for t in track.bfds]
     return references
 
 

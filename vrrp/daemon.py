@@ -28,6 +28,7 @@ from base.diagnostics import Diagnostic, Severity
 from base.log import Log
 from base.pump import Pump
 from base.supervise import Child
+from vrrp.bfd.supervision import BfdChild
 from vrrp.commandline import SIGNAL_NUMBERS, Options, parse
 from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
 from vrrp.config.model.configuration import VrrpConfig
@@ -36,6 +37,7 @@ from vrrp.loading import Refused, load
 from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
 from vrrp.system.notify import Change, Fifo, Notifier
+from vrrp.system.process_events import TrackedProcesses
 from vrrp.system.scripts import ScriptRunner, TrackedScripts
 from vrrp.system.timers import Timers
 from vrrp.system.will import LastWill
@@ -58,6 +60,7 @@ class VrrpDaemon:
         self.runner = ScriptRunner(self.pump, self.timers, log)
         self.scripts = TrackedScripts(self.runner, self.timers, log, self._script_ended)
         self.files = TrackedFiles(self.pump, self.timers, log, self._file_changed)
+        self.processes = TrackedProcesses(self.pump, self.timers, log, self._process_changed)
         self.notifier = Notifier(self.runner, self.timers, log)
         self.will = LastWill()
         self.masters: set[str] = set()
@@ -74,6 +77,7 @@ class VrrpDaemon:
             env={"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))},
             stderr=self._child_log_w,
         )
+        self.bfd = BfdChild(self.pump, log, self._bfd_changed, stderr=self._child_log_w)
         self.outside = OutsideChild(self.pump, options, log, self._asked_from_outside, stderr=self._child_log_w)
         self.exit_code = EXIT_OK
         self._stopping = False
@@ -104,24 +108,28 @@ class VrrpDaemon:
             self.child.stop()
             self._execute_will()
             self.outside.stop()
+            self.bfd.stop()
             self._relay_child_log()
+            self.processes.close()
             self.runner.kill_all(signal.SIGKILL)
             for fifo in self.fifos:
                 fifo.close()
             remove_file(self.options.pid_file)
             remove_file(self.options.vrrp_pid_file)
+            remove_file(self.options.bfd_pid_file)
         return self.exit_code
 
     def _next_deadline(self) -> int | None:
         due = [self.timers.next_deadline()]
         if not self._stopping:
-            due += [self.child.next_deadline(), self.outside.next_deadline()]
+            due += [self.child.next_deadline(), self.bfd.next_deadline(), self.outside.next_deadline()]
         return min((d for d in due if d is not None), default=None)
 
     def _on_deadline(self, at_ns: int) -> None:
         if not self._stopping:
             self.child.on_deadline(at_ns)
             self.outside.on_deadline(at_ns)
+            self.bfd.on_deadline(at_ns)
         self.timers.on_deadline(at_ns)
 
     def _catch_signals(self) -> None:
@@ -233,6 +241,8 @@ class VrrpDaemon:
         if not self._ready:
             self.scripts.repeat_results()
             self.files.repeat()
+            self.processes.repeat()
+            self.bfd.repeat()
         self.log.info("Reload complete" if self._ready else "Startup complete")
         self._ready = True
         tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
@@ -240,12 +250,25 @@ class VrrpDaemon:
         files = {t.name for track in tracks for t in track.files}
         self.scripts.configure([script for script in self.config.scripts if script.name in scripts])
         self.files.configure([file for file in self.config.track_files if file.name in files])
+        processes = {t.name for track in tracks for t in track.processes}
+        self.processes.configure([process for process in self.config.track_processes if process.name in processes])
+        self.bfd.configure(self.config, run=not self.options.no_bfd)
+        if self.bfd.pid is not None:
+            write_pid_file(self.options.bfd_pid_file, self.bfd.pid)
 
     def _script_ended(self, name: str, success: bool) -> None:
         self.child.send({"op": "script", "name": name, "success": success})
 
     def _file_changed(self, name: str, value: int) -> None:
         self.child.send({"op": "file", "name": name, "value": value})
+
+    def _process_changed(self, name: str, up: bool, running: int) -> None:
+        self.log.info(f"vrrp_track_process {name} is {'up' if up else 'down'}: {running} running")
+        self.child.send({"op": "process", "name": name, "up": up})
+
+    def _bfd_changed(self, name: str, up: bool) -> None:
+        self.log.info(f"bfd_instance {name} is {'up' if up else 'down'}")
+        self.child.send({"op": "bfd", "name": name, "up": up})
 
     def _relay_child_log(self) -> None:
         """The child's lines go where ours go; it never waits for a disk."""

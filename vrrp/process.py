@@ -380,6 +380,10 @@ class VrrpProcess:
                 self.feed(now_ns(), ScriptFinished(message["name"], message["success"]))
             case "file":
                 self.feed(now_ns(), TrackChanged(TrackKind.FILE, message["name"], message["value"]))
+            case "process":
+                self.feed(now_ns(), TrackChanged(TrackKind.PROCESS, message["name"], int(message["up"])))
+            case "bfd":
+                self.feed(now_ns(), TrackChanged(TrackKind.BFD, message["name"], int(message["up"])))
             case "dump":
                 self._dump(message["what"])
             case "stop":

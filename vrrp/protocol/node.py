@@ -110,7 +110,7 @@ class ScriptFinished:
 
 @dataclass(frozen=True, slots=True)
 class TrackChanged:
-    """A tracked interface (1 up, 0 down) or file (its number) has a new value."""
+    """A tracked interface, process or BFD session (1 up, 0 down) or file (its number) has a new value."""
 
     kind: TrackKind
     name: str

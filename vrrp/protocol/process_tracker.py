@@ -138,10 +138,11 @@ class _Tracker:
         if fulfilled == self.up:
             self.due_ns = None
             return []
+        if self.due_ns is not None:
+            return []  # a delay runs already; the same finding again neither shortens nor prolongs it
         if self.up is None or not delay_ns:
             return self.decide()
-        if self.due_ns is None:
-            self.due_ns = now_ns + delay_ns
+        self.due_ns = now_ns + delay_ns
         return []
 
     def decide(self) -> list[ReportProcess]:

@@ -1,4 +1,4 @@
-"""What steers priority and FAULT from outside: scripts, interfaces and files.
+"""What steers priority and FAULT from outside: scripts, interfaces, files, processes and BFD sessions.
 
 Pure. keepalived's rules: a weight is added while up (positive) or while down (negative), ``reverse`` swaps up and down, weight 0 means
 that a failure is a FAULT; the sum is clamped to 1..254, an address owner never changes.
@@ -22,11 +22,13 @@ class TrackKind(Enum):
     INTERFACE = "interface"
     SCRIPT = "script"
     FILE = "file"
+    PROCESS = "process"
+    BFD = "bfd"
 
 
 @dataclass(frozen=True, slots=True)
 class TrackReference:
-    """One line of track_interface, track_script or track_file of an instance."""
+    """One line of track_interface, track_script, track_file, track_process or track_bfd of an instance."""
 
     kind: TrackKind
     name: str
@@ -77,7 +79,7 @@ class ScriptTracker:
 
 
 Value = int | None
-"""A tracked thing's value: for scripts and interfaces 1 = up, 0 = down, None = unknown; for files the number."""
+"""A tracked thing's value: 1 = up, 0 = down, None = unknown; for files the number."""
 
 
 def weight_of(track: TrackReference, value: Value) -> int:
@@ -102,9 +104,12 @@ def is_fault(track: TrackReference, value: Value) -> bool:
     return bool(value) == track.reverse
 
 
+_AWAITED = (TrackKind.SCRIPT, TrackKind.PROCESS, TrackKind.BFD)
+
+
 def is_pending(track: TrackReference, value: Value) -> bool:
-    """An unweighted script without a result: the instance does not start before it has one."""
-    return track.kind is TrackKind.SCRIPT and not track.weight and value is None
+    """Unweighted and without a result yet: the instance does not start before it has one."""
+    return track.kind in _AWAITED and not track.weight and value is None
 
 
 def fault_cause(track: TrackReference) -> str:

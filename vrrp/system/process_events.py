@@ -41,6 +41,7 @@ RELIST_NS = 30 * NS_PER_S
 ANSWER_S = 0.5
 """The kernel answers the subscription at once, or (in a foreign user or process namespace) never."""
 MAX_BATCH = 500
+MAX_BATCHES = 20
 RECEIVE_BUFFER_BYTES = 2 << 20
 
 _NETLINK_CONNECTOR = 11
@@ -161,31 +162,35 @@ class ProcessEvents:
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program) // 8, ctypes.addressof(steps)))
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
             self._sock.bind((0, _CN_IDX_PROC))
-            self._control(_LISTEN)
+            token = int.from_bytes(os.urandom(4), "little") >> 1
+            self._control(_LISTEN, token)
             self._sock.settimeout(ANSWER_S)
-            self._answer()
+            self._answer(token)
         except BaseException:
             self._sock.close()
             raise
         self._sock.setblocking(False)
 
-    def _answer(self) -> None:
-        """Wait for the acknowledgement: without it there are no events, and the kernel gives no error."""
+    def _answer(self, token: int) -> None:
+        """Wait for the acknowledgement: without it there are no events, and the kernel gives no error. Every listener hears the
+        acknowledgements of all others: ours carries our token."""
         until_ns = now_ns() + int(ANSWER_S * NS_PER_S)
         while now_ns() < until_ns:
             try:
                 data = self._sock.recv(4096)
             except TimeoutError:
                 break
-            if len(data) >= _DATA_AT + 4 and _EVENT.unpack_from(data, _EVENT_AT)[0] == _NONE:
+            if len(data) < _DATA_AT + 4 or _EVENT.unpack_from(data, _EVENT_AT)[0] != _NONE:
+                continue
+            if _CN_MSG.unpack_from(data, _NLMSGHDR.size)[3] == token + 1:
                 code = struct.unpack_from("=I", data, _DATA_AT)[0]
                 if code:
                     raise OSError(code, os.strerror(code))
                 return
         raise OSError(errno.EPERM, "the kernel does not answer (another user or process namespace?)")
 
-    def _control(self, operation: int) -> None:
-        body = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, 4, 0) + struct.pack("=I", operation)
+    def _control(self, operation: int, token: int = 0) -> None:
+        body = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, token, token, 4, 0) + struct.pack("=I", operation)
         header = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), _NLMSG_DONE, 0, 0, 0)
         self._sock.sendto(header + body, (0, 0))
 
@@ -193,18 +198,18 @@ class ProcessEvents:
         """The descriptor."""
         return self._sock.fileno()
 
-    def drain(self) -> list[KernelEvent]:
-        """What is there, at most MAX_BATCH."""
+    def drain(self) -> tuple[list[KernelEvent], bool]:
+        """What is there, at most MAX_BATCH messages, and whether that was all. Raises OSError(ENOBUFS) once after an overrun."""
         events: list[KernelEvent] = []
         for _ in range(MAX_BATCH):
             try:
                 data, sender = self._sock.recvfrom(4096)
             except BlockingIOError:
-                break
+                return events, True
             event = decode_event(data) if sender[0] == 0 else None  # only the kernel has port id 0
             if event is not None:
                 events.append(event)
-        return events
+        return events, False
 
     def close(self) -> None:
         """Stop listening."""
@@ -285,6 +290,7 @@ class TrackedProcesses:
     def __init__(self, pump: Pump, timers: Timers, log: Log, report: Callable[[str, bool, int], None]) -> None:
         self.events: ProcessEvents | None = None
         self.overruns = 0
+        self._lost = False
         self._pump = pump
         self._timers = timers
         self._log = log
@@ -347,19 +353,30 @@ class TrackedProcesses:
 
     def _on_events(self) -> None:
         assert self.events is not None
-        try:
-            events = self.events.drain()
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
+        for _ in range(MAX_BATCHES):
+            try:
+                events, emptied = self.events.drain()
+            except OSError as error:
+                self._lost = True
+                if error.errno == errno.ENOBUFS:
+                    self.overruns += 1
+                    continue
                 self._log.error(f"the proc connector failed ({error.strerror}); looking at /proc instead")
                 self._pump.remove_reader(self.events)
                 self.events.close()
                 self.events = None
-            self.overruns += 1
+                break
+            if not self._lost:
+                for event in events:
+                    self._on_event(event)
+            if emptied:
+                break
+        else:
+            return  # the next turn goes on
+        if self._lost:
+            # Only now: until the queue was empty the kernel drops events without another error.
+            self._lost = False
             self._relist()
-            return
-        for event in events:
-            self._on_event(event)
 
     def _on_event(self, event: KernelEvent) -> None:
         match event:

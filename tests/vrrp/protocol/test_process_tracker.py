@@ -131,6 +131,11 @@ class TestDelays:
         made.handle(NS_PER_S // 2, ProcessEnded(2))
         assert made.next_deadline() == NS_PER_S
 
+    def test_looking_again_and_finding_the_same_does_not_end_the_delay(self) -> None:
+        made = tracker(replace(WEB, terminate_delay_ns=NS_PER_S), 1)
+        assert made.handle(0, listed()) == made.handle(1, listed()) == []
+        assert made.next_deadline() == NS_PER_S
+
 
 def test_a_reload_keeps_what_is_tracked_in_the_same_way_and_learns_the_rest_from_the_next_list() -> None:
     made = tracker(WEB, 1)

@@ -165,7 +165,7 @@ class TestWithEvents:
                 thread.join()
             me = os.getpid()
             time.sleep(0.2)
-            mine = [event for event in events.drain() if event in (Exited(me),) or (isinstance(event, Forked) and event.parent == me)]
+            mine = [event for event in events.drain()[0] if event in (Exited(me),) or (isinstance(event, Forked) and event.parent == me)]
             assert mine == []
         finally:
             events.close()

@@ -41,9 +41,9 @@ _INT32 = 2**31 - 1
 
 
 def _process(which: str) -> tuple[Keyword, ...]:
-    """The keywords of one child process; only the vrrp process exists yet."""
+    """The keywords of one child process; there is no checker process yet."""
     path = f"{which}_process"
-    standing = acts if which == "vrrp" else kept
+    standing = kept if which == "checker" else acts
     return (
         standing(COMMON, f"{which}_priority", integer(-20, 19), f"{path}.nice", "nice value of the process"),
         standing(RARE, f"{which}_no_swap", flag(), f"{path}.no_swap", "mlockall"),

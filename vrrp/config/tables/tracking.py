@@ -33,8 +33,6 @@ from vrrp.config.values import (
 CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
 _MAX_SCRIPT_NS = 1_000_000_000 * NS_PER_S
 _INT32 = 2**31 - 1
-_NO_BFD = "no BFD session is run"
-_NO_PROCESS = "the processes are not watched; use a vrrp_script"
 
 
 def script_seconds() -> Value:
@@ -112,15 +110,15 @@ VRRP_SCRIPT = Table(
 VRRP_TRACK_PROCESS = Table(
     "vrrp_track_process",
     (
-        kept(COMMON, "process", process(), "", "the name in /proc/PID/comm, and parameters", loss=_NO_PROCESS, first_counts=True),
-        kept(COMMON, "weight", weight(-254, 254), "", "0 = FAULT while the quorum is missed", first_counts=True),
-        kept(RARE, "quorum", integer(0, 65_535), "quorum", "least number of processes"),
-        kept(RARE, "quorum_max", integer(0, 65_535), "quorum_max", "largest number of processes"),
-        kept(COMMON, "delay", delay_both(), "", "both delays"),
-        kept(RARE, "terminate_delay", _DEBOUNCE, "terminate_delay_ns", "before down counts"),
-        kept(RARE, "fork_delay", _DEBOUNCE, "fork_delay_ns", "before up counts"),
-        kept(RARE, "param_match", choice(_MATCHES), "match", "how parameters are compared"),
-        kept(RARE, "full_command", flag(), "full_command", "compare /proc/PID/cmdline"),
+        acts(COMMON, "process", process(), "", "the name in /proc/PID/comm, and parameters", first_counts=True),
+        acts(COMMON, "weight", weight(-254, 254), "", "0 = FAULT while the quorum is missed", first_counts=True),
+        acts(RARE, "quorum", integer(0, 65_535), "quorum", "least number of processes"),
+        acts(RARE, "quorum_max", integer(0, 65_535), "quorum_max", "largest number of processes"),
+        acts(COMMON, "delay", delay_both(), "", "both delays"),
+        acts(RARE, "terminate_delay", _DEBOUNCE, "terminate_delay_ns", "before down counts"),
+        acts(RARE, "fork_delay", _DEBOUNCE, "fork_delay_ns", "before up counts"),
+        acts(RARE, "param_match", choice(_MATCHES), "match", "how parameters are compared"),
+        acts(RARE, "full_command", flag(), "full_command", "compare /proc/PID/cmdline"),
     ),
 )
 
@@ -164,21 +162,21 @@ GARP_GROUP = Table(
 BFD_INSTANCE = Table(
     "bfd_instance",
     (
-        kept(COMMON, "neighbor_ip", address(), "neighbor", "the other end", loss=_NO_BFD),
-        kept(COMMON, "source_ip", address(), "source", "our end"),
-        kept(RARE, "neighbour_ip", address(), "neighbor", "neighbor_ip", loss=_NO_BFD),
-        kept(COMMON, "min_rx", milliseconds(NS_PER_MS, 1000 * NS_PER_MS), "min_rx_ns", "default 10"),
-        kept(COMMON, "min_tx", milliseconds(NS_PER_MS, 1000 * NS_PER_MS), "min_tx_ns", "default 10"),
-        kept(COMMON, "idle_tx", milliseconds(1000 * NS_PER_MS, 10_000 * NS_PER_MS), "idle_tx_ns", "default 1000"),
-        kept(COMMON, "multiplier", integer(1, 255), "multiplier", "missed packets until down; default 5"),
-        kept(RARE, "passive", flag(), "passive", "wait for the peer"),
-        kept(RARE, "ttl", integer(1, 255), "hop_limit", "IPv4, default 255"),
-        kept(RARE, "hoplimit", integer(1, 255), "hop_limit", "IPv6, default 64"),
-        kept(RARE, "max_hops", integer(-1, 255), "max_hops", "allowed decrement"),
-        kept(RARE, "multihop", flag(), "multihop", "UDP port 4784", newer=True),
-        kept(RARE, "weight", weight(-253, 253), "", "default weight of track_bfd"),
-        kept(RARE, "vrrp", flag(), "only_vrrp", "events only to the VRRP process"),
-        kept(RARE, "checker", flag(), "only_checker", "events only to the checkers"),
+        acts(COMMON, "neighbor_ip", address(), "neighbor", "the other end"),
+        acts(COMMON, "source_ip", address(), "source", "our end"),
+        acts(RARE, "neighbour_ip", address(), "neighbor", "neighbor_ip"),
+        acts(COMMON, "min_rx", milliseconds(NS_PER_MS, 1000 * NS_PER_MS), "min_rx_ns", "default 10"),
+        acts(COMMON, "min_tx", milliseconds(NS_PER_MS, 1000 * NS_PER_MS), "min_tx_ns", "default 10"),
+        acts(COMMON, "idle_tx", milliseconds(1000 * NS_PER_MS, 10_000 * NS_PER_MS), "idle_tx_ns", "default 1000"),
+        acts(COMMON, "multiplier", integer(1, 255), "multiplier", "missed packets until down; default 5"),
+        acts(RARE, "passive", flag(), "passive", "wait for the peer"),
+        acts(RARE, "ttl", integer(1, 255), "hop_limit", "IPv4, default 255"),
+        acts(RARE, "hoplimit", integer(1, 255), "hop_limit", "IPv6, default 64"),
+        acts(RARE, "max_hops", integer(-1, 255), "max_hops", "allowed decrement"),
+        acts(RARE, "multihop", flag(), "multihop", "UDP port 4784", newer=True),
+        acts(RARE, "weight", weight(-253, 253), "", "default weight of track_bfd"),
+        acts(RARE, "vrrp", flag(), "only_vrrp", "events only to the VRRP process"),
+        acts(RARE, "checker", flag(), "only_checker", "events only to the checkers"),
     ),
 )
 
@@ -189,8 +187,8 @@ VRRP_SYNC_GROUP = Table(
         acts(COMMON, "track_interface", tracks("INTERFACE", 253), "track_interface", "for every member", accumulates=True),
         acts(COMMON, "track_script", tracks("SCRIPT", 253), "track_script", "for every member", accumulates=True),
         acts(COMMON, "track_file", tracks("FILE", 254), "track_file", "for every member", accumulates=True),
-        kept(COMMON, "track_process", tracks("PROCESS", 254), "track_process", "for every member", accumulates=True, loss=_NO_PROCESS),
-        kept(COMMON, "track_bfd", tracks("BFD", 253), "track_bfd", "for every member", accumulates=True, loss=_NO_BFD),
+        acts(COMMON, "track_process", tracks("PROCESS", 254), "track_process", "for every member", accumulates=True),
+        acts(COMMON, "track_bfd", tracks("BFD", 253), "track_bfd", "for every member", accumulates=True),
         acts(COMMON, "notify", script(), "notify.any_state", "called with GROUP NAME STATE 0"),
         acts(COMMON, "notify_master", script(), "notify.master", "on becoming MASTER"),
         acts(COMMON, "notify_backup", script(), "notify.backup", "on becoming BACKUP"),

@@ -146,16 +146,8 @@ VRRP_INSTANCE = Table(
             "the number in the file times the weight",
             accumulates=True,
         ),
-        kept(
-            COMMON,
-            "track_process",
-            tracks("PROCESS", 254),
-            "track_process",
-            "processes that must run",
-            accumulates=True,
-            loss="the processes are not watched; use a vrrp_script",
-        ),
-        kept(COMMON, "track_bfd", tracks("BFD", 253), "track_bfd", "BFD sessions", accumulates=True, loss="no BFD session is run"),
+        acts(COMMON, "track_process", tracks("PROCESS", 254), "track_process", "processes that must run", accumulates=True),
+        acts(COMMON, "track_bfd", tracks("BFD", 253), "track_bfd", "BFD sessions", accumulates=True),
         acts(COMMON, "dont_track_primary", flag(False), "track_primary", "ignore the state of the own interface"),
         kept(
             RARE,
