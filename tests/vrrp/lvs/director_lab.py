@@ -68,14 +68,13 @@ class DirectorLab(Lab):
 
     def __enter__(self) -> DirectorLab:
         super().__enter__()
-        for number, node in enumerate(self.nodes.values(), 1):
-            # Virtual addresses belong to other nets than the switch, so real servers never see ARP for them.
-            ip("-n", node.namespace, "addr", "add", f"fd77::{number}/64", "dev", "eth0", "nodad")
+        for node in self.nodes.values():
             write_sysctls(node, 0, "ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter", "ipv4/conf/eth0/rp_filter")
             # Everybody is on one link: without this a director would tell the servers to answer the client directly.
             write_sysctls(node, 0, "ipv4/conf/all/send_redirects", "ipv4/conf/eth0/send_redirects", "ipv6/conf/eth0/accept_redirects")
         for name in ("dir1", "dir2", "web1", "web2"):
             node = self.nodes[name]
+            # Virtual addresses belong to other nets than the switch, so the servers never see ARP for them.
             device = "eth0" if name.startswith("dir") else "lo"
             ip("-n", node.namespace, "addr", "add", f"{VIP}/32", "dev", device)
             ip("-n", node.namespace, "addr", "add", f"{VIP6}/128", "dev", device, "nodad")
@@ -94,15 +93,11 @@ class DirectorLab(Lab):
             server.stop()
         super().close()
 
-    def address6(self, name: str) -> str:
-        """The IPv6 address of a node."""
-        return f"fd77::{NAMES.index(name) + 1}"
-
     def route_client(self, director: str) -> None:
         """From now on the client's way to the virtual addresses is this director."""
         client = self.nodes["client"].namespace
         ip("-n", client, "route", "replace", f"{VIP}/32", "via", self.nodes[director].address)
-        ip("-n", client, "-6", "route", "replace", f"{VIP6}/128", "via", self.address6(director))
+        ip("-n", client, "-6", "route", "replace", f"{VIP6}/128", "via", self.nodes[director].address6)
 
     def answer(self, through: str = "") -> None:
         """The servers' way to the client: through dir1 (NAT) or directly (DR and tunnels). dir2 may be a server too."""
@@ -111,7 +106,7 @@ class DirectorLab(Lab):
             routes = ("-n", self.nodes[name].namespace)
             for family, target, gateway in (
                 ("-4", f"{client.address}/32", self.nodes[through].address if through else ""),
-                ("-6", f"{self.address6('client')}/128", self.address6(through) if through else ""),
+                ("-6", f"{client.address6}/128", self.nodes[through].address6 if through else ""),
             ):
                 way = ["via", gateway] if gateway else ["dev", "eth0"]
                 ip(*routes, family, "route", "replace", target, *way)

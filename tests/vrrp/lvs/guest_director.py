@@ -32,7 +32,7 @@ def lab() -> Iterator[DirectorLab]:
 
 def configuration(lab: DirectorLab, method: str, family: int) -> str:
     """web1 and web2, and dir2 as sorry server."""
-    address = {name: lab.nodes[name].address if family == 4 else lab.address6(name) for name in ("web1", "web2", "dir2")}
+    address = {name: lab.nodes[name].address if family == 4 else lab.nodes[name].address6 for name in ("web1", "web2", "dir2")}
     servers = "".join(
         f"real_server {address[name]} 80 {{\n TCP_CHECK {{\n connect_timeout 1\n retry 0\n }}\n }}\n" for name in ("web1", "web2")
     )
@@ -109,7 +109,7 @@ def test_the_tutorials_cluster(lab: DirectorLab, method: str, family: int, tmp_p
         return [line.split(" -r ")[1].split()[0] for line in table() if line.startswith("-a")]
 
     def target(name: str) -> str:
-        return f"{lab.nodes[name].address}:80" if family == 4 else f"[{lab.address6(name)}]:80"
+        return f"{lab.nodes[name].address}:80" if family == 4 else f"[{lab.nodes[name].address6}]:80"
 
     both, rest, no_one = [target("web1"), target("web2")], [target("web2")], [target("dir2")]
     try:

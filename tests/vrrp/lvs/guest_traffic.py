@@ -41,7 +41,7 @@ def kernel_of(lab: Lab, name: str) -> IpvsKernel:
 
 def pool(lab: DirectorLab, forwarding: Forwarding, *weights: int, family: int = 4) -> Entry:
     """web1 and web2 behind a service."""
-    addresses = [lab.nodes[name].address if family == 4 else lab.address6(name) for name in ("web1", "web2")]
+    addresses = [lab.nodes[name].address if family == 4 else lab.nodes[name].address6 for name in ("web1", "web2")]
     servers = {
         DestinationKey(family, address, 80): Destination(weight, forwarding) for address, weight in zip(addresses, weights, strict=True)
     }
