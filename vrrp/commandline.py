@@ -78,8 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--log-file", "-g", nargs="?", const="/tmp/keepalived.log", default="", metavar="FILE", help="log to a file")  # noqa: S108
     add("--flush-log-file", action="store_true", help="accepted; the log file is never buffered")
     add("-d", "--dump-conf", dest="dump_config", action="store_true", help="print the configuration as it was understood")
-    add("-p", "--pid", dest="pid_file", default="", metavar="FILE", help="pid file of the parent process")
-    add("-r", "--vrrp_pid", dest="vrrp_pid_file", default="", metavar="FILE", help="pid file of the vrrp process")
+    add("-p", "--pid", dest="pid_file", default="", metavar="FILE", help="pid file of the parent process (RUN_DIR/vrrpd.pid)")
+    add("-r", "--vrrp_pid", dest="vrrp_pid_file", default="", metavar="FILE", help="pid file of the vrrp process (RUN_DIR/vrrpd_vrrp.pid)")
     add("-c", "--checkers_pid", default="", metavar="FILE", help="accepted")
     add("-b", "--bfd_pid", dest="bfd_pid_file", default="", metavar="FILE", help="pid file of the BFD process")
     add("-P", "--vrrp", dest="vrrp_only", action="store_true", help="only VRRP (that is all there is yet)")
@@ -142,8 +142,8 @@ def parse(argv: list[str]) -> tuple[Options, str | None]:
         test=given.config_test is not None,
         test_log="" if given.config_test in (None, "-") else given.config_test,
         dump_config=given.dump_config,
-        pid_file=given.pid_file,
-        vrrp_pid_file=given.vrrp_pid_file,
+        pid_file=given.pid_file or os.path.join(given.run_dir, "vrrpd.pid"),
+        vrrp_pid_file=given.vrrp_pid_file or os.path.join(given.run_dir, "vrrpd_vrrp.pid"),
         bfd_pid_file=given.bfd_pid_file,
         no_bfd=given.no_bfd,
         keep_vips=given.keep_vips,

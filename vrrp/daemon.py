@@ -386,6 +386,7 @@ def write_atomically(path: str, text: str) -> None:
 def write_pid_file(path: str, pid: int) -> None:
     """Write a pid file if one is asked for."""
     if path:
+        os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
         with open(path, "w", encoding="ascii") as file:
             file.write(f"{pid}\n")
 

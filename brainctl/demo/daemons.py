@@ -175,7 +175,7 @@ def start_vrrp(node: Node, setup: Setup) -> None:
         node.start("vrrp", ["keepalived", "-n", "-l", "-D", "-p", "/run/keepalived.pid", "-r", "/run/vrrp.pid"])
         return
     gate = ["--gate", "closed"] if setup.brain and setup.mode == "strict" else []
-    node.start("vrrp", [program("vrrpd"), "-n", "-l", "-D", "-p", "/run/vrrpd.pid", "-r", "/run/vrrpd_vrrp.pid", *gate])
+    node.start("vrrp", [program("vrrpd"), "-n", "-l", "-D", *gate])
 
 
 def start_brain(node: Node, setup: Setup) -> None:

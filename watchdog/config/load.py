@@ -192,8 +192,10 @@ class _Loader:
         gate = GateSettings(
             daemon=daemon,
             config=table.string("config", default.config),
-            pid_file=table.string("pid_file", default.pid_file if daemon == "keepalived" else "/run/vrrpd.pid"),
-            vrrp_pid_file=table.string("vrrp_pid_file", default.vrrp_pid_file if daemon == "keepalived" else "/run/vrrpd_vrrp.pid"),
+            pid_file=table.string("pid_file", default.pid_file if daemon == "keepalived" else "/run/brainctl/vrrpd.pid"),
+            vrrp_pid_file=table.string(
+                "vrrp_pid_file", default.vrrp_pid_file if daemon == "keepalived" else "/run/brainctl/vrrpd_vrrp.pid"
+            ),
             vrrpd_socket=table.string("vrrpd_socket", default.vrrpd_socket),
             hold_file=table.string("hold_file", default.hold_file),
             grant_file=table.string("grant_file", default.grant_file),
