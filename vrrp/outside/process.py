@@ -30,6 +30,7 @@ from vrrp.outside.mail import MailConfigError, MailQueue, MailRules, compose, re
 from vrrp.outside.mib_tree import MibTree
 from vrrp.outside.notifications import notifications
 from vrrp.outside.rfc_mibs import VRRP_MIB, VRRPV3_MIB, vrrp_mib, vrrpv3_mib
+from vrrp.outside.routing_mib import routing_mib
 from vrrp.outside.snmp_agent import SnmpAgent, parse_socket
 from vrrp.outside.supervision import wants_mail, wants_snmp
 from vrrp.outside.view import View
@@ -313,6 +314,7 @@ class OutsideProcess:
         config = self._config
         names = {instance.interface for instance in config.instances}
         names |= {address.interface for i in config.instances for address in (*i.addresses, *i.excluded_addresses)}
+        names |= {hop.interface for i in config.instances for route in i.routes for hop in route.next_hops}
         tracks = [i.track for i in config.instances] + [g.track for g in config.sync_groups]
         names |= {tracked.name for track in tracks for tracked in track.interfaces}
         return View(
@@ -337,7 +339,7 @@ class OutsideProcess:
                         self.log.limited("status", f"SNMP: {error}")
                 view = self._view(uptime_cs)
                 snmp = self._config.global_defs.snmp
-                parts = ((keepalived_mib, snmp.vrrp), (vrrp_mib, snmp.rfc_v2), (vrrpv3_mib, snmp.rfc_v3))
+                parts = ((keepalived_mib, snmp.vrrp), (routing_mib, snmp.vrrp), (vrrp_mib, snmp.rfc_v2), (vrrpv3_mib, snmp.rfc_v3))
                 self._mib = MibTree(value for make, on in parts if on for value in make(view))
         return self._mib
 

@@ -168,3 +168,38 @@ def test_a_reload_turns_snmp_off_and_the_options_turn_it_on() -> None:
         lab.vrrpd("a", plain, "-x", "-A", snmpd.socket)
         lab.until(lambda: settled(snmpd), 30)
         assert not snmpd.walk(VRRP_MIB)
+
+
+ROUTES = """
+vrrp_instance VI_1 {
+ interface eth0
+ virtual_router_id 51
+ advert_int 1
+ virtual_ipaddress { 10.77.0.100/24 }
+ virtual_routes { 10.5.0.0/16 via 10.77.0.7 dev eth0 src 10.77.0.100 metric 7
+ default via 10.77.0.8 table 100
+ blackhole 10.6.0.0/24
+ 10.8.0.0/24 dev eth0 scope link mtu 1400
+ 10.9.0.0/24 nexthop via 10.77.0.7 dev eth0 weight 2 nexthop via 10.77.0.8 dev eth0 weight 3 }
+ virtual_rules { from 10.77.0.0/24 table 100 priority 77
+ to 10.5.0.0/16 iif eth0 fwmark 4/15 lookup 100 priority 78 }
+}
+"""
+OBSOLETE = tuple(f"{KEEPALIVED_MIB}.2.8.1.{column}." for column in (2, 3, 4, 5))
+
+
+def test_route_and_rule_tables_are_those_of_keepalived() -> None:
+    walks = []
+    with Lab("a", "b") as lab:
+        for node, start in (("b", lab.keepalived), ("a", lab.vrrpd)):
+            snmpd = Snmpd(lab, node)
+            snmpd.start()
+            daemon = start(node, f"global_defs {{\n enable_snmp_vrrp\n snmp_socket {snmpd.socket}\n}}\n{ROUTES}")
+            lab.until(lambda snmpd=snmpd: "INTEGER: 2" in snmpd.get(f"{KEEPALIVED_MIB}.2.3.1.4.1"), 30, what="MASTER")
+            rows = {name: value for table in (7, 8, 11) for name, value in snmpd.walk(f"{KEEPALIVED_MIB}.2.{table}").items()}
+            assert daemon.stop() == 0
+            # Interface numbers differ from node to node.
+            walks.append({n: "IF" if ".2.7.1.11." in n or ".2.11.1.4." in n else v for n, v in rows.items() if not n.startswith(OBSOLETE)})
+    theirs, ours = walks
+    assert len(ours) > 60
+    assert ours == theirs
