@@ -21,6 +21,8 @@ ALLOWED = {
 }
 PURE_ROOMS = (
     "vrrp.protocol",
+    "vrrp.bfd.packet",
+    "vrrp.bfd.session",
     "vrrp.config.model",
     "vrrp.lvs.model",
     "watchdog.frames",

@@ -158,10 +158,9 @@ class TestKeepalived:
 
     def test_over_ipv6(self) -> None:
         with Lab("a", "b") as lab:
-            for node, address in (("a", "fd77::1"), ("b", "fd77::2")):
-                lab.nodes[node].run("ip", "addr", "add", f"{address}/64", "dev", "eth0", "nodad")
-            keepalived_bfd(lab, "b", "fd77::1", "fd77::2")
-            with our_bfd(lab, "a", peering("fd77::2", "fd77::1", hop_limit=64, min_hop_limit=64)) as ours:
+            a, b = lab.nodes["a"].address6, lab.nodes["b"].address6
+            keepalived_bfd(lab, "b", a, b)
+            with our_bfd(lab, "a", peering(b, a, hop_limit=64, min_hop_limit=64)) as ours:
                 lab.until(lambda: ours.state() == "UP" and up(lab, "b"))
 
 
