@@ -38,8 +38,7 @@ An unknown keyword is an error that names the nearest known one; keepalived logs
 | missing script | drops it from tracking | warns; it counts as failed |
 | script that others can change, with enable_script_security | drops it in silence | refuses the file |
 | `skip_check_adv_addr off` | switches it on | switches it off |
-| `track_process` in a network namespace | is refused the kernel's events and counts every process as not running | looks at /proc 4 times a second |
-| death of the BFD process | its last word stays in force | every session counts as down until it is back |
+| `track_process` in a network namespace | no kernel events: nothing ever counts as running | looks at /proc 4 times a second |
 | `track_interface` and other names given twice | complains | warns, the first counts |
 
 ## The language

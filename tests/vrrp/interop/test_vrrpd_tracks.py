@@ -162,3 +162,20 @@ class TestProcess:
             (ours.directory / "conf").write_text(text)
             ours.signal(signal.SIGHUP)
             lab.until(lambda: lab.nodes["a"].holds(VIP))
+
+    def test_in_a_network_namespace_it_sees_what_keepalived_cannot(self, program: str) -> None:
+        """The kernel's process events are refused there; keepalived then counts nothing at all."""
+        with Lab("a", "b") as lab, started(program, "600"):
+            text = conf(100, blocks=process_block("weight 50"), instance="track_process {\n web\n}", vip="10.77.0.100/24")
+            other = text.replace("virtual_router_id 51", "virtual_router_id 52").replace("10.77.0.100", "10.77.0.101")
+            ours = lab.vrrpd("a", text)
+            lab.keepalived("b", other)
+            lab.until(lambda: lab.nodes["a"].holds(VIP) and lab.nodes["b"].holds("10.77.0.101"))
+            assert instance(ours)["priority"] == 150
+            capture = lab.capture()
+            lab.until(lambda: capture.read() is not None and {adverts(f) for _port, f in capture.frames} >= {(51, 150), (52, 100)})
+
+
+def adverts(frame: bytes) -> tuple[int, int]:
+    """VRID and priority of an advert over IPv4, else (0, 0)."""
+    return (frame[35], frame[36]) if frame[12:14] == b"\x08\x00" and frame[23] == 112 else (0, 0)
