@@ -42,8 +42,7 @@ def dump(data: bytes) -> str:
         row = data[start : start + 16]
         left, right = (" ".join(f"{byte:02x}" for byte in half) for half in (row[:8], row[8:]))
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-        columns = f"{left} - {right}" if right else left
-        lines.append(f"{start:04d}  {columns:<52}{text:<16}")
+        lines.append(f"{start:04d}  {left:<23} - {right:<23}   {text:<16}")
     return "\n".join(lines)
 
 

@@ -369,15 +369,22 @@ def test_genhash_prints_what_keepalived_prints(site: int, options: tuple[str, ..
     assert ours[0] == 0 and len(ours[1].strip()) == 32
 
 
-def test_verbose_genhash_shows_the_same_dumps(site: int) -> None:
-    arguments = ("-v", "-s", "127.0.0.1", "-p", str(site), "-u", "/index.html")
-    sides = []
-    for command in ((sys.executable, "-m", "vrrp.lvs.genhash"), ("genhash",)):
-        lines = run(*command, *arguments)[1].splitlines()
-        start = next(index for index, line in enumerate(lines) if "HTML Buffer" in line)
-        sides.append([line.rstrip() for line in lines[start:] if line.strip() and "usecs" not in line])
-    assert sides[0] == sides[1]
-    assert RIGHT.hex() in sides[0]
+def test_verbose_genhash_shows_the_same_dumps() -> None:
+    """In one segment: where header and body come apart, keepalived's leaves the title above the body out."""
+
+    async def main() -> list[list[str]]:
+        sides = []
+        async with serving(saying(b"HTTP/1.0 200 OK\r\nServer: test\r\n\r\n" + PAGE)) as port:
+            for command in ((sys.executable, "-m", "vrrp.lvs.genhash"), ("genhash",)):
+                arguments = ("-v", "-s", "127.0.0.1", "-p", str(port), "-u", "/index.html")
+                process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=subprocess.PIPE)
+                printed, _ = await process.communicate()
+                sides.append([line.rstrip() for line in printed.decode().splitlines() if line.strip() and "usecs" not in line])
+        return sides
+
+    ours, theirs = asyncio.run(main())
+    assert ours == theirs
+    assert RIGHT.hex() in ours
 
 
 def test_genhash_of_a_tls_server(tmp_path: Path) -> None:
