@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable
 from base.channel import JsonObject
 from base.clock import now_ns
 from base.log import Log
-from vrrp.protocol.commands import AddAddresses, RemoveAddresses, Report, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.commands import AddAddresses, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import NodeCommand, RunGroupNotify
 from vrrp.system.endpoint import ADD_TOLERATED, REMOVE_TOLERATED, Endpoint, Held
 from vrrp.system.netlink import CommandSocket
+from vrrp.system.routing import STATIC, Routing, RoutingNews
 
 EGRESS_ERRORS_TOLD = (1, 3)
 """Subscribers hear of the first and the third failed advert of a kind, not of each."""
@@ -39,6 +40,7 @@ class Executor:
         self._to_parent = to_parent
         self._publish = publish
         self._netlink = CommandSocket()
+        self.routing = Routing(log, self._tell_routing)
 
     def execute(self, at_ns: int, commands: Iterable[NodeCommand]) -> list[tuple[str, str]]:
         """Carry out ``commands``; returns (instance, error) of those whose addresses the kernel refused."""
@@ -55,6 +57,8 @@ class Executor:
                     error = self._add_addresses(name)
                     if error:
                         failed.append((name, error))
+                    else:
+                        self.routing.install(at_ns, name)
                 case RemoveAddresses(name):
                     self._remove_addresses(name)
                 case SendGarp(name, repeat):
@@ -92,6 +96,7 @@ class Executor:
             announcer.cancel(address)
         if self.keep_addresses:
             return
+        self.routing.remove(name)
         for code in self._netlink.execute(endpoint.remove_blob, tolerate=REMOVE_TOLERATED):
             self._log.error(f"({name}) the kernel refused to remove a virtual address: {os.strerror(code)}")
 
@@ -124,6 +129,10 @@ class Executor:
                 self._log.limited(f"{name} {kind.value}", f"({name}) {kind.value.replace('_', ' ')}: {detail}")
                 self._publish({"event": "report", "name": name, "kind": kind.value, "detail": detail, "at_ns": now_ns()})
                 self._prepare(name)
+
+    def _tell_routing(self, at_ns: int, news: RoutingNews) -> None:
+        name = "static entries" if news.owner == STATIC else news.owner
+        self._tell(Report(name, ReportKind.ROUTING_REFUSED if news.problem else ReportKind.ROUTING_RESTORED, news.detail))
 
     def _tell_state(self, kind: str, name: str, state: str, priority: int, reason: str) -> None:
         self._to_parent({"op": "notify", "kind": kind, "name": name, "state": state, "priority": priority, "reason": reason})

@@ -59,6 +59,7 @@ from vrrp.system.advert_socket import AdvertReceiver
 from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.netlink import AddressEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
+from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Wiring
 
 EARLY_NS = 400_000
@@ -101,6 +102,7 @@ class VrrpProcess:
         self.wiring = Wiring(log, self._watch, self.pump.remove_reader)
         self.executor = Executor(log, self.channel.send, self._publish)
         self.monitor = Monitor()
+        self.deletions = DeletionMonitor()
         self.server: ControlServer | None = None
         self.control = VrrpControl(self)
         self._track_interfaces: set[str] = set()
@@ -110,6 +112,7 @@ class VrrpProcess:
         self._stopping = False
         self._collect_ns = now_ns() + COLLECT_EVERY_NS
         self.pump.add_reader(self.monitor, self.on_netlink)
+        self.pump.add_reader(self.deletions, self.on_deletions)
 
     def _watch(self, receiver: AdvertReceiver) -> None:
         self.pump.add_reader(receiver, lambda: self.on_adverts(receiver))
@@ -122,6 +125,7 @@ class VrrpProcess:
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
+        due.append(self.executor.routing.due_ns)
         due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
@@ -150,6 +154,7 @@ class VrrpProcess:
                 self._execute(at_ns, commands)
         for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
+        self.executor.routing.check(at_ns)
         self._collect_in_slack(at_ns)
 
     def _collect_in_slack(self, at_ns: int) -> None:
@@ -269,14 +274,25 @@ class VrrpProcess:
             if name is not None and interface is not None and address not in interface.addresses:
                 self.feed_instance(at_ns, name, AddressLost(address))
         if relevant and self.node is not None and not self._stopping:
-            if self.wiring.outdated:
+            self.executor.routing.suspect(at_ns)
+            if self.wiring.outdated or self.executor.routing.outdated(self.wiring.config, self.wiring.interfaces):
                 self._rewire(self.wiring.config)
             self._tell_interfaces(self.node, now_ns())
 
-    def _rewire(self, config: VrrpConfig) -> None:
+    def on_deletions(self) -> None:
+        """A route or rule was deleted, ours perhaps."""
+        if self.deletions.drain():
+            self.executor.routing.suspect(now_ns())
+
+    def _rewire(self, config: VrrpConfig, renamed: dict[str, str] | None = None) -> None:
         self.wiring.build(config)
         self.executor.endpoints = self.wiring.endpoints
+        routing = self.executor.routing
+        routing.configure(config, self.wiring.interfaces, renamed)
+        routing.install(now_ns(), STATIC)
         for message in self.wiring.will():
+            if "instance" in message:
+                message["remove"] = routing.will_of(message["instance"]).hex() + message["remove"]
             self.channel.send(message)
 
     def _tell_interfaces(self, node: VrrpNode, at_ns: int) -> None:
@@ -348,7 +364,7 @@ class VrrpProcess:
         for model in before.instances:
             if renamed.get(model.name, model.name) not in kept and config.instance(model.name) is not None:
                 self.feed(at_ns, NodeReconfigured(without_instance(node.parameters, model.name)))
-        self._rewire(config)
+        self._rewire(config, renamed)
         fresh = self.wiring.endpoints
         for old_name, endpoint in old.items():
             name = renamed.get(old_name, old_name)
@@ -407,6 +423,7 @@ class VrrpProcess:
         self._stopping = True
         self.executor.keep_addresses = self.settings.keep_addresses
         self.feed(now_ns(), NodeStopped())
+        self.executor.routing.remove(STATIC)
         self.channel.send({"op": "stopped"})
         if self.server is not None:
             self.server.close()

@@ -11,12 +11,13 @@ from base.core import NS_PER_MS
 from vrrp.conversion import group_of
 from vrrp.protocol.instance import State, VrrpInstance
 from vrrp.system.endpoint import Endpoint
+from vrrp.system.routing import Routing
 
 if TYPE_CHECKING:
     from vrrp.process import VrrpProcess
 
 
-def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]) -> JsonObject:
+def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str], routing: Routing) -> JsonObject:
     snapshot: Any = instance.snapshot()
     model = endpoint.model
     waiting = instance.waiting_for_fence and instance.state is State.BACKUP
@@ -28,6 +29,8 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         "multicast_group": None if model.unicast else str(group_of(model)),
         "excluded_addresses": [str(address) for address in model.excluded_addresses],
         "held": held,
+        "routing": [entry.text for entry in routing.installed.get(model.name, ())],
+        "routing_restored": routing.restored[model.name],
         "rejected": {reason.value: count for reason, count in endpoint.rejected.items()},
         "egress_errors": dict(endpoint.egress_errors),
     }
@@ -44,7 +47,7 @@ def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
         for name, instance in node.instances.items():
             if only is not None and name != only:
                 continue
-            instances.append(_instance_status(instance, wiring.endpoints[name], sorted(held.get(name, []))))
+            instances.append(_instance_status(instance, wiring.endpoints[name], sorted(held.get(name, [])), process.executor.routing))
     rest: Any = {} if node is None else node.snapshot()
     health = process.health
     return {

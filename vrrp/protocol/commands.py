@@ -64,6 +64,8 @@ class ReportKind(Enum):
     YIELD_ENDED = "yield_ended"
     ADVERT_BRIDGED = "advert_bridged"
     ADDRESS_RESTORED = "address_restored"
+    ROUTING_RESTORED = "routing_restored"
+    ROUTING_REFUSED = "routing_refused"
     LISTENING_AFTER_STALL = "listening_after_stall"
 
 

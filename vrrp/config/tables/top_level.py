@@ -116,11 +116,9 @@ TABLE = Table(
         kept(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True, loss=_NOT_LVS),
         kept(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
         kept(RARE, "SSL", nameless(SSL), "", "key material of SSL_GET", accumulates=True),
-        kept(
-            COMMON, "static_ipaddress", addresses(static=True), "", "addresses kept all the time", accumulates=True, loss="they are not set"
-        ),
-        kept(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True, loss="they are not set"),
-        kept(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True, loss="they are not set"),
+        acts(COMMON, "static_ipaddress", addresses(static=True), "", "addresses kept all the time", accumulates=True),
+        acts(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True),
+        acts(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True),
         kept(RARE, "track_group", named(TRACK_GROUP), "", "who goes to FAULT when a static entry vanishes", accumulates=True),
         kept(RARE, "garp_group", nameless(GARP_GROUP), "", "pace of announcements per interface", accumulates=True),
         kept(

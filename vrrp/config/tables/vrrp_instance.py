@@ -127,8 +127,8 @@ VRRP_INSTANCE = Table(
             accumulates=True,
         ),
         acts(RARE, "no_virtual_ipaddress", flag(), "", "allows an instance without addresses silently", newer=True),
-        kept(COMMON, "virtual_routes", routes(), "routes", "routes while MASTER", accumulates=True, loss="these routes are not set"),
-        kept(COMMON, "virtual_rules", rules(), "rules", "policy rules while MASTER", accumulates=True, loss="these rules are not set"),
+        acts(COMMON, "virtual_routes", routes(), "routes", "routes while MASTER", accumulates=True),
+        acts(COMMON, "virtual_rules", rules(), "rules", "policy rules while MASTER", accumulates=True),
         acts(CORE, "track_interface", tracks("INTERFACE", 253), "track_interface", "no weight: FAULT when down", accumulates=True),
         acts(
             CORE,
