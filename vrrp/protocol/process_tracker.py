@@ -1,8 +1,8 @@
 """Which tracked processes run, how many, and since when: vrrp_track_process as a ``base.core.Core``.
 
 Pure. The shell (vrrp.system.process_events) tells what it sees in /proc and hears from the kernel. keepalived's rules: up while
-``quorum <= running <= quorum_max``; the first answer counts at once, later ones only when they lasted ``fork_delay`` (more or fewer
-processes by a fork or exec) or ``terminate_delay`` (a process ended, or changed its name).
+``quorum <= running <= quorum_max``; the first answer counts at once, later ones only when they lasted ``fork_delay`` (one more
+by a fork or exec) or ``terminate_delay`` (a process ended, or is missed because it became another program).
 """
 
 from __future__ import annotations
@@ -79,7 +79,6 @@ class ProcessSeen:
     pid: int
     comm: str
     command_line: tuple[str, ...] = ()
-    renamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +208,9 @@ class ProcessTracker:
                 reports += self._add(now_ns, tracker, seen.pid)
             elif seen.pid in tracker.pids:
                 tracker.pids.discard(seen.pid)
-                delay_ns = tracker.tracked.terminate_delay_ns if seen.renamed else tracker.tracked.fork_delay_ns
+                # The end of a fork that was one too many, or the end of one that is missed.
+                fulfilled = tracker.tracked.fulfilled(len(tracker.pids))
+                delay_ns = tracker.tracked.fork_delay_ns if fulfilled else tracker.tracked.terminate_delay_ns
                 reports += tracker.settle(now_ns, delay_ns) if self._listed else []
         return reports
 

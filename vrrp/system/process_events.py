@@ -244,7 +244,7 @@ def _socket_in_first_namespace() -> socket.socket:
         os.close(here)
 
 
-def look_at(pid: int, command_line: bool, *, renamed: bool = False) -> ProcessSeen | None:
+def look_at(pid: int, command_line: bool) -> ProcessSeen | None:
     """One process as /proc shows it; None if it is gone, a zombie, or a thread of the kernel has no command line to compare."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
@@ -260,7 +260,7 @@ def look_at(pid: int, command_line: bool, *, renamed: bool = False) -> ProcessSe
     begin, end = stat.find(b"("), stat.rfind(b")")
     if stat[end + 2 : end + 3] in (b"Z", b"X", b""):
         return None
-    return ProcessSeen(pid, stat[begin + 1 : end].decode("utf-8", "surrogateescape"), words, renamed)
+    return ProcessSeen(pid, stat[begin + 1 : end].decode("utf-8", "surrogateescape"), words)
 
 
 def list_processes(command_line: bool) -> tuple[ProcessSeen, ...]:
@@ -385,7 +385,7 @@ class TrackedProcesses:
             case Exited(pid):
                 self._tell(self._tracker.handle(now_ns(), ProcessEnded(pid)))
             case Executed(pid) | Renamed(pid):
-                seen = look_at(pid, self._tracker.needs_command_line, renamed=isinstance(event, Renamed))
+                seen = look_at(pid, self._tracker.needs_command_line)
                 # Gone already: whatever it was, it is not there now.
                 self._tell(self._tracker.handle(now_ns(), ProcessEnded(pid) if seen is None else seen))
 

@@ -131,6 +131,18 @@ class TestDelays:
         made.handle(NS_PER_S // 2, ProcessEnded(2))
         assert made.next_deadline() == NS_PER_S
 
+    def test_one_that_becomes_another_program_is_missed_after_terminate_delay(self) -> None:
+        made = tracker(self.SLOW, 1)
+        assert made.handle(0, ProcessSeen(1, "sh")) == []
+        assert made.next_deadline() == NS_PER_S
+
+    def test_a_fork_over_quorum_max_that_runs_something_else_within_fork_delay_is_not_seen(self) -> None:
+        made = tracker(replace(self.SLOW, quorum_max=1), 1)
+        assert made.handle(0, ProcessForked(1, 2)) == []
+        assert made.next_deadline() == 2 * NS_PER_S
+        assert made.handle(NS_PER_S, ProcessSeen(2, "sh")) == []
+        assert made.next_deadline() is None
+
     def test_looking_again_and_finding_the_same_does_not_end_the_delay(self) -> None:
         made = tracker(replace(WEB, terminate_delay_ns=NS_PER_S), 1)
         assert made.handle(0, listed()) == made.handle(1, listed()) == []
@@ -145,7 +157,7 @@ def test_a_reload_keeps_what_is_tracked_in_the_same_way_and_learns_the_rest_from
 
 
 EVENTS = st.one_of(
-    st.builds(ProcessSeen, st.integers(1, 8), st.sampled_from(["nginx", "sh"]), st.just(()), st.booleans()),
+    st.builds(ProcessSeen, st.integers(1, 8), st.sampled_from(["nginx", "sh"]), st.just(())),
     st.builds(ProcessForked, st.integers(1, 8), st.integers(1, 8)),
     st.builds(ProcessEnded, st.integers(1, 8)),
     st.lists(st.integers(1, 8), unique=True).map(lambda pids: listed(*pids)),
