@@ -451,12 +451,15 @@ class CheckerProcess:
     async def _every(self, period_s: float, action: Callable[[], None]) -> None:
         while not self._stopped:
             await asyncio.sleep(period_s)
-            action()
+            if not self._stopped:
+                action()
 
     async def _reconcile_for_ever(self) -> None:
         pause_s = self.reconcile_s
         while not self._stopped:
             await asyncio.sleep(pause_s)
+            if self._stopped:
+                return  # what -I leaves in the kernel stays there
             started_ns = now_ns()
             self.reconcile(told=self._known is not None)
             pause_s = max(self.reconcile_s, RECONCILE_SHARE * (now_ns() - started_ns) / NS_PER_S)

@@ -13,15 +13,19 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from base.core import NS_PER_MS, NS_PER_S
+from base.diagnostics import Diagnostics
 from base.log import Log
+from tests.vrrp.config.reading import read
 from tests.vrrp.lvs.servers import answering, get, saying, serving, to
 from vrrp.config.model.common import Family, ScriptCommand
+from vrrp.lvs.from_config import virtual_servers
 from vrrp.lvs.model.desired import Change, Entry, ServiceKey, apply
 from vrrp.lvs.model.settings import (
     BfdProbe,
     CheckerSettings,
     FileProbe,
     Listen,
+    Method,
     MiscProbe,
     Probe,
     RealServerSettings,
@@ -282,6 +286,44 @@ def test_a_removal_delay_ends_by_itself() -> None:
         async with running(wanted) as (_process, memory, _told):
             await until(lambda: memory.weights() == {"192.0.2.1": 0, "192.0.2.2": 1}, "drained first")
             await until(lambda: memory.weights() == {"192.0.2.2": 1}, "removed later")
+
+    asyncio.run(main())
+
+
+def test_at_the_end_the_table_stays_if_asked_to_and_omega_tells() -> None:
+    async def main() -> None:
+        async with running(service(real(1), omega=True)) as (process, memory, told):
+            process.stop(keep_ipvs=True)
+            await asyncio.sleep(0.5)
+            assert memory.weights() == {"192.0.2.1": 1}
+            assert told.notices[-2:] == [("RS", "rs1", False), ("VS", "", False)]
+            memory.table = {}
+
+    asyncio.run(main())
+
+
+def test_keepalived_conf_to_table(tmp_path: Path) -> None:
+    """The file of the classical tutorial, with the probes pointed to loopback."""
+
+    async def main() -> None:
+        site = Site()
+        await site.start()
+        servers = "".join(
+            f"real_server 192.0.2.{n} 80 {{\nweight {n}\nHTTP_GET {{\nurl {{\npath /\nstatus_code 200\n}}\n"
+            f"connect_ip 127.0.0.1\nconnect_port {site.port}\nconnect_timeout 3\n}}\n}}\n"
+            for n in (1, 2)
+        )
+        head = "virtual_server 192.0.2.9 80 {\ndelay_loop 1\nwarmup 0\nalpha\nlb_algo rr\nlb_kind DR\nprotocol TCP\n"
+        found = Diagnostics()
+        wanted = virtual_servers(read(tmp_path, f"{head}sorry_server 127.0.0.1 80\n{servers}}}\n").config, found)
+        assert found.errors == []
+        async with running(*wanted) as (_process, memory, _told):
+            assert memory.weights() == {"127.0.0.1": 1}
+            await until(lambda: memory.weights() == {"192.0.2.1": 1, "192.0.2.2": 2}, "both pass their first check")
+            assert memory.table[WEB].service.scheduler == "rr"
+            assert {value.forwarding.method for value in memory.table[WEB].destinations.values()} == {Method.DIRECT}
+            site.stop()
+            await until(lambda: memory.weights() == {"127.0.0.1": 1}, "the sorry server stands in")
 
     asyncio.run(main())
 
