@@ -271,7 +271,9 @@ class VrrpProcess:
         for index, address in sorted(gone, key=str):
             interface = self.wiring.interfaces.at(index)
             name = self.executor.held.get((index, address))
-            if name is not None and interface is not None and address not in interface.addresses:
+            if name is None or address in self.wiring.endpoints[name].untracked:
+                continue
+            if interface is not None and address not in interface.addresses:
                 self.feed_instance(at_ns, name, AddressLost(address))
         if relevant and self.node is not None and not self._stopping:
             self.executor.routing.suspect(at_ns)

@@ -56,7 +56,10 @@ if TYPE_CHECKING:
     from base.core import JsonValue
 
 RESTORE_GAP_NS = 1_000_000_000
-"""A virtual address that others keep removing is put back at most this often."""
+LONGEST_RESTORE_GAP_NS = 60 * RESTORE_GAP_NS
+RESTORE_CALM_NS = 2 * LONGEST_RESTORE_GAP_NS
+"""A virtual address that others keep removing is put back after pauses that double from the first to the longest gap; after so much
+calm the first one counts again. Two programs that fight for an address at full speed help nobody."""
 ADDRESS_RETRY_NS = 10_000_000_000
 """After the kernel refused our addresses the instance tries again so much later."""
 REANNOUNCE_GAP_NS = 1_000_000_000
@@ -154,6 +157,7 @@ class VrrpInstance:
         self._last_unscheduled_advert_ns = -(1 << 62)
         self._last_announce_ns = -(1 << 62)
         self._last_restore_ns = -(1 << 62)
+        self._restore_gap_ns = RESTORE_GAP_NS
         self._listening = False
         self._repeatable = False
         self._master_down_ns = 0
@@ -649,16 +653,21 @@ class VrrpInstance:
         self._announce(now_ns, max(1, self.parameters.garp_lower_prio_repeat), commands)
 
     def _address_lost(self, now_ns: int, event: AddressLost, commands: Commands) -> None:
-        earliest_ns = self._last_restore_ns + RESTORE_GAP_NS
+        earliest_ns = self._last_restore_ns + self._restore_gap_ns
         if now_ns >= earliest_ns:
             self._restore(now_ns, now_ns, commands)
         else:
             self._timers.setdefault(Timer.RESTORE, earliest_ns)
 
     def _restore(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        calm = now_ns - self._last_restore_ns > RESTORE_CALM_NS
+        self._restore_gap_ns = RESTORE_GAP_NS if calm else min(2 * self._restore_gap_ns, LONGEST_RESTORE_GAP_NS)
         self._last_restore_ns = now_ns
         self.counters.addresses_restored += 1
-        self._report(ReportKind.ADDRESS_RESTORED, "somebody removed a virtual address", commands)
+        detail = "somebody removed a virtual address; it is put back"
+        if self._restore_gap_ns > RESTORE_GAP_NS:
+            detail += f", but the next time not before {self._restore_gap_ns // 1_000_000_000} s have passed"
+        self._report(ReportKind.ADDRESS_RESTORED, detail, commands)
         commands.append(AddAddresses(self.parameters.name))
         self._announce(now_ns, max(1, self.parameters.garp_repeat), commands)
 

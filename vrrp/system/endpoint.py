@@ -42,6 +42,8 @@ class Endpoint:
     send_socket: AdvertSender | None = None
     announcements: list[tuple[Announcer, IPAddress]] = field(default_factory=list)
     problems: tuple[str, ...] = ()
+    untracked: frozenset[IPAddress] = frozenset()
+    """Addresses with ``no_track``: whoever removes them may."""
     last_tail: bytes = b""
     """Source, destination and payload of the advert accepted last."""
     rejected: Counter[RejectReason] = field(default_factory=Counter)
@@ -115,6 +117,7 @@ def build_endpoint(
         if announcer is not None:
             announcer.prepare(address.address)
             endpoint.announcements.append((announcer, address.address))
+    endpoint.untracked = frozenset(address.address for address in all_addresses(model) if address.no_track)
     endpoint.add_blob = b"".join(blobs)
     endpoint.problems = tuple(problems)
     return endpoint

@@ -148,6 +148,23 @@ class TestReconcile:
             node.run("ip", "route", "del", "10.9.8.0/24")
             lab.always(lambda: not has_rule(node, 501) and not has_route(node, "10.9.8.0/24"), 1.5)
 
+    def test_an_address_comes_back_ever_more_slowly_and_one_that_is_not_tracked_not_at_all(self) -> None:
+        with Lab("a") as lab:
+            node = lab.nodes["a"]
+            ours = lab.vrrpd("a", conf(150, instance="virtual_ipaddress_excluded {\n 10.77.0.120/24 no_track\n}"))
+            lab.until(lambda: is_in(ours, "MASTER") and node.holds(VIP))
+            node.run("ip", "addr", "del", "10.77.0.120/24", "dev", "eth0")
+            lab.always(lambda: not node.holds("10.77.0.120"), 0.7)
+            node.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
+            assert lab.until(lambda: node.holds(VIP)) < 1
+            taken = []
+            for _ in range(2):
+                node.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
+                taken.append(lab.until(lambda: node.holds(VIP)))
+            assert taken[0] < 1.5
+            assert taken[1] > 1.5
+            assert instance(ours)["counters"]["addresses_restored"] == 3
+
     def test_nobody_fights_for_ever(self) -> None:
         with Lab("a") as lab:
             node = lab.nodes["a"]

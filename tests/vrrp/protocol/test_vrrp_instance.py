@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -502,6 +503,24 @@ class TestAddresses:
         assert instance.handle(at + S + 1, ev.AddressLost(VIP)) == []
         restored = [when for when, c in run_until(instance, at + 5 * S) if isinstance(c, AddAddresses)]
         assert restored == [at + 2 * S]
+
+    def test_who_keeps_removing_it_makes_the_pauses_grow_until_there_is_calm(self) -> None:
+        instance, at = master(garp_delay_ns=0)
+        restored, when = [], at
+        for _ in range(9):
+            commands = instance.handle(when, ev.AddressLost(VIP))
+            while AddAddresses not in kinds(commands):
+                due = instance.next_deadline()
+                assert due is not None
+                when = due
+                commands = instance.on_deadline(when)
+            restored.append(when)
+        assert [(b - a) // S for a, b in itertools.pairwise(restored)] == [1, 2, 4, 8, 16, 32, 60, 60]
+        calm = when + 121 * S
+        assert AddAddresses in kinds(instance.handle(calm, ev.AddressLost(VIP)))
+        instance.handle(calm + 1, ev.AddressLost(VIP))
+        assert [t for t, c in run_until(instance, calm + 5 * S) if isinstance(c, AddAddresses)] == [calm + S]
+        assert instance.counters.addresses_restored == 11
 
     def test_refused_address_hands_over_and_tries_again(self) -> None:
         instance, at = master()
