@@ -12,8 +12,8 @@ if [ -x "$here/kernel/linux" ] && cmp -s "$here/kernel.config" "$here/kernel/con
 fi
 export DEBIAN_FRONTEND=noninteractive
 tools="gcc make libc6-dev flex bison bc xz-utils"
-# shellcheck disable=SC2086
-dpkg-query -W $tools >/dev/null 2>&1 || { apt-get update -qq; apt-get install -y -qq --no-install-recommends $tools; }
+install_tools() { apt-get install -y -qq --no-install-recommends $tools; }
+install_tools || { apt-get update -qq && install_tools; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"

@@ -1,0 +1,162 @@
+"""The same file, our director and Debian's keepalived, one after the other: the kernel's table must be the same.
+
+Runs in the lab's guest: see tests/guest.py. Servers without checkers are in the pool from the start, so the table is what the file says.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from base.diagnostics import Diagnostics
+from base.log import Log
+from vrrp.config.load import load_config
+from vrrp.lvs.from_config import virtual_servers
+from vrrp.lvs.ipvs.kernel import IpvsKernel
+from vrrp.lvs.model.desired import Change
+from vrrp.lvs.model.virtual_server import MailAlert, QuorumChanged, RunNotify
+from vrrp.lvs.process import CheckerProcess
+
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq")
+WEB, WEB6 = "virtual_server 10.9.0.1 80", "virtual_server fd09::1 80"
+ONE, TWO = "real_server 10.9.1.1 80", "real_server 10.9.1.2 8080"
+ONE6 = "real_server fd09::11 80"
+PATIENCE_S = 10
+
+
+def block(head: str, *lines: str) -> str:
+    """A configuration block."""
+    return head + " {\n  " + "\n  ".join(lines).replace("\n", "\n  ") + "\n}"
+
+
+def service(
+    *lines: str, head: str = WEB, protocol: str = "TCP", servers: Sequence[str] = (block(ONE, "weight 3"), block(TWO, "weight 1"))
+) -> str:
+    """A virtual server that says its protocol."""
+    return block(head, f"protocol {protocol}", *lines, *servers)
+
+
+def group(*members: str) -> str:
+    """A group of addresses or marks, and a service on it."""
+    return block("virtual_server_group g", *members) + "\n"
+
+
+SAME = {
+    "defaults": service(),
+    **{f"lb_algo {name}": service(f"lb_algo {name}") for name in SCHEDULERS},
+    "lvs_sched": service("lvs_sched rr"),
+    **{f"lb_kind {kind}": service(f"lb_kind {kind}") for kind in ("NAT", "DR", "TUN")},
+    "tun gue": service("lvs_method TUN type gue port 6080 csum"),
+    "tun gue remcsum": service("lvs_method TUN type gue port 6080 remcsum"),
+    "tun gre": service("lvs_method TUN type gre nocsum"),
+    "tun ipip": service("lvs_method TUN type ipip"),
+    "method of one server": service("lb_kind DR", servers=(block(ONE, "lvs_method NAT"), block(TWO, "lvs_method TUN"))),
+    "udp": service(protocol="UDP"),
+    "sctp": service(protocol="SCTP"),
+    "protocol not said": block(WEB, "lb_algo rr", block(ONE, "weight 1")),
+    "one packet": service("ops", protocol="UDP"),
+    "persistent": service("persistence_timeout 50"),
+    "persistent by default time": service("persistence_timeout"),
+    "persistent by net": service("persistence_timeout 50", "persistence_granularity 255.255.255.0"),
+    "persistent by engine": service("persistence_timeout 50", "persistence_engine sip", protocol="UDP"),
+    "sh flags": service("lb_algo sh", "sh-port", "sh-fallback"),
+    "mh flags": service("lb_algo mh", "mh-port", "mh-fallback"),
+    "all flags": service("lb_algo rr", "flag-1", "flag-2", "flag-3"),
+    "thresholds": service(servers=(block(ONE, "weight 1", "uthreshold 20", "lthreshold 10"),)),
+    "weight 0": service(servers=(block(ONE, "weight 0"), block(TWO, "weight 1"))),
+    "weight of the service": service("weight 7", servers=(block(ONE, "inhibit_on_failure"),)),
+    "big weight": service(servers=(block(ONE, "weight 65535"),)),
+    "sorry server not needed": service("sorry_server 10.9.1.9 80"),
+    "sorry server by its own method": service("quorum 10", "sorry_server 10.9.1.9 80", "sorry_server_lvs_method DR"),
+    "quorum not reached": service("quorum 10", "sorry_server 10.9.1.9 80"),
+    "alpha without checkers": service("alpha"),
+    "ipv6": service(head=WEB6, servers=(block(ONE6, "weight 2"),)),
+    "ipv6 persistent": service("persistence_timeout 50", "persistence_granularity 64", head=WEB6, servers=(block(ONE6, "weight 2"),)),
+    "ipv6 with an ipv4 tunnel": service("lb_kind TUN", head=WEB6, servers=(block(ONE6, "weight 2"), block(ONE, "weight 1"))),
+    "ipv4 with an ipv6 tunnel": service("lb_kind TUN", servers=(block(ONE6, "weight 2"), block(ONE, "weight 1"))),
+    "firewall mark": service(head="virtual_server fwmark 7"),
+    "firewall mark ipv6": service(head="virtual_server fwmark 7", servers=(block(ONE6, "weight 2"),)),
+    "firewall mark with a family": service("ip_family inet6", "lb_kind TUN", head="virtual_server fwmark 7"),
+    "every port, persistent": service("persistence_timeout 50", head="virtual_server 10.9.0.1", servers=(block("real_server 10.9.1.1"),)),
+    "server without a port": service(servers=(block("real_server 10.9.1.1", "weight 1"),)),
+    "group": group("10.9.0.1 80", "10.9.0.2 8080") + service(head="virtual_server group g"),
+    "group with a range": group("10.9.0.1-4 80") + service(head="virtual_server group g"),
+    "group with a mark": group("fwmark 7", "10.9.0.2 8080") + service(head="virtual_server group g"),
+    "group of ipv6": group("fd09::1 80", "fd09::5-7 443") + service(head="virtual_server group g", servers=(block(ONE6, "weight 1"),)),
+    "group of marks": group("fwmark 7", "fwmark 8") + service(head="virtual_server group g"),
+    "group and dr": group("10.9.0.1 80", "10.9.0.2 8080") + service("lb_kind DR", head="virtual_server group g"),
+    "two services": service() + "\n" + service("lb_kind DR", head=WEB6, servers=(block(ONE6, "weight 2"),)),
+}
+
+
+class Silent:
+    """Tells nobody."""
+
+    def notify(self, service: str, notice: RunNotify) -> None:
+        pass
+
+    def mail(self, service: str, alert: MailAlert) -> None:
+        pass
+
+    def quorum(self, service: str, change: QuorumChanged) -> None:
+        pass
+
+    def repaired(self, changes: Sequence[Change]) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[IpvsKernel]:
+    with IpvsKernel() as made:
+        yield made
+
+
+def table() -> list[str]:
+    """All that ipvsadm can say, in an order of our own."""
+    saved = subprocess.run(["ipvsadm", "-Sn"], capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    limits = subprocess.run(["ipvsadm", "-Ln", "--thresholds"], capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    return sorted(line.strip() for line in saved) + sorted(line.strip() for line in limits[3:])
+
+
+def by_ours(path: Path, kernel: IpvsKernel) -> list[str]:
+    findings = Diagnostics()
+    settings = virtual_servers(load_config(str(path)).config, findings)
+    process = CheckerProcess(kernel, Silent(), Log("lvs", fd=os.open(os.devnull, os.O_WRONLY)), draw=lambda: 0.0)
+    process.configure(settings)
+    found = table()
+    process.stop()
+    assert kernel.services() == {}
+    return found
+
+
+def by_keepalived(path: Path, expected: list[str]) -> list[str]:
+    """Its table; waits for ``expected``, and longer if it is not that."""
+    home = path.parent
+    argv = ["keepalived", "-C", "-n", "-l", "-f", path, "-p", home / "pid", "-c", home / "checkers.pid"]
+    with (home / "log").open("wb") as log:
+        keepalived = subprocess.Popen([str(word) for word in argv], stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + PATIENCE_S
+        while (found := table()) != expected and time.monotonic() < end:
+            time.sleep(0.1)
+        return found
+    finally:
+        keepalived.send_signal(signal.SIGTERM)
+        keepalived.wait(20)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_same_table(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
+    kernel.flush()
+    path = tmp_path / "conf"
+    path.write_text(SAME[name] + "\n")
+    ours = by_ours(path, kernel)
+    assert ours
+    theirs = by_keepalived(path, ours)
+    assert ours == theirs, f"{SAME[name]}\n{(tmp_path / 'log').read_text()}"
