@@ -334,7 +334,7 @@ class OutsideProcess:
                 self._mib_s = time.monotonic()  # before the question: what happens after it makes the answer old
                 if self._connected:
                     try:
-                        self._take_status(await self._client.call("status"))
+                        self._take_status(await self._client.status())
                     except VrrpdGoneError as error:
                         self.log.limited("status", f"SNMP: {error}")
                 view = self._view(uptime_cs)

@@ -41,6 +41,7 @@ class VrrpdClient:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._writer: asyncio.StreamWriter | None = None
+        self._too_large = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -68,6 +69,7 @@ class VrrpdClient:
 
     async def _converse(self, reader: asyncio.StreamReader) -> None:
         """Subscribe before the status is asked: an event in between is seen twice rather than never."""
+        self._too_large = False
         decoder = LineDecoder()
         held: list[JsonObject] = []
         self._send({"op": "subscribe"}, next(self._ids))
@@ -84,6 +86,14 @@ class VrrpdClient:
                 elif message.get("id") == first and "ok" in message:
                     up = True
                     self._on_up(message["ok"])
+                    for event in held:
+                        self._on_event(event)
+                elif message.get("id") == first and message["error"].get("code") == "too_large":
+                    up = self._too_large = True
+                    self._log.error(
+                        "more virtual routers than a status document can hold: SNMP shows none; changes are told as they happen"
+                    )
+                    self._on_up({"instances": [], "groups": []})
                     for event in held:
                         self._on_event(event)
                 elif "error" in message and message.get("id") not in self._waiting:
@@ -106,6 +116,13 @@ class VrrpdClient:
         if self._writer is None:
             raise VrrpdGoneError("not connected to the vrrp process")
         self._writer.write(encode_line({"v": PROTOCOL_VERSION, "id": number, **fields}))
+
+    async def status(self) -> JsonObject:
+        """A fresh status document; raises VrrpdGoneError. One that is too large is not asked for a second time."""
+        if self._too_large:
+            raise VrrpdGoneError("the status document is too large")
+        document: JsonObject = await self.call("status")
+        return document
 
     async def call(self, op: str, **fields: Any) -> Any:
         """One request; raises VrrpdGoneError."""

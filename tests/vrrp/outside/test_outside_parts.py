@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base.channel import JsonObject
+from base.control import Client, ControlServer
+from base.log import Log
+from base.pump import Pump
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import DbusSettings, GlobalDefs, MailSettings, SnmpSettings
 from vrrp.config.model.instance import VrrpInstance
@@ -18,6 +26,7 @@ from vrrp.outside.notifications import SNMP_TRAP_OID, notifications
 from vrrp.outside.rfc_mibs import V2_AUTH_FAILURE, V3_PROTO_ERROR, vrrp_mib, vrrpv3_mib
 from vrrp.outside.snmp_agent import MasterAddress, parse_socket
 from vrrp.outside.view import Link, View
+from vrrp.outside.vrrpd_client import VrrpdClient, VrrpdGoneError
 
 STATES = st.sampled_from(["BACKUP", "MASTER", "FAULT"])
 STEPS = st.lists(st.tuples(st.sampled_from(["event", "missed", "document"]), st.sampled_from(["a", "b"]), STATES), max_size=40)
@@ -77,6 +86,48 @@ def test_snmp_sockets(text: str, address: MasterAddress) -> None:
 def test_snmp_sockets_that_cannot_work_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="unix:PATH"):
         parse_socket(text)
+
+
+def test_events_are_heard_from_a_daemon_too_large_for_a_status_document(tmp_path: Path) -> None:
+    """A real control server whose answer does not fit into one line."""
+    pump = Pump(next_deadline=lambda: None, on_deadline=lambda _now: None)
+    event = {"event": "state", "kind": "instance", "name": "VI", "state": "MASTER"}
+    asked = []
+
+    def status(client: Client, _request: JsonObject) -> JsonObject:
+        asked.append(1)
+        client.push(event)
+        return {"instances": ["x" * 100] * 20_000}
+
+    server = ControlServer(pump, f"{tmp_path}/run/vrrpd.sock", {"status": (status, False), "subscribe": (lambda _c, _r: {}, False)})
+    done = threading.Event()
+
+    def serve() -> None:
+        while not done.is_set():
+            pump.turn(10_000_000)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    seen: list[object] = []
+
+    async def listen() -> None:
+        client = VrrpdClient(server.path, Log("test", -1), on_up=seen.append, on_event=seen.append, on_down=lambda: seen.append("down"))
+        task = asyncio.create_task(client.run())
+        async with asyncio.timeout(20):
+            while len(seen) < 2:
+                await asyncio.sleep(0.01)
+        with pytest.raises(VrrpdGoneError):
+            await client.status()
+        task.cancel()
+
+    try:
+        asyncio.run(listen())
+    finally:
+        done.set()
+        thread.join(10)
+        server.close()
+    assert seen[:2] == [{"instances": [], "groups": []}, event]
+    assert len(asked) == 1
 
 
 def view(state: str = "MASTER", version: int = 2, **globals_: object) -> View:
