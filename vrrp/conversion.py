@@ -5,6 +5,7 @@ from __future__ import annotations
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import AuthKind, SyncGroup, VrrpInstance
 from vrrp.config.model.tracking import TrackSet
+from vrrp.protocol.authentication_header import Authenticator
 from vrrp.protocol.node import NodeParameters
 from vrrp.protocol.packet import (
     CS_NS,
@@ -50,6 +51,13 @@ def _auth_data(model: VrrpInstance) -> bytes:
     if model.version != 2 or model.family != 4:
         return b""
     return pass_auth_data(model.authentication.password) if model.authentication.kind is AuthKind.PASS else bytes(8)
+
+
+def authenticator(model: VrrpInstance) -> Authenticator | None:
+    """What seals and opens the packets of an instance with ``auth_type AH``."""
+    if model.version != 2 or model.authentication.kind is not AuthKind.AH:
+        return None
+    return Authenticator(model.authentication.password, unicast=model.unicast)
 
 
 def _says_last_word(model: VrrpInstance) -> bool:

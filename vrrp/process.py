@@ -29,6 +29,7 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
 from vrrp.conversion import kept_instances, node_parameters, renamed_instances
 from vrrp.execution import Executor
+from vrrp.protocol.authentication_header import IPPROTO_AH
 from vrrp.protocol.events import (
     AddressFailed,
     AddressLost,
@@ -66,6 +67,7 @@ EARLY_NS = 400_000
 """So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
+IP_PROTOCOL_AT = 9
 
 
 @dataclass(slots=True)
@@ -228,7 +230,8 @@ class VrrpProcess:
     def _full_advert(self, at_ns: int, node: VrrpNode, endpoint: Endpoint, data: bytes, tail: bytes, *, shared: bool) -> None:
         name = endpoint.model.name
         try:
-            datagram = parse_packet(data)
+            sealed = endpoint.authenticator is not None and data[IP_PROTOCOL_AT] == IPPROTO_AH
+            datagram = endpoint.authenticator.open(data) if endpoint.authenticator and sealed else parse_packet(data)
             if shared and datagram.destination.is_multicast and datagram.destination != endpoint.expected.group:
                 return  # for the other instance with this VRID on this interface
             advert = receive_advert(datagram, endpoint.expected)

@@ -5,14 +5,12 @@ Everything else that has no effect yet is reported by the reader of the configur
 
 from __future__ import annotations
 
-from vrrp.config.model.instance import AuthKind, VrrpInstance
+from vrrp.config.model.instance import VrrpInstance
 
 
 def instance_faults(model: VrrpInstance) -> tuple[str, ...]:
     """Why this instance cannot take part in an election at all."""
     faults = []
-    if model.version == 2 and model.authentication.kind is AuthKind.AH:
-        faults.append("no support yet for authentication AH")
     if model.hmac is not None:
         faults.append("no support yet for auth_hmac")
     if not model.interface:

@@ -329,10 +329,6 @@ class _Instance:
                 "strict",
             )
             return instance
-        if kind is AuthKind.AH:
-            place = given.positions.get("auth_type", self._place("authentication"))
-            message = f"{self._name}: auth_type AH is not supported; adverts would not be understood by the peer"
-            self._reading.error(place, message, "use auth_type PASS on all nodes (AH is obsolete since RFC 3768)", "refused")
         if not password:
             self._warn(
                 "authentication",
@@ -362,6 +358,10 @@ class _Instance:
             if master:
                 self._note("state", "state MASTER without priority means priority 255, the owner of the addresses", "add: priority 1..254")
             instance = replace(instance, priority=priority)
+        if master and not instance.owner and instance.authentication.kind is AuthKind.AH:
+            message = "state MASTER does not work with auth_type AH: a node must hear where the others count before it speaks"
+            self._warn("state", f"{message}; state BACKUP is used", "write state BACKUP on all nodes, with different priorities")
+            instance, master = replace(instance, initial_state=InitialState.BACKUP), False
         if instance.nopreempt and (master or instance.owner):
             cause = "priority 255" if instance.owner else "state MASTER"
             self._warn(

@@ -78,6 +78,9 @@ class RejectReason(Enum):
     VERSION = "version"
     AUTH_TYPE = "auth_type"
     PASSWORD = "password"  # noqa: S105 - a reason, not a secret
+    AUTHENTICATION_HEADER = "authentication_header"
+    AUTHENTICATION = "authentication"
+    REPLAY = "replay"
     INTERVAL = "interval"
     TYPE = "type"
     CHECKSUM = "checksum"
@@ -100,6 +103,8 @@ _REMEDIES: dict[RejectReason, str] = {
     RejectReason.VERSION: "set the same vrrp_version on all nodes",
     RejectReason.AUTH_TYPE: "set the same authentication block on all nodes",
     RejectReason.PASSWORD: "set the same auth_pass on all nodes (only its first 8 bytes count)",
+    RejectReason.AUTHENTICATION: "set the same auth_pass on all nodes, and unicast_peer on all or on none of them",
+    RejectReason.REPLAY: "normal for a moment when two masters meet; if it goes on, somebody replays old adverts",
     RejectReason.INTERVAL: "set the same advert_int on all nodes",
     RejectReason.CHECKSUM_STYLE: "the sender leaves the pseudo header out of the checksum; set v3_checksum_as_v2 on this node",
     RejectReason.UNICAST_UNEXPECTED: "the sender uses unicast_peer and this node does not",
@@ -144,12 +149,14 @@ class Advert:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """An IP datagram that carried protocol 112, as far as VRRP cares. ``ttl`` is the TTL or hop limit."""
+    """An IP datagram that carried an advert, as far as VRRP cares. ``ttl`` is the TTL or hop limit; ``authenticated``: it came in an
+    authentication header that was right."""
 
     source: IPAddress
     destination: IPAddress
     ttl: int
     payload: bytes
+    authenticated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +303,7 @@ def receive_advert(datagram: Datagram, expected: Expectations) -> Advert:
     if advert.version != expected.version:
         raise DecodeError(RejectReason.VERSION, f"version {advert.version}, here {expected.version}")
     if advert.version == 2:
-        _check_v2(advert, expected)
+        _check_v2(advert, datagram.authenticated, expected)
     _check_checksum(datagram, advert, expected)
     _check_addressing(datagram, expected)
     if expected.owner_ignores:
@@ -304,7 +311,11 @@ def receive_advert(datagram: Datagram, expected: Expectations) -> Advert:
     return advert
 
 
-def _check_v2(advert: Advert, expected: Expectations) -> None:
+def _check_v2(advert: Advert, authenticated: bool, expected: Expectations) -> None:
+    if authenticated != (expected.auth_type is AuthType.AH):
+        raise DecodeError(
+            RejectReason.AUTH_TYPE, f"{'an' if authenticated else 'no'} authentication header, here {expected.auth_type.name}"
+        )
     if advert.auth_type != expected.auth_type:
         raise DecodeError(RejectReason.AUTH_TYPE, f"type {advert.auth_type.name}, here {expected.auth_type.name}")
     if expected.auth_type is AuthType.PASS and not hmac.compare_digest(advert.auth_data, expected.auth_data):
@@ -364,21 +375,21 @@ def next_identification(identification: int) -> int:
     return (identification + 1) & 0xFFFF or 1
 
 
-def parse_ipv4(data: bytes) -> Datagram:
+def parse_ipv4(data: bytes, protocol: int = IPPROTO_VRRP) -> Datagram:
     """Take the IP header off a packet as a raw IPv4 socket delivers it.
 
     Raises DecodeError: IP_HEADER, IP_LENGTH, PROTOCOL or FRAGMENT.
     """
     if len(data) < 20:
         raise DecodeError(RejectReason.IP_HEADER, f"{len(data)} bytes")
-    first, _tos, total, _id, fragment, ttl, protocol, _check, source, destination = _IPV4_HEADER.unpack_from(data)
+    first, _tos, total, _id, fragment, ttl, carried, _check, source, destination = _IPV4_HEADER.unpack_from(data)
     header_bytes = (first & 0x0F) * 4
     if first >> 4 != 4 or header_bytes < 20 or header_bytes > len(data):
         raise DecodeError(RejectReason.IP_HEADER, f"first byte {first:#04x}")
     if total < header_bytes or total > len(data):
         raise DecodeError(RejectReason.IP_LENGTH, f"total length {total}, {len(data)} bytes received")
-    if protocol != IPPROTO_VRRP:
-        raise DecodeError(RejectReason.PROTOCOL, f"protocol {protocol}")
+    if carried != protocol:
+        raise DecodeError(RejectReason.PROTOCOL, f"protocol {carried}")
     if fragment & 0x3FFF:
         raise DecodeError(RejectReason.FRAGMENT)
     return Datagram(IPv4Address(source), IPv4Address(destination), ttl, data[header_bytes:total])

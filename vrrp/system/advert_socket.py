@@ -16,6 +16,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from base.packetsocket import SO_TIMESTAMPNS, Instruction, attach_filter
+from vrrp.protocol.authentication_header import HEADER_BYTES, IPPROTO_AH, Authenticator
 from vrrp.protocol.packet import (
     IPPROTO_VRRP,
     Advert,
@@ -40,7 +41,7 @@ _SHORTEST_PACKET = 28
 """An IPv4 header without options and a VRRP header."""
 
 _LDX_IHL: Instruction = (0xB1, 0, 0, 0)
-_LD_VRID: Instruction = (0x50, 0, 0, 1)
+_LD_B_IND = 0x50
 RET_ALL: Instruction = (0x06, 0, 0, 0xFFFF)
 RET_NONE: Instruction = (0x06, 0, 0, 0)
 
@@ -49,6 +50,7 @@ class Carrier(Enum):
     """What adverts travel in; instances with different carriers share no socket and may share a VRID."""
 
     IPV4 = "IPv4"
+    IPV4_AH = "IPv4 with AH"
     IPV6 = "IPv6"
 
 
@@ -101,14 +103,17 @@ def age_ns(ancillary: bytes, wall_ns: int) -> int:
     return min(max(0, since_ns), MAX_AGE_NS)
 
 
-def filter_vrids(vrids: Iterable[int]) -> list[Instruction]:
-    """Accept only VRRP packets of these VRIDs; an IPv4 raw socket's filter sees the packet from its IP header on."""
+def filter_vrids(vrids: Iterable[int], offset: int = 0) -> list[Instruction]:
+    """Accept only VRRP packets of these VRIDs; an IPv4 raw socket's filter sees the packet from its IP header on.
+
+    ``offset``: bytes between IP header and VRRP header.
+    """
     wanted = sorted(set(vrids))
     if len(wanted) > MAX_FILTERED_VRIDS:
         return [RET_ALL]
     count = len(wanted)
     tests = [(0x15, count - at, 0, vrid) for at, vrid in enumerate(wanted)]
-    return [_LDX_IHL, _LD_VRID, *tests, RET_NONE, RET_ALL]
+    return [_LDX_IHL, (_LD_B_IND, 0, 0, offset + 1), *tests, RET_NONE, RET_ALL]
 
 
 def set_receive_buffer(sock: socket.socket) -> None:
@@ -134,13 +139,16 @@ class ReceiveSocket:
     ttl_at = 8
     tail_from = 12
 
-    def __init__(self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv4Address]) -> None:
+    def __init__(
+        self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv4Address], *, carrier: Carrier = Carrier.IPV4
+    ) -> None:
         self.interface = interface
         self.index = index
-        self.carrier = Carrier.IPV4
+        self.carrier = carrier
+        self._offset, protocol = (HEADER_BYTES, IPPROTO_AH) if carrier is Carrier.IPV4_AH else (0, IPPROTO_VRRP)
         self.vrids = frozenset(vrids)
         self._groups = frozenset(groups)
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, IPPROTO_VRRP)
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
             attach_filter(self._sock, [RET_NONE])
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
@@ -151,7 +159,7 @@ class ReceiveSocket:
                 request = struct.pack("=4s4si", group.packed, b"\0\0\0\0", index)
                 self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
             flush_strays(self._sock)
-            attach_filter(self._sock, filter_vrids(self.vrids))
+            attach_filter(self._sock, filter_vrids(self.vrids, self._offset))
         except BaseException:
             self._sock.close()
             raise
@@ -167,7 +175,7 @@ class ReceiveSocket:
 
     def vrid_of(self, data: bytes) -> int:
         """The VRID in a packet, 0 if the packet is too short to have one."""
-        at = (data[0] & 0x0F) * 4 + 1 if len(data) >= _SHORTEST_PACKET else len(data)
+        at = (data[0] & 0x0F) * 4 + self._offset + 1 if len(data) >= _SHORTEST_PACKET else len(data)
         return data[at] if at < len(data) else 0
 
     def drain(self, limit: int = DRAIN_LIMIT) -> list[tuple[int, bytes]]:
@@ -239,11 +247,13 @@ class AdvertPackets:
         *,
         ttl: int = 255,
         checksum: ChecksumStyle = ChecksumStyle.PSEUDO_HEADER,
+        authenticator: Authenticator | None = None,
     ) -> None:
         self.source = source
         self.destinations = tuple(destinations)
         self._ttl = ttl
         self._checksum = checksum
+        self._authenticator = authenticator
         self._identification = 1
         self._advert: Advert | None = None
         self._packets: list[tuple[bytearray, str, bool]] = []
@@ -256,6 +266,11 @@ class AdvertPackets:
             header = self._header(destination, len(payload))
             packets.append((bytearray(header + payload), str(destination), destination.is_multicast))
         return packets
+
+    @property
+    def numbered(self) -> bool:
+        """Does each sending need a new sequence number, so that nobody can send these packets later in our place?"""
+        return self._authenticator is not None
 
     def _header(self, destination: IPAddress, payload_bytes: int) -> bytes:
         if isinstance(self.source, IPv4Address):
@@ -274,12 +289,21 @@ class AdvertPackets:
         if advert is not self._advert:
             self.prepare(advert)
         failures = []
-        numbered = self.source.version == 4
+        has_id = self.source.version == 4
+        sequence = 0 if self._authenticator is None else self._authenticator.next_sequence()
         for packet, destination, direct in self._packets:
-            if numbered:
+            if has_id:
                 packet[4], packet[5] = self._identification >> 8, self._identification & 0xFF
-            code = socket_.send(packet, destination, direct=direct)
+            sent = packet if self._authenticator is None else self._sealed(self._authenticator, packet, sequence)
+            code = socket_.send(sent, destination, direct=direct)
             if code:
                 failures.append((destination, code))
         self._identification = next_identification(self._identification)
         return failures
+
+    @staticmethod
+    def _sealed(authenticator: Authenticator, packet: bytearray, sequence: int) -> bytes:
+        header = packet[:20]
+        header[2:4] = (len(packet) + HEADER_BYTES).to_bytes(2, "big")
+        header[9] = IPPROTO_AH
+        return authenticator.seal(header, bytes(packet[20:]), sequence)

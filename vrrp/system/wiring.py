@@ -13,7 +13,7 @@ from base.channel import JsonObject
 from base.log import Log
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import VrrpInstance as InstanceModel
-from vrrp.conversion import group_of, instance_parameters
+from vrrp.conversion import authenticator, group_of, instance_parameters
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.packet import IPAddress
 from vrrp.system.advert_socket import AdvertReceiver, AdvertSender, Carrier, ReceiveSocket, SendSocket
@@ -27,9 +27,11 @@ Medium = tuple[str, Carrier]
 """(interface, carrier): what one receive socket listens to."""
 
 
-def carrier_of(model: InstanceModel) -> Carrier:
-    """What the adverts of this instance travel in."""
-    return Carrier.IPV6 if int(model.family) == 6 else Carrier.IPV4
+def carriers_of(model: InstanceModel) -> tuple[Carrier, ...]:
+    """Where to listen for adverts of this instance. One with AH listens for bare adverts too: to refuse them with a word."""
+    if int(model.family) == 6:
+        return (Carrier.IPV6,)
+    return (Carrier.IPV4,) if authenticator(model) is None else (Carrier.IPV4_AH, Carrier.IPV4)
 
 
 class Wiring:
@@ -94,8 +96,8 @@ class Wiring:
     def _open_sockets(self) -> None:
         wanted: dict[Medium, list[InstanceModel]] = {}
         for model in self.config.instances:
-            if model.interface:
-                wanted.setdefault((model.interface, carrier_of(model)), []).append(model)
+            for carrier in carriers_of(model) if model.interface else ():
+                wanted.setdefault((model.interface, carrier), []).append(model)
         self.routers = {}
         for medium, models in wanted.items():
             by_vrid = self.routers[medium] = {}
@@ -182,7 +184,7 @@ class Wiring:
         yield {"op": "will_begins"}
         for name, endpoint in self.endpoints.items():
             packets: list[JsonObject] = []
-            if endpoint.packets is not None:
+            if endpoint.packets is not None and not endpoint.packets.numbered:
                 zero = VrrpInstance(instance_parameters(endpoint.model), local_address=None).advert(0)
                 packets = [
                     {"packet": bytes(packet).hex(), "destination": destination, "direct": direct}
@@ -207,4 +209,4 @@ def _receiver(medium: Medium, interface: Interface, vrids: frozenset[int], group
     name, carrier = medium
     if carrier is Carrier.IPV6:
         return ReceiveSocket6(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv6Address)])
-    return ReceiveSocket(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv4Address)])
+    return ReceiveSocket(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv4Address)], carrier=carrier)

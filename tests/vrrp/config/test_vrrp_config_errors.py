@@ -38,7 +38,6 @@ CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.conf"))
         ("smtp_alert maybe", 16, "value", "off"),
         ("use_vmac averyveryverylongname", 14, "value", "15"),
         ("auth_hmac {\n key 1 file:/etc/key\n}", 5, "refused", "remove"),
-        ("authentication {\n auth_type AH\n auth_pass 1234\n}", 2, "refused", "PASS"),
     ],
 )
 def test_one_error_one_finding(tmp_path: Path, extra: str, column: int, code: str, remedy: str) -> None:

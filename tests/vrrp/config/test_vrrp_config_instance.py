@@ -266,3 +266,11 @@ def test_strict_mode_closes_the_addresses(tmp_path: Path) -> None:
 def test_passwords_do_not_show(tmp_path: Path) -> None:
     loaded = read(tmp_path, TUTORIAL)
     assert "1111" not in repr(loaded.config)
+
+
+def test_with_ah_a_node_begins_as_backup(tmp_path: Path) -> None:
+    block = "authentication {\n auth_type AH\n auth_pass 1234\n}\nstate MASTER\npriority 150"
+    instance, loaded = read_instance(tmp_path, block)
+    assert instance.initial_state is InitialState.BACKUP
+    assert instance.authentication.kind is AuthKind.AH
+    assert not loaded.errors

@@ -20,7 +20,6 @@ SAMPLES = Path("/usr/share/doc/keepalived/samples")
 DIFFERENT = {
     "bad-missing-value": (2, 5, "keepalived exits at once with 2; we go on and find the other errors, too"),
     "bad-script-unquoted": (6, 5, "keepalived drops the arguments in silence and complains about security only"),
-    "bad-authentication-ah": (0, 5, "AH is not built; running without it would make a second master"),
 }
 """Status of keepalived, ours, and why they differ. Everything else is equal."""
 

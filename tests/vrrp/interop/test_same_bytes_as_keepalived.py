@@ -20,6 +20,15 @@ CASES = {
     "v2": {"version": 2, "interval": "1"},
     "v2 PASS, odd length": {"version": 2, "interval": "1", "password": "abc"},
     "v2 PASS, full length": {"version": 2, "interval": "1", "password": "12345678"},
+    "v2 AH": {"version": 2, "interval": "1", "password": "geheimes", "auth_type": "AH"},
+    "v2 AH unicast": {
+        "version": 2,
+        "interval": "1",
+        "password": "abc",
+        "auth_type": "AH",
+        "peer": "10.77.0.2",
+        "source": "10.77.0.1",
+    },
     "IPv6": {"version": 3, "interval": "0.1", "ipv6": True},
     "IPv6 unicast": {
         "version": 3,
@@ -73,5 +82,5 @@ def test_adverts_and_announcements_are_equal(case: dict[str, str]) -> None:
         theirs = life(lab, "keepalived", text, vip)
         ours = life(lab, "vrrpd", text, vip)
     assert ours[0] == theirs[0], "the regular advert, then the one with priority 0"
-    assert len(ours[0]) == 2
+    assert len(ours[0]) == (3 if case.get("auth_type") == "AH" else 2), "with AH no two are equal: they are counted"
     assert ours[1:] == theirs[1:]

@@ -18,6 +18,8 @@ MODES = {
     "v3 another group": {"version": 3, "interval": "0.2", "global_extra": "vrrp_mcast_group4 224.0.0.99"},
     "v2 multicast PASS": {"version": 2, "interval": "1", "password": "geheimes"},
     "v2 unicast": {"version": 2, "interval": "1", "unicast": True},
+    "v2 multicast AH": {"version": 2, "interval": "1", "password": "geheimes", "auth_type": "AH"},
+    "v2 unicast AH": {"version": 2, "interval": "1", "password": "kurz", "auth_type": "AH", "unicast": True},
     "IPv6 multicast": {"version": 3, "interval": "0.1", "ipv6": True},
     "IPv6 unicast": {"version": 3, "interval": "0.1", "ipv6": True, "unicast": True},
 }

@@ -103,6 +103,8 @@ CHECKS: list[tuple[str, Datagram, Expectations, RejectReason]] = [
     ("version", datagram(V3), expect(V3, version=2), RejectReason.VERSION),
     ("vrid", datagram(V3), expect(V3, vrid=52), RejectReason.VRID),
     ("auth type", datagram(V2), expect(V2, auth_type=AuthType.NONE), RejectReason.AUTH_TYPE),
+    ("no AH", datagram(replace(V2, auth_type=AuthType.AH)), expect(replace(V2, auth_type=AuthType.AH)), RejectReason.AUTH_TYPE),
+    ("AH", replace(datagram(V2), authenticated=True), expect(V2), RejectReason.AUTH_TYPE),
     ("password", datagram(V2), expect(V2, auth_data=pass_auth_data(b"other")), RejectReason.PASSWORD),
     ("v2 interval", datagram(V2), expect(V2, interval_cs=200), RejectReason.INTERVAL),
     ("checksum", replace(datagram(V3), payload=datagram(V3).payload[:-1] + b"\0"), expect(V3), RejectReason.CHECKSUM),
@@ -139,7 +141,9 @@ def test_every_reason_is_reached_by_some_test() -> None:
         RejectReason.LENGTH,
         RejectReason.TYPE,
     }
-    assert structural | {c[3] for c in CHECKS} == set(RejectReason)
+    with_header = {RejectReason.AUTHENTICATION_HEADER, RejectReason.AUTHENTICATION, RejectReason.REPLAY}
+    """In test_authentication_header.py."""
+    assert structural | with_header | {c[3] for c in CHECKS} == set(RejectReason)
 
 
 def test_v3_interval_may_differ() -> None:

@@ -56,9 +56,7 @@ def backup_priority() -> Value:
 AUTHENTICATION = Table(
     "vrrp_instance/authentication",
     (
-        acts(
-            CORE, "auth_type", choice({"PASS": AuthKind.PASS, "AH": AuthKind.AH}, ignore_case=True), "kind", "AH is refused by the daemon"
-        ),
+        acts(CORE, "auth_type", choice({"PASS": AuthKind.PASS, "AH": AuthKind.AH}, ignore_case=True), "kind", "AH: HMAC-MD5-96, obsolete"),
         acts(CORE, "auth_pass", word("PASSWORD"), "password", "the first 8 bytes are used"),
     ),
 )
