@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.instance import VrrpInstance
-from vrrp.conversion import checksum_style, destinations, expectations
+from vrrp.conversion import authenticator, checksum_style, destinations, expectations
+from vrrp.protocol.authentication_header import Authenticator
 from vrrp.protocol.packet import MULTICAST_TTL, Expectations, IPAddress, RejectReason
 from vrrp.support import instance_faults
 from vrrp.system.advert_socket import AdvertPackets, AdvertSender
@@ -40,6 +41,7 @@ class Endpoint:
     removal_of: dict[Held, bytes] = field(default_factory=dict)
     packets: AdvertPackets | None = None
     send_socket: AdvertSender | None = None
+    authenticator: Authenticator | None = None
     announcements: list[tuple[Announcer, IPAddress]] = field(default_factory=list)
     problems: tuple[str, ...] = ()
     untracked: frozenset[IPAddress] = frozenset()
@@ -57,9 +59,11 @@ class Endpoint:
     def inherit(self, before: Endpoint) -> None:
         """Keep the counters across a reload, and what is encoded if nothing changed."""
         self.rejected, self.egress_errors = before.rejected, before.egress_errors
+        if self.authenticator is not None and before.authenticator is not None:
+            self.authenticator.sequence = before.authenticator.sequence
         same = (self.model, self.local_address) == (before.model, before.local_address)
         if same and self.send_socket is before.send_socket:
-            self.packets, self.last_tail = before.packets, before.last_tail
+            self.packets, self.last_tail, self.authenticator = before.packets, before.last_tail, before.authenticator
 
 
 class MessageCache:
@@ -95,13 +99,15 @@ def build_endpoint(
 ) -> Endpoint:
     """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
     local = local_address_of(model, interfaces, virtual)
-    endpoint = Endpoint(model, expectations(model, local), local)
+    endpoint = Endpoint(model, expectations(model, local), local, authenticator=authenticator(model))
     problems = list(instance_faults(model))
     if local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
     elif send_socket is not None:
         ttl = MULTICAST_TTL if model.unicast_ttl is None or not model.unicast else model.unicast_ttl
-        endpoint.packets = AdvertPackets(local, destinations(model), ttl=ttl, checksum=checksum_style(model))
+        endpoint.packets = AdvertPackets(
+            local, destinations(model), ttl=ttl, checksum=checksum_style(model), authenticator=endpoint.authenticator
+        )
         endpoint.send_socket = send_socket
     blobs: list[bytes] = []
     for address in all_addresses(model):
