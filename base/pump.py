@@ -53,6 +53,8 @@ class Pump:
         self._writers: dict[int, Callable[[], None]] = {}
         self._epoll.register(self._timer.fileno(), select.EPOLLIN)
         self._expected_ns = now_ns() + MAX_SILENCE_NS
+        self._seen_ns: int | None = None
+        """When lateness was measured last: whatever passed since then, outside of the wait, is a stall too."""
         self._running = False
         self._after: list[Callable[[], None]] = []
 
@@ -109,6 +111,9 @@ class Pump:
         deadline_ns = self._next_deadline()
         self._timer.arm(deadline_ns)
         before_ns = now_ns()
+        # A stall can also fall between two waits: in a handler, or when the process was frozen just there.
+        if self._seen_ns is not None and before_ns - self._seen_ns > self._stall_ns and self._on_stall is not None:
+            self._on_stall(before_ns, before_ns - self._seen_ns)
         wait_ns = MAX_SILENCE_NS if max_wait_ns is None else min(max_wait_ns, MAX_SILENCE_NS)
         self._expected_ns = before_ns + wait_ns
         if deadline_ns is not None:
@@ -136,12 +141,14 @@ class Pump:
         # A stall can also happen between the wake-up and here (a slow drain): say so before believing a silence.
         if current_ns - woke_ns > self._stall_ns and self._on_stall is not None:
             self._on_stall(current_ns, current_ns - woke_ns)
+        self._seen_ns = current_ns
         if deadline_ns is not None and deadline_ns <= current_ns:
             self._on_deadline(current_ns)
 
     def run(self) -> None:
         """Turn until ``stop`` is called."""
         self._running = True
+        self._seen_ns = None  # what start-up took is no stall: nothing was believed before
         while self._running:
             self.turn()
 

@@ -74,6 +74,7 @@ def test_a_frozen_process_reports_the_stall_first_then_drains_then_judges() -> N
         "def fire(now): log.append('deadline'); due[0]=None\n"
         "p=Pump(next_deadline=lambda: due[0], on_deadline=fire, on_stall=lambda n,l: log.append('stall'))\n"
         "p.add_reader(0, lambda: log.append('drain:'+os.read(0,10).decode().strip()))\n"
+        "p.turn(0)\n"
         "print('ready', flush=True)\n"
         "while 'deadline' not in log: p.turn()\n"
         "print(' '.join(log), flush=True)\n"
@@ -89,6 +90,26 @@ def test_a_frozen_process_reports_the_stall_first_then_drains_then_judges() -> N
     child.send_signal(signal.SIGCONT)
     assert child.stdout.readline().split() == ["stall", "drain:advert", "deadline"]
     child.wait(5)
+
+
+def test_a_handler_that_takes_too_long_is_a_stall_of_the_next_turn() -> None:
+    pump, clockwork = make(stall_ns=50 * NS_PER_MS)
+    left, right = socket.socketpair()
+    slow = [True]
+
+    def fire(_at_ns: int) -> None:
+        clockwork.calls.append("deadline")
+        clockwork.due = None
+        if slow.pop():
+            time.sleep(0.12)
+
+    pump._on_deadline = fire
+    pump.add_reader(left, lambda: (clockwork.calls.append("drain"), left.recv(100))[0])
+    clockwork.due = now_ns() - 1
+    pump.turn(0)
+    right.send(b"x")
+    pump.turn(0)
+    assert clockwork.calls == ["deadline", "stall", "drain"]
 
 
 def test_channel_carries_objects_both_ways_and_tells_the_end_once() -> None:
