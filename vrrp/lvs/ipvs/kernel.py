@@ -16,7 +16,7 @@ from typing import Any
 
 from vrrp.lvs.ipvs import messages, translation
 from vrrp.lvs.ipvs.genetlink import GenericNetlink
-from vrrp.lvs.ipvs.messages import Attributes, IpvsInfo, IpvsMessage
+from vrrp.lvs.ipvs.messages import Attributes, IpvsInfo, Nest
 from vrrp.lvs.ipvs.values import ServiceStatistics, SyncDaemon, SyncRole, Timeouts
 from vrrp.lvs.model.desired import (
     AddDestination,
@@ -170,9 +170,7 @@ class IpvsKernel:
     def version(self) -> tuple[int, int, int]:
         """IPVS's own version."""
         raw = self._netlink.ask(partial(self._encode, messages.GET_INFO, []))[0]
-        answer = IpvsInfo(raw)
-        answer.decode()
-        number = answer.get_attr("IPVS_INFO_ATTR_VERSION")
+        number = messages.decode(raw, IpvsInfo).get_attr("IPVS_INFO_ATTR_VERSION")
         return number >> 16 & 0xFF, number >> 8 & 0xFF, number & 0xFF
 
     # ---- messages -----------------------------------------------------------------------------------------------------------------------
@@ -185,13 +183,8 @@ class IpvsKernel:
         if code:
             raise OSError(code, os.strerror(code))
 
-    def _ask(self, command: int, attributes: Attributes | None = None, *, dump: bool = False) -> list[Any]:
-        answers = []
-        for raw in self._netlink.ask(partial(self._encode, command, attributes or []), dump=dump):
-            message = IpvsMessage(raw)
-            message.decode()
-            answers.append(message)
-        return answers
+    def _ask(self, command: int, attributes: Attributes | None = None, *, dump: bool = False) -> list[Nest]:
+        return [messages.decode(raw) for raw in self._netlink.ask(partial(self._encode, command, attributes or []), dump=dump)]
 
     def _dump(self, command: int, name: str, attributes: Attributes | None = None) -> list[Any]:
         return [message.get_attr(name) for message in self._ask(command, attributes, dump=True)]

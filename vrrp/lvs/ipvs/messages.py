@@ -1,4 +1,4 @@
-"""The attribute map of IPVS's generic netlink family, in pyroute2's message classes (linux/ip_vs.h).
+"""The attribute map of IPVS's generic netlink family, in pyroute2's message classes (linux/ip_vs.h), and how answers are read.
 
 Our own map: pyroute2's has no sync daemon and no timeouts, types the netmask so that IPv6 prefixes cannot be said, and its helpers send
 DEL where they say update.
@@ -6,6 +6,9 @@ DEL where they say update.
 
 from __future__ import annotations
 
+import functools
+import struct
+from collections.abc import Callable
 from typing import Any
 
 from pyroute2.netlink import genlmsg, nla
@@ -134,3 +137,67 @@ def encode(family_id: int, command: int, attributes: Attributes, flags: int, seq
     message["attrs"] = attributes
     message.encode()
     return bytes(message.data)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------------------------
+# Read by the same map but not by pyroute2, which needs 0.8 ms for one service with its destination: the table is read every few seconds,
+# and nothing else happens in the process meanwhile.
+
+_HEADERS = 20
+"""Of netlink (16 bytes) and generic netlink (4)."""
+_ATTRIBUTE = struct.Struct("=HH")
+_TYPE_MASK = 0x3FFF
+
+
+def _integer(layout: str) -> Callable[[bytes], int]:
+    size = struct.calcsize(layout)
+    return lambda raw: int(struct.unpack(layout, raw[:size])[0])
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    "none": lambda raw: None,
+    "cdata": lambda raw: raw,
+    "asciiz": lambda raw: raw.rstrip(b"\0").decode("ascii", "replace"),
+    "uint8": _integer("=B"),
+    "uint16": _integer("=H"),
+    "be16": _integer("!H"),
+    "uint32": _integer("=I"),
+    "uint64": _integer("=Q"),
+}
+
+
+class Nest:
+    """The attributes of one level of an answer; they are read when asked for."""
+
+    __slots__ = ("_layout", "_raw")
+
+    def __init__(self, message_class: Any, raw: bytes) -> None:
+        self._layout = _layout(message_class)
+        self._raw: dict[int, bytes] = {}
+        at = 0
+        while at + _ATTRIBUTE.size <= len(raw):
+            length, kind = _ATTRIBUTE.unpack_from(raw, at)
+            if length < _ATTRIBUTE.size:
+                return
+            self._raw[kind & _TYPE_MASK] = raw[at + _ATTRIBUTE.size : at + length]
+            at += (length + 3) & ~3
+
+    def get_attr(self, name: str) -> Any:
+        """The value of an attribute, None if it is not there."""
+        number, read = self._layout[name]
+        raw = self._raw.get(number)
+        return None if raw is None else read(raw)
+
+
+@functools.cache
+def _layout(message_class: Any) -> dict[str, tuple[int, Callable[[bytes], Any]]]:
+    """Number and reader of every attribute in a class's map."""
+    return {
+        name: (number, _READERS[kind] if kind in _READERS else functools.partial(Nest, getattr(message_class, kind)))
+        for number, (name, kind) in enumerate(message_class.nla_map)
+    }
+
+
+def decode(raw: bytes, message_class: Any = IpvsMessage) -> Nest:
+    """One answer of the kernel, with its netlink header."""
+    return Nest(message_class, raw[_HEADERS:])

@@ -9,9 +9,8 @@ from __future__ import annotations
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
-from vrrp.lvs.ipvs.messages import Attributes
+from vrrp.lvs.ipvs.messages import Attributes, Nest
 from vrrp.lvs.ipvs.values import Counters, DestinationStatistics, SyncDaemon, SyncRole
 from vrrp.lvs.model.desired import Destination, DestinationKey, Service, ServiceKey
 from vrrp.lvs.model.settings import Forwarding, Method, Transport, TunnelChecksum, TunnelType
@@ -151,10 +150,10 @@ def canonical(forwarding: Forwarding) -> Forwarding:
     return Forwarding(Method.TUNNEL, forwarding.tunnel, port, forwarding.checksum)
 
 
-# ---- from the kernel: ``nest`` is a decoded attribute of messages.IpvsMessage ------------------------------------------------------------
+# ---- from the kernel: a ``Nest`` is one attribute of a dump ------------------------------------------------------------
 
 
-def read_service(nest: Any) -> tuple[ServiceKey, Service]:
+def read_service(nest: Nest) -> tuple[ServiceKey, Service]:
     """A service of a dump."""
     family = _FAMILIES[nest.get_attr("IPVS_SVC_ATTR_AF")]
     fwmark = nest.get_attr("IPVS_SVC_ATTR_FWMARK")
@@ -175,7 +174,7 @@ def read_service(nest: Any) -> tuple[ServiceKey, Service]:
     return key, service
 
 
-def read_destination(nest: Any, service_family: int) -> tuple[DestinationKey, Destination]:
+def read_destination(nest: Nest, service_family: int) -> tuple[DestinationKey, Destination]:
     """A destination of a dump. Kernels before 3.18 say no family: it is that of the service."""
     number = nest.get_attr("IPVS_DEST_ATTR_ADDR_FAMILY")
     family = _FAMILIES.get(number, service_family)
@@ -194,7 +193,7 @@ def read_destination(nest: Any, service_family: int) -> tuple[DestinationKey, De
     return key, destination
 
 
-def read_counters(nest: Any) -> Counters:
+def read_counters(nest: Nest | None) -> Counters:
     """IPVS_STATS_ATTR_*; zeros where the kernel said nothing (before 4.1)."""
     if nest is None:
         return Counters()
@@ -202,7 +201,7 @@ def read_counters(nest: Any) -> Counters:
     return Counters(*(nest.get_attr(f"IPVS_STATS_ATTR_{name}") or 0 for name in names))
 
 
-def read_destination_statistics(nest: Any) -> DestinationStatistics:
+def read_destination_statistics(nest: Nest) -> DestinationStatistics:
     """Counters and connections of a destination of a dump."""
     return DestinationStatistics(
         read_counters(nest.get_attr("IPVS_DEST_ATTR_STATS64")),
@@ -212,7 +211,7 @@ def read_destination_statistics(nest: Any) -> DestinationStatistics:
     )
 
 
-def read_daemon(nest: Any) -> SyncDaemon:
+def read_daemon(nest: Nest) -> SyncDaemon:
     """A running sync daemon."""
     group6, group4 = nest.get_attr("IPVS_DAEMON_ATTR_MCAST_GROUP6"), nest.get_attr("IPVS_DAEMON_ATTR_MCAST_GROUP")
     group = IPv6Address(group6[:16]) if group6 else IPv4Address(group4[:4]) if group4 else None
