@@ -318,6 +318,17 @@ class TestSyncDaemons:
         with pytest.raises(FileExistsError):
             kernel.start_sync(SyncDaemon(SyncRole.MASTER, "lo"))
 
+    def test_it_follows_the_role_that_is_wanted(self, kernel: IpvsKernel) -> None:
+        backup, master = SyncDaemon(SyncRole.BACKUP, "lo", 7), SyncDaemon(SyncRole.MASTER, "lo", 7, ttl=3)
+        for wanted in (backup, master, dataclasses.replace(master, sync_id=8), backup):
+            assert kernel.follow_sync(wanted)
+            (running,) = kernel.sync_daemons()
+            assert wanted.is_met_by(running)
+            assert not kernel.follow_sync(wanted)
+        assert kernel.follow_sync(None)
+        assert kernel.sync_daemons() == []
+        assert not kernel.follow_sync(None)
+
     def test_no_such_interface(self, kernel: IpvsKernel) -> None:
         with pytest.raises(OSError) as error:
             kernel.start_sync(SyncDaemon(SyncRole.BACKUP, "none0"))

@@ -157,6 +157,20 @@ class IpvsKernel:
             if any(daemon.role is role for daemon in self.sync_daemons()):
                 raise
 
+    def follow_sync(self, wanted: SyncDaemon | None) -> bool:
+        """Exactly this sync daemon shall run (None: none): a director is master or backup of ``lvs_sync_daemon`` as VRRP has it.
+
+        One that runs as wanted is left alone. Returns whether anything was changed.
+        """
+        running = self.sync_daemons()
+        wrong = [daemon for daemon in running if wanted is None or not wanted.is_met_by(daemon)]
+        for daemon in wrong:
+            self.stop_sync(daemon.role)
+        missing = wanted is not None and len(wrong) == len(running)
+        if wanted is not None and missing:
+            self.start_sync(wanted)
+        return bool(wrong) or missing
+
     def timeouts(self) -> Timeouts:
         """The timeouts of connections."""
         (answer,) = self._ask(messages.GET_CONFIG)

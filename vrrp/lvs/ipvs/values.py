@@ -66,6 +66,12 @@ class SyncDaemon:
     port: int = 0
     ttl: int = 0
 
+    def is_met_by(self, running: SyncDaemon) -> bool:
+        """Whether a daemon of the kernel is the one wanted here; what is left to the kernel may be anything."""
+        same = (running.role, running.interface, running.sync_id) == (self.role, self.interface, self.sync_id)
+        options = ((self.max_length, running.max_length), (self.group, running.group), (self.port, running.port), (self.ttl, running.ttl))
+        return same and all(not wanted or wanted == found for wanted, found in options)
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
