@@ -5,8 +5,10 @@ Runs in the lab's guest: see tests/guest.py. Servers without checkers are in the
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -95,6 +97,34 @@ SAME = {
 }
 
 
+GOOD, BAD, BAD_TOO = (f"real_server 127.0.0.{number} 9001" for number in (2, 3, 4))
+CHECK = "TCP_CHECK {\n connect_timeout 2\n retry 0\n}"
+QUICK = ("delay_loop 0.3", "warmup 0", "lb_algo rr")
+
+
+def checked(*lines: str, heads: Sequence[str] = (GOOD, BAD), options: Sequence[str] = ()) -> str:
+    """A service whose servers are probed: only 127.0.0.2 answers."""
+    return service(*QUICK, *lines, servers=tuple(block(head, *options, CHECK) for head in heads))
+
+
+AFTER_FAILURE = {
+    "one of two fails": checked(),
+    "one of two fails and is inhibited": checked(options=("weight 3", "inhibit_on_failure")),
+    "all inhibited by the service": checked("inhibit_on_failure"),
+    "all fail": checked(heads=(BAD, BAD_TOO)),
+    "all fail, alpha": checked("alpha", heads=(BAD, BAD_TOO)),
+    "all fail, sorry server": checked("sorry_server 127.0.0.9 80", heads=(BAD, BAD_TOO)),
+    "all fail and are inhibited, sorry server": checked("sorry_server 127.0.0.9 80", "inhibit_on_failure", heads=(BAD, BAD_TOO)),
+    "all fail, sorry server inhibits": checked("sorry_server 127.0.0.9 80", "sorry_server_inhibit", heads=(BAD, BAD_TOO)),
+    "quorum lost, one lives": checked("sorry_server 127.0.0.9 80", "quorum 2"),
+    "quorum lost, no sorry server": checked("quorum 2"),
+    "quorum kept by weight": checked("sorry_server 127.0.0.9 80", "quorum 2", options=("weight 2",)),
+    "alpha": checked("alpha"),
+    "group": group("10.9.0.1 80", "10.9.0.2 81", "fwmark 7") + checked().replace(WEB, "virtual_server group g"),
+}
+STEADY_S = 2.5
+
+
 class Silent:
     """Tells nobody."""
 
@@ -124,11 +154,28 @@ def table() -> list[str]:
     return sorted(line.strip() for line in saved) + sorted(line.strip() for line in limits[3:])
 
 
-def by_ours(path: Path, kernel: IpvsKernel) -> list[str]:
-    findings = Diagnostics()
-    settings = virtual_servers(load_config(str(path)).config, findings)
+def director(path: Path, kernel: IpvsKernel) -> CheckerProcess:
     process = CheckerProcess(kernel, Silent(), Log("lvs", fd=os.open(os.devnull, os.O_WRONLY)), draw=lambda: 0.0)
-    process.configure(settings)
+    process.configure(virtual_servers(load_config(str(path)).config, Diagnostics()))
+    return process
+
+
+async def steady_by_ours(path: Path, kernel: IpvsKernel) -> list[str]:
+    process = director(path, kernel)
+    running = asyncio.create_task(process.run())
+    found, since = table(), time.monotonic()
+    while time.monotonic() - since < STEADY_S:
+        await asyncio.sleep(0.2)
+        if (now := table()) != found:
+            found, since = now, time.monotonic()
+    process.stop()
+    await running
+    assert kernel.services() == {}
+    return found
+
+
+def by_ours(path: Path, kernel: IpvsKernel) -> list[str]:
+    process = director(path, kernel)
     found = table()
     process.stop()
     assert kernel.services() == {}
@@ -160,3 +207,21 @@ def test_the_same_table(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
     assert ours
     theirs = by_keepalived(path, ours)
     assert ours == theirs, f"{SAME[name]}\n{(tmp_path / 'log').read_text()}"
+
+
+@pytest.fixture(scope="module")
+def good_server() -> Iterator[None]:
+    """127.0.0.2 port 9001 accepts connections."""
+    with socket.create_server(("127.0.0.2", 9001), backlog=100):
+        yield
+
+
+@pytest.mark.usefixtures("good_server")
+@pytest.mark.parametrize("name", AFTER_FAILURE)
+def test_the_same_table_after_failures(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
+    kernel.flush()
+    path = tmp_path / "conf"
+    path.write_text(AFTER_FAILURE[name] + "\n")
+    ours = asyncio.run(steady_by_ours(path, kernel))
+    theirs = by_keepalived(path, ours)
+    assert ours == theirs, f"{AFTER_FAILURE[name]}\n{(tmp_path / 'log').read_text()}"
