@@ -102,6 +102,12 @@ def checksum_style(model: VrrpInstance) -> ChecksumStyle:
     return ChecksumStyle.PLAIN if model.v3_checksum_as_v2 else ChecksumStyle.PSEUDO_HEADER
 
 
+def old_checksum_group(model: VrrpInstance) -> IPAddress | None:
+    """The group that may stand in the checksum of unicast v3 adverts; None where ``old_unicast_checksum never`` or not unicast v3."""
+    applies = model.unicast and model.version == 3 and int(model.family) == 4 and not model.v3_checksum_as_v2
+    return group_of(model) if applies and model.old_unicast_checksum is not False else None
+
+
 def destinations(model: VrrpInstance) -> tuple[IPAddress, ...]:
     """Where adverts go: every unicast peer, or the group."""
     if model.unicast:
@@ -130,6 +136,7 @@ def expectations(model: VrrpInstance, local_address: IPAddress | None) -> Expect
         auth_data=_auth_data(model),
         checksum=checksum_style(model),
         owner_ignores=model.owner_ignore_adverts and model.owner,
+        old_checksum_group=old_checksum_group(model),
     )
 
 

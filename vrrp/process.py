@@ -53,7 +53,7 @@ from vrrp.protocol.node import (
     VrrpNode,
     without_instance,
 )
-from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, parse_packet, receive_advert
+from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, has_old_checksum, parse_packet, receive_advert
 from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status
 from vrrp.system.advert_socket import AdvertReceiver
@@ -238,6 +238,11 @@ class VrrpProcess:
         except DecodeError as error:
             self._rejected(endpoint, error)
             return
+        group = endpoint.expected.old_checksum_group
+        if group is not None and not endpoint.old_checksum and has_old_checksum(datagram, group):
+            self.log.warning(f"({name}) {datagram.source} makes checksums as keepalived before 1.3.6; so do we from now on")
+            endpoint.speak_old_checksum(group)
+            self._make_will()
         self.feed_instance(at_ns, name, AdvertReceived(datagram.source, advert))
         if node.instances[name].repeatable:
             endpoint.last_tail = tail
@@ -295,6 +300,10 @@ class VrrpProcess:
         routing = self.executor.routing
         routing.configure(config, self.wiring.interfaces, renamed)
         routing.install(now_ns(), STATIC)
+        self._make_will()
+
+    def _make_will(self) -> None:
+        routing = self.executor.routing
         for message in self.wiring.will():
             if "instance" in message:
                 message["remove"] = routing.will_of(message["instance"]).hex() + message["remove"]

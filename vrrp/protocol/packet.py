@@ -182,6 +182,8 @@ class Expectations:
     auth_data: bytes = field(default=b"", repr=False)
     checksum: ChecksumStyle = ChecksumStyle.PSEUDO_HEADER
     owner_ignores: bool = False
+    old_checksum_group: IPAddress | None = None
+    """Also take unicast v3 adverts whose checksum names this group as their destination, as keepalived before 1.3.6 sends them."""
 
 
 def pass_auth_data(password: bytes) -> bytes:
@@ -285,6 +287,14 @@ def checksum_fits(payload: bytes, *, covered_prefix: bytes = b"") -> bool:
     return total > 0 and total % 0xFFFF == 0
 
 
+def has_old_checksum(datagram: Datagram, group: IPAddress) -> bool:
+    """Was the pseudo header of this unicast v3 advert made with the group as destination (keepalived before 1.3.6)?"""
+    payload = datagram.payload
+    if group.version != datagram.source.version or not payload or payload[0] >> 4 != 3 or datagram.destination.is_multicast:
+        return False
+    return checksum_fits(payload, covered_prefix=pseudo_header(datagram.source, group, len(payload)))
+
+
 def receive_advert(datagram: Datagram, expected: Expectations) -> Advert:
     """Decode ``datagram`` and apply every receive check of the instance, in keepalived's order.
 
@@ -337,6 +347,7 @@ def _check_checksum(datagram: Datagram, advert: Advert, expected: Expectations) 
             if expected.checksum is ChecksumStyle.PSEUDO_HEADER:
                 raise DecodeError(RejectReason.CHECKSUM_STYLE)
             accepted = True
+        accepted = accepted or (expected.old_checksum_group is not None and has_old_checksum(datagram, expected.old_checksum_group))
     if not accepted:
         raise DecodeError(RejectReason.CHECKSUM)
 

@@ -254,6 +254,8 @@ class AdvertPackets:
         self._ttl = ttl
         self._checksum = checksum
         self._authenticator = authenticator
+        self.checksum_destination: IPAddress | None = None
+        """Stands in the checksum's pseudo header instead of the destination (keepalived before 1.3.6)."""
         self._identification = 1
         self._advert: Advert | None = None
         self._packets: list[tuple[bytearray, str, bool]] = []
@@ -262,7 +264,7 @@ class AdvertPackets:
         """(packet, destination, direct) for each destination."""
         packets = []
         for destination in self.destinations:
-            payload = encode_advert(advert, self.source, destination, self._checksum)
+            payload = encode_advert(advert, self.source, self.checksum_destination or destination, self._checksum)
             header = self._header(destination, len(payload))
             packets.append((bytearray(header + payload), str(destination), destination.is_multicast))
         return packets
@@ -278,6 +280,10 @@ class AdvertPackets:
             return build_ipv4_header(self.source, destination, payload_bytes, identification=0, ttl=self._ttl)
         assert not isinstance(destination, IPv4Address)
         return build_ipv6_header(self.source, destination, payload_bytes, hop_limit=self._ttl)
+
+    def forget(self) -> None:
+        """What was encoded is out of date."""
+        self._advert = None
 
     def prepare(self, advert: Advert) -> None:
         """Encode ``advert`` now, so that sending it costs nothing later."""

@@ -42,6 +42,8 @@ class Endpoint:
     packets: AdvertPackets | None = None
     send_socket: AdvertSender | None = None
     authenticator: Authenticator | None = None
+    old_checksum: bool = False
+    """We make checksums as keepalived before 1.3.6 does."""
     announcements: list[tuple[Announcer, IPAddress]] = field(default_factory=list)
     problems: tuple[str, ...] = ()
     untracked: frozenset[IPAddress] = frozenset()
@@ -56,11 +58,20 @@ class Endpoint:
         """Takes every address out, in the opposite order."""
         return b"".join(reversed(self.removal_of.values()))
 
+    def speak_old_checksum(self, group: IPAddress) -> None:
+        """From now on as keepalived before 1.3.6: a peer does not understand anything else."""
+        self.old_checksum = True
+        if self.packets is not None:
+            self.packets.checksum_destination = group
+            self.packets.forget()
+
     def inherit(self, before: Endpoint) -> None:
         """Keep the counters across a reload, and what is encoded if nothing changed."""
         self.rejected, self.egress_errors = before.rejected, before.egress_errors
         if self.authenticator is not None and before.authenticator is not None:
             self.authenticator.sequence = before.authenticator.sequence
+        if before.old_checksum and not self.old_checksum and self.expected.old_checksum_group is not None:
+            self.speak_old_checksum(self.expected.old_checksum_group)
         same = (self.model, self.local_address) == (before.model, before.local_address)
         if same and self.send_socket is before.send_socket:
             self.packets, self.last_tail, self.authenticator = before.packets, before.last_tail, before.authenticator
@@ -109,6 +120,8 @@ def build_endpoint(
             local, destinations(model), ttl=ttl, checksum=checksum_style(model), authenticator=endpoint.authenticator
         )
         endpoint.send_socket = send_socket
+        if model.old_unicast_checksum and endpoint.expected.old_checksum_group is not None:
+            endpoint.speak_old_checksum(endpoint.expected.old_checksum_group)
     blobs: list[bytes] = []
     for address in all_addresses(model):
         name = address.interface or model.interface

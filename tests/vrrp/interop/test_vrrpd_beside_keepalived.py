@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +86,48 @@ def test_life_of_a_pair(mode: dict[str, object], on_a: Starter, on_b: Starter) -
         assert second.stop() == 0
         assert first.stop() == 0
         assert owners() == set()
+
+
+@pytest.mark.parametrize(("on_a", "on_b"), [(vrrpd, keepalived), (keepalived, vrrpd)], ids=["vrrpd higher", "keepalived higher"])
+def test_an_old_unicast_checksum_is_found_out(on_a: Starter, on_b: Starter) -> None:
+    """keepalived speaks as before 1.3.6; whoever is MASTER, nobody else becomes MASTER beside it."""
+    with Lab("a", "b") as lab:
+        a, b = lab.nodes["a"], lab.nodes["b"]
+        forced = {keepalived: "old_unicast_checksum", vrrpd: ""}
+        conf_a = conf(150, peer=b.address, source=a.address, instance_extra=forced[on_a])
+        conf_b = conf(100, peer=a.address, source=b.address, instance_extra=forced[on_b])
+        on_b(lab, "b", conf_b)
+        lab.until(lambda: b.holds(VIP), what="b is alone")
+        on_a(lab, "a", conf_a)
+        lab.until(lambda: a.holds(VIP) and not b.holds(VIP), what="a preempts and b understands it")
+        lab.always(lambda: a.holds(VIP) and not b.holds(VIP), 2.0)
+
+
+def test_both_families_share_a_vrid() -> None:
+    """The usual dual stack: IPv4 and IPv6 with the same virtual_router_id on one interface, beside keepalived."""
+    with Lab("a", "b") as lab:
+        a, b = lab.nodes["a"], lab.nodes["b"]
+
+        def both(priority: int) -> str:
+            second = conf(priority, ipv6=True, name="V6").partition("vrrp_instance")
+            return conf(priority) + second[1] + second[2]
+
+        lab.keepalived("b", both(100))
+        lab.until(lambda: b.holds(VIP) and b.holds(SERVICE6))
+        ours = lab.vrrpd("a", both(150))
+        lab.until(lambda: a.holds(VIP) and a.holds(SERVICE6) and not b.holds(VIP) and not b.holds(SERVICE6), what="a takes both")
+        ours.stop()
+        lab.until(lambda: b.holds(VIP) and b.holds(SERVICE6) and not a.holds(VIP) and not a.holds(SERVICE6), what="b takes both")
+
+
+def test_dead_process_leaves_no_ipv6_address_and_hands_over_at_once() -> None:
+    """The last will (ADR 0103) works for IPv6 too."""
+    with Lab("a", "b") as lab:
+        a, b = lab.nodes["a"], lab.nodes["b"]
+        lab.keepalived("b", conf(100, ipv6=True, interval="1"))
+        ours = lab.vrrpd("a", conf(150, ipv6=True, interval="1"))
+        lab.until(lambda: a.holds(SERVICE6) and not b.holds(SERVICE6))
+        child = next(pid for pid in ours.pids() if b"vrrp.process" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(child, signal.SIGKILL)
+        took = lab.until(lambda: b.holds(SERVICE6), what="b takes over")
+        assert took < 2.5, "priority 0 was not heard: that took a whole master down interval"

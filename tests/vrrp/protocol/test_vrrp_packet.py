@@ -25,6 +25,7 @@ from vrrp.protocol.packet import (
     build_ipv4_header,
     decode_advert,
     encode_advert,
+    has_old_checksum,
     next_identification,
     parse_ipv4,
     pass_auth_data,
@@ -287,3 +288,15 @@ def test_one_damaged_byte_is_never_taken_for_the_original(at: int, change: int, 
 
 def test_addresses_may_be_any_family_neutral_type() -> None:
     assert ip_address("10.0.0.100") in decode_advert(datagram(V3).payload, Family.IPV4).addresses
+
+
+def test_old_unicast_checksum_is_taken_where_it_may_be_and_garbage_never() -> None:
+    old = Datagram(SOURCE, PEER, 255, encode_advert(V3, SOURCE, GROUP))
+    unicast = expect(V3, group=None, peers=frozenset([SOURCE]))
+    assert rejected(old, unicast) is RejectReason.CHECKSUM
+    assert receive_advert(old, replace(unicast, old_checksum_group=GROUP)) == V3
+    assert has_old_checksum(old, GROUP)
+    assert not has_old_checksum(datagram(V3, to=PEER), GROUP)
+    garbage = replace(old, payload=old.payload[:-1] + b"\0")
+    for style in ChecksumStyle:
+        assert rejected(garbage, replace(unicast, old_checksum_group=GROUP, checksum=style)) is RejectReason.CHECKSUM

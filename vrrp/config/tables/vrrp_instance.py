@@ -170,12 +170,12 @@ VRRP_INSTANCE = Table(
             loss="adverts go to the group",
         ),
         acts(COMMON, "check_unicast_src", flag(), "check_unicast_source", "drop adverts that come from no peer"),
-        kept(
+        acts(
             RARE,
             "old_unicast_checksum",
             optional(choice({"never": False}), True),
             "old_unicast_checksum",
-            "checksum of keepalived before 1.3.6",
+            "checksum of keepalived before 1.3.6; without the line it is found out",
         ),
         acts(COMMON, "mcast_src_ip", address(), "source", "source of multicast adverts"),
         acts(RARE, "mcast_dst_ip", multicast_group(), "multicast_group", "another multicast group"),
