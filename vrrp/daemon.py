@@ -36,9 +36,11 @@ from vrrp.dumps import keepalived_json
 from vrrp.loading import Refused, load
 from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
+from vrrp.system.firewall import Firewall
 from vrrp.system.notify import Change, Fifo, Notifier
 from vrrp.system.process_events import TrackedProcesses
 from vrrp.system.scripts import ScriptRunner, TrackedScripts
+from vrrp.system.sysctls import Sysctls, wanted_sysctls
 from vrrp.system.timers import Timers
 from vrrp.system.will import LastWill
 
@@ -63,6 +65,8 @@ class VrrpDaemon:
         self.processes = TrackedProcesses(self.pump, self.timers, log, self._process_changed)
         self.notifier = Notifier(self.runner, self.timers, log)
         self.will = LastWill()
+        self.firewall = Firewall()
+        self.sysctls = Sysctls()
         self.masters: set[str] = set()
         self.fifos: list[Fifo] = []
         self._child_log_r, self._child_log_w = os.pipe2(os.O_CLOEXEC)
@@ -99,6 +103,7 @@ class VrrpDaemon:
         self.pump.add_reader(self._child_log_r, self._relay_child_log)
         write_pid_file(self.options.pid_file, os.getpid())
         self._open_fifos()
+        self._prepare_kernel()
         self.child.start()
         self.outside.configure(self.config)
         try:
@@ -107,6 +112,9 @@ class VrrpDaemon:
             signal.set_wakeup_fd(-1)
             self.child.stop()
             self._execute_will()
+            if problem := self.firewall.remove():
+                self.log.error(f"the firewall rules of no_accept are still there: {problem}")
+            self.sysctls.restore()
             self.outside.stop()
             self.bfd.stop()
             self._relay_child_log()
@@ -306,6 +314,13 @@ class VrrpDaemon:
             for fifo in self.fifos:
                 fifo.changed(change)
 
+    def _prepare_kernel(self) -> None:
+        """Firewall rules and sysctls, before the vrrp process may become MASTER."""
+        if problem := self.firewall.apply(self.config):
+            self.log.error(f"no_accept has no effect, packets to the virtual addresses are let in: {problem}")
+        for problem in self.sysctls.apply(wanted_sysctls(self.config)):
+            self.log.error(problem)
+
     def _open_fifos(self) -> None:
         wanted = {f.path: f for f in (self.config.global_defs.fifo, self.config.global_defs.vrrp_fifo) if f.path}
         for fifo in [fifo for fifo in self.fifos if fifo.path not in wanted]:
@@ -337,6 +352,7 @@ class VrrpDaemon:
         self.log.info("Reloading")
         self.config = config
         self._open_fifos()
+        self._prepare_kernel()
         self._send_configuration()
         self.outside.configure(config)
 
