@@ -149,11 +149,18 @@ def _track_references(track: TrackSet) -> list[TrackReference]:
     return references
 
 
+def _interfaces_of_routes(model: VrrpInstance) -> list[str]:
+    """Interfaces of tracked routes, without which the instance goes to FAULT (keepalived; one with several next hops is not tracked)."""
+    routes = [route for route in model.routes if not route.no_track and len(route.next_hops) == 1]
+    return [route.next_hops[0].interface for route in routes if route.next_hops[0].interface not in ("", model.interface)]
+
+
 def _tracks_of(model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
     own = _track_references(model.track)
     if group is not None:
         # keepalived: weights would pull the members of a group apart.
         own = [t for t in own if not t.weight or group.tracking_weight] + _track_references(group.track)
+    own += [TrackReference(TrackKind.INTERFACE, name) for name in _interfaces_of_routes(model)]
     if model.interface and model.track_primary:
         own.insert(0, TrackReference(TrackKind.INTERFACE, model.interface))
     return tuple(dict.fromkeys(own))

@@ -85,6 +85,16 @@ def has_rule(node: Node, preference: int) -> bool:
     return f"{preference}:" in node.run("ip", "rule")
 
 
+def second_link(lab: Lab) -> Node:
+    """Node a, with ``up0`` (10.66.0.1/24) that leads nowhere."""
+    node = lab.nodes["a"]
+    node.run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    node.run("ip", "addr", "add", "10.66.0.1/24", "dev", "up0")
+    for name in ("up0", "up1"):
+        node.run("ip", "link", "set", name, "up")
+    return node
+
+
 class TestBesideKeepalived:
     def test_the_same_kernel_before_while_and_after_being_master(self) -> None:
         seen = []
@@ -180,15 +190,22 @@ class TestReconcile:
             assert 3 <= instance(ours)["routing_restored"] <= 6, "at 0, 0.25, 0.75, 1.75, 3.75 s"
             lab.until(lambda: has_rule(node, 500), 9, what="when the other side gives up, the rule comes back")
 
+    @pytest.mark.parametrize("daemon", ["keepalived", "vrrpd"])
+    def test_the_interface_of_a_route_is_tracked(self, daemon: str) -> None:
+        with Lab("a") as lab:
+            node = second_link(lab)
+            getattr(lab, daemon)("a", conf(150, instance="virtual_routes {\n 10.9.1.0/24 via 10.66.0.2 dev up0\n}"))
+            lab.until(lambda: node.holds(VIP) and has_route(node, "10.9.1.0/24"))
+            node.run("ip", "link", "set", "up0", "down")
+            lab.until(lambda: not node.holds(VIP), what="FAULT")
+            node.run("ip", "link", "set", "up0", "up")
+            lab.until(lambda: node.holds(VIP) and has_route(node, "10.9.1.0/24"))
+
     def test_routes_that_vanish_silently_with_a_link_come_back_with_it(self) -> None:
         with Lab("a") as lab:
-            node = lab.nodes["a"]
-            node.run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
-            node.run("ip", "addr", "add", "10.66.0.1/24", "dev", "up0")
-            for name in ("up0", "up1"):
-                node.run("ip", "link", "set", name, "up")
-            routes = "virtual_routes {\n 10.9.1.0/24 via 10.66.0.2 dev up0\n}"
-            ours = lab.vrrpd("a", conf(150, instance=routes))
+            node = second_link(lab)
+            hops = "nexthop via 10.66.0.2 dev up0 weight 1 nexthop via 10.66.0.3 dev up0 weight 1"
+            ours = lab.vrrpd("a", conf(150, instance=f"virtual_routes {{\n 10.9.1.0/24 {hops}\n}}"))
             lab.until(lambda: has_route(node, "10.9.1.0/24"))
             node.run("ip", "link", "set", "up0", "down")
             assert not has_route(node, "10.9.1.0/24")
