@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -97,6 +98,26 @@ def test_maintenance_is_seen_and_ends(pair: Pair) -> None:
     assert document["status"]["maintenance_ms"] > 500_000
     assert brainctl(pair, "a", "maintenance", "off").returncode == 0
     assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 10)
+
+
+def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair) -> None:
+    process = pair.brain["b"].process
+    assert process is not None
+    path = pair.directory / "b" / "brain.toml"
+    good = path.read_text()
+    before = status(pair, "b")
+    path.write_text(good.replace('mode = "observe"', 'mode = "observ"'))
+    process.send_signal(signal.SIGHUP)
+    pair.observer.run(2)
+    after_bad = status(pair, "b")
+    assert after_bad["daemon"]["up_ms"] > before["daemon"]["up_ms"]
+    assert after_bad["status"]["self"]["epoch"] == before["status"]["self"]["epoch"]
+    path.write_text(good.replace("settle_ms = 2000", "settle_ms = 2100"))
+    process.send_signal(signal.SIGHUP)
+    assert wait(pair, lambda: status(pair, "b").get("status", {}).get("self", {}).get("epoch", 0) > before["status"]["self"]["epoch"], 20)
+    reloaded = status(pair, "b")
+    assert reloaded["daemon"]["pid"] == process.pid == before["daemon"]["pid"]
+    assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]
 
 
 def test_a_split_is_critical_and_explained(pair: Pair) -> None:
