@@ -53,7 +53,8 @@ class Node:
         assert self._init is None
         self.boots += 1
         flags = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
-        kept = [str(path) for path in (*keep, Path(sys.prefix), Path(sys.base_prefix), self.disk)]
+        imported = (Path(entry) for entry in sys.path if entry and Path(entry).is_dir())  # a .pth file may point anywhere
+        kept = [str(path) for path in (*keep, Path(sys.prefix), Path(sys.base_prefix), *imported, self.disk)]
         argv = ["unshare", *flags, *python_program("node_init", self.name, str(self.disk), self._tty, *dict.fromkeys(kept))]
         self._init = Program(argv, log=self.disk / "log" / "init.jsonl")
         if self._init.wait_for(lambda event: event["event"] == "ready", _BOOT_TIMEOUT_S) is None:
