@@ -48,7 +48,7 @@ def takeover(runs: int) -> tuple[dict[str, object], bool]:
         out[key] = {**{name: [round(v, 4) for v in values] for name, values in columns.items()}, "ratio": ratio, "noise": noise}
         print(f"  {key:11s}" + "".join(f"  {name} {spread(values)}" for name, values in columns.items()))
         print(f"  {'':11s}  ratio vrrpd/keepalived {ratio:.2f}, keepalived against itself 1 ± {noise:.2f}")
-        if key == "address_ms":  # usable: the kernel answers for it; the detector's 1 ms grid is coarser than what is compared
+        if key == "arp_ms":  # until the address is usable
             good = ratio <= 1 + noise
     return out, good
 
@@ -66,7 +66,7 @@ def main() -> int:
     results: dict[str, object] = {}
     goals: dict[str, bool] = {}
     if "takeover" in wanted:
-        results["takeover"], goals["takeover: address in the kernel, ratio ≤ 1 + noise"] = takeover(options.runs)
+        results["takeover"], goals["takeover: address usable, ratio ≤ 1 + noise"] = takeover(options.runs)
     if "detection" in wanted:
         for daemon in ("keepalived", "vrrpd"):
             values = measure_detection(daemon, options.runs)

@@ -93,17 +93,19 @@ def test_a_frozen_process_reports_the_stall_first_then_drains_then_judges() -> N
 
 
 def test_a_handler_that_takes_too_long_is_a_stall_of_the_next_turn() -> None:
-    pump, clockwork = make(stall_ns=50 * NS_PER_MS)
+    clockwork = Clockwork()
+
+    def fire_slowly(at_ns: int) -> None:
+        clockwork.fire(at_ns)
+        time.sleep(0.12)
+
+    pump = Pump(
+        next_deadline=lambda: clockwork.due,
+        on_deadline=fire_slowly,
+        on_stall=lambda _now, _late: clockwork.calls.append("stall"),
+        stall_ns=50 * NS_PER_MS,
+    )
     left, right = socket.socketpair()
-    slow = [True]
-
-    def fire(_at_ns: int) -> None:
-        clockwork.calls.append("deadline")
-        clockwork.due = None
-        if slow.pop():
-            time.sleep(0.12)
-
-    pump._on_deadline = fire
     pump.add_reader(left, lambda: (clockwork.calls.append("drain"), left.recv(100))[0])
     clockwork.due = now_ns() - 1
     pump.turn(0)
