@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from vrrp.config.keyword import Keyword, Mark, Status, Table
+from vrrp.config.shown_by import shown_slots, slot_name
 from vrrp.config.tables.catalogue import ALL_TABLES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "COMPATIBILITY.md"
@@ -22,7 +23,8 @@ _INTRODUCTION = """\
 `vrrpd` reads keepalived.conf as keepalived 2.2.7 and its successors up to 2.4 do. Every keyword of every block is listed
 here with what this version does with it:
 
-- **implemented**: the daemon acts on it as keepalived does.
+- **implemented**: the daemon acts on it as keepalived does. *Shown by* names tests (under `tests/`) that prove it; they say so
+  themselves, with `pytest.mark.shows` (CONTRIBUTING.md).
 - **accepted, without effect**: read, checked, kept; `vrrpd -t` says so, as a warning where something is lost (second line).
 - **refused**: the file is an error, because ignoring the keyword would be dangerous.
 
@@ -62,8 +64,9 @@ Bounds: 4 MiB a file, 1000 files, 16 levels of include, 500 000 lines after expa
 def document() -> str:
     """The whole page."""
     lines = [_INTRODUCTION, _summary(), "## Keywords\n"]
+    shown = shown_slots()
     for table in ALL_TABLES:
-        lines.append(_section(table))
+        lines.append(_section(table, shown))
     return "\n".join(lines)
 
 
@@ -79,13 +82,13 @@ def _summary() -> str:
     return "\n".join(rows)
 
 
-def _section(table: Table) -> str:
-    rows = [f"### `{table.name}`\n", "| keyword | value | use | standing | meaning |", "|---|---|---|---|---|"]
-    rows += [_row(keyword) for keyword in table.keywords]
+def _section(table: Table, shown: dict[str, list[str]]) -> str:
+    rows = [f"### `{table.name}`\n", "| keyword | value | use | standing | meaning | shown by |", "|---|---|---|---|---|---|"]
+    rows += [_row(keyword, shown.get(slot_name(table, keyword), [])) for keyword in table.keywords]
     return "\n".join(rows) + "\n"
 
 
-def _row(keyword: Keyword) -> str:
+def _row(keyword: Keyword, shown: list[str]) -> str:
     standing = keyword.status.value
     if keyword.loss:
         standing += f": {keyword.loss}"
@@ -94,7 +97,8 @@ def _row(keyword: Keyword) -> str:
         meaning = f"deprecated: write {keyword.instead}" + (f" ({meaning})" if meaning else "")
     use = keyword.mark.value + (", 2.4" if keyword.newer else "")
     value = f"`{keyword.value.syntax}`" if keyword.value.syntax else ""
-    return f"| `{keyword.name}` | {_cell(value)} | {use} | {_cell(standing)} | {_cell(meaning)} |"
+    tests = "<br>".join(f"`{name}`" for name in shown) if keyword.status is Status.ACTS else ""
+    return f"| `{keyword.name}` | {_cell(value)} | {use} | {_cell(standing)} | {_cell(meaning)} | {tests} |"
 
 
 def _cell(text: str) -> str:

@@ -187,6 +187,7 @@ class TestPolls:
 
 
 class TestRoles:
+    @pytest.mark.shows("bfd_instance/passive")
     def test_a_passive_side_is_silent_until_spoken_to(self) -> None:
         made = session(replace(FAST, passive=True))
         assert made.next_deadline() is None

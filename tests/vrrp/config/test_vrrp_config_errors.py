@@ -108,6 +108,7 @@ def test_a_vrid_may_be_used_again_on_another_medium(tmp_path: Path, change: str)
     assert not read(tmp_path, INSTANCE.format(extra="") + second).errors
 
 
+@pytest.mark.shows("global_defs/dynamic_interfaces")
 def test_an_interface_may_come_later_if_the_file_says_so(tmp_path: Path) -> None:
     text = INSTANCE.format(extra="").replace("eth0", "bond7")
     assert findings(read(tmp_path, text)) == [(2, 5, "interface")]
@@ -119,6 +120,7 @@ def test_a_macro_that_swallows_itself_is_found(tmp_path: Path) -> None:
     assert findings(loaded) == [(2, 1, "macro")]
 
 
+@pytest.mark.shows("net_namespace")
 def test_interfaces_of_another_namespace_are_not_looked_for_here(tmp_path: Path) -> None:
     path = tmp_path / "k.conf"
     path.write_text("net_namespace high\n" + INSTANCE.format(extra="").replace("eth0", "nosuch0"))

@@ -159,6 +159,7 @@ def test_inherited_from_global_defs_wherever_they_stand(
     assert getattr(loaded.config.instances[0], field) == value
 
 
+@pytest.mark.shows("global_defs/script_user")
 def test_script_user_is_inherited(tmp_path: Path) -> None:
     head = "global_defs {\n script_user nobody nogroup\n}\nvrrp_script s {\n script /bin/true\n}\n"
     instance, loaded = read_instance(tmp_path, "notify /bin/a\nnotify_stop /bin/b daemon\ntrack_script {\n s\n}", head)
@@ -206,6 +207,7 @@ vrrp_instance A {
     assert [(str(a), a.flags) for a in excluded] == [("2001:db8::5/64", AddressFlag.NODAD | AddressFlag.MANAGETEMPADDR)]
 
 
+@pytest.mark.shows("vrrp_sync_group/sync_group_tracking_weight")
 def test_a_sync_group_drops_weighted_trackers(tmp_path: Path) -> None:
     head = "vrrp_sync_group G {\n group {\n VI_1 VI_2\n }\n track_interface {\n eth3\n }\n}\n"
     instance, loaded = read_instance(tmp_path, "track_interface {\n eth1 weight 5\n eth2\n}", head)

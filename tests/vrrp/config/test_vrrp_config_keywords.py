@@ -14,6 +14,7 @@ from vrrp.config.model.common import NO_NOTIFY, ScriptCommand
 from vrrp.config.model.daemon import DEFAULT_DAEMON, DEFAULT_GLOBALS, SslSettings
 from vrrp.config.model.instance import VrrpInstance
 from vrrp.config.model.tracking import TrackFile, TrackProcess, VrrpScript
+from vrrp.config.shown_by import shown_slots, slot_name
 from vrrp.config.tables.catalogue import ALL_TABLES, SCRIPT_KEYWORDS, TOP_LEVEL_ONLY
 
 SLOTS = [tuple(line.split("\t")) for line in (Path(__file__).parent / "keyword_slots.tsv").read_text().splitlines()]
@@ -104,3 +105,36 @@ def test_what_proves_a_missing_brace() -> None:
 
 def test_a_loss_is_only_claimed_for_what_has_no_effect() -> None:
     assert [keyword.name for _, keyword in _keywords() if keyword.loss and keyword.status is not Status.KEPT] == []
+
+
+def test_every_implemented_keyword_is_shown_by_a_test() -> None:
+    shown = shown_slots()
+    missing = [
+        slot_name(table, keyword)
+        for table, keyword in _keywords()
+        if keyword.status is Status.ACTS and slot_name(table, keyword) not in shown
+    ]
+    assert not missing, (
+        f"implemented, but no test shows it: {missing}. Put @pytest.mark.shows({missing[0]!r}) on the test that fails when the keyword "
+        "has no effect (write one if there is none), then run: python -m vrrp.config.compatibility --write"
+    )
+
+
+def test_what_tests_claim_to_show_exists_and_is_implemented() -> None:
+    standing = {slot_name(table, keyword): keyword.status for table, keyword in _keywords()}
+    wrong = {slot: tests for slot, tests in shown_slots().items() if slot not in standing or standing[slot] is Status.KEPT}
+    assert not wrong, f"no implemented keyword has this name (see docs/COMPATIBILITY.md: block/keyword): {wrong}"
+
+
+def test_a_mark_belongs_to_the_test_below_it(tmp_path: Path) -> None:
+    text = (
+        "import pytest\nclass TestA:\n    @pytest.mark.shows('a', 'b/c')\n    def test_b(self): ...\npytestmark = pytest.mark.shows('d')\n"
+    )
+    (tmp_path / "test_x.py").write_text(text)
+    (tmp_path / "test_y.py").write_text(text)
+    name = "::TestA::test_b"
+    both = [f"test_x.py{name}", f"test_y.py{name}"]
+    assert shown_slots(tmp_path) == {"a": both, "b/c": both, "d": ["test_x.py", "test_y.py"]}
+    (tmp_path / "test_z.py").write_text("import pytest\nSLOT = 'a'\npytestmark = pytest.mark.shows(SLOT)\n")
+    with pytest.raises(ValueError, match=r"test_z\.py line 3"):
+        shown_slots(tmp_path)

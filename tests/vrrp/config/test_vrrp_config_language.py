@@ -86,6 +86,7 @@ def test_a_wrong_loop_is_an_error_of_that_line(tmp_path: Path, text: str) -> Non
     assert all(d.remedy for d in found.errors)
 
 
+@pytest.mark.shows("global_defs/random_seed")
 def test_predefined_values(tmp_path: Path) -> None:
     got, _ = lines(tmp_path, "${_PWD} ${_INSTANCE} ${_ENV RACK} x${_HASH}${_BANG}y")
     assert got == [f"{tmp_path} alpha r7 x#!y"]
@@ -122,6 +123,7 @@ def test_include_is_relative_to_the_including_file(tmp_path: Path) -> None:
         ("include", 1),
     ],
 )
+@pytest.mark.shows("global_defs/include_check")
 def test_how_strict_include_is(tmp_path: Path, line: str, errors: int) -> None:
     (tmp_path / "yes.conf").write_text("")
     got, found = lines(tmp_path, line + "\nend\n")

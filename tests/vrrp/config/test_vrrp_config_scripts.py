@@ -41,6 +41,7 @@ def test_a_safe_script_is_fine(root_only: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o757, 0o777])
+@pytest.mark.shows("global_defs/enable_script_security")
 def test_a_root_script_that_everybody_can_write_is_refused(root_only: Path, mode: int) -> None:
     assert codes(root_only, SECURE.format(script=program(root_only, mode)), Severity.ERROR) == ["security"]
 

@@ -31,6 +31,7 @@ def sets(node: Node) -> dict[str, str]:
 
 
 class TestNoAccept:
+    @pytest.mark.shows("vrrp_instance/no_accept", "global_defs/nftables")
     def test_the_same_addresses_are_guarded_as_by_keepalived(self) -> None:
         seen = []
         for daemon in ("keepalived", "vrrpd"):
@@ -49,6 +50,7 @@ class TestNoAccept:
                 assert node.run("nft", "list", "ruleset") == ""
         assert seen[0] == seen[1]
 
+    @pytest.mark.shows("vrrp_instance/accept")
     def test_without_the_word_everybody_is_let_in_and_a_reload_changes_that(self) -> None:
         with Lab("a", "b") as lab:
             ours = lab.vrrpd("a", conf(150))
@@ -61,6 +63,7 @@ class TestNoAccept:
             lab.until(lambda: answers(lab.nodes["b"], VIP))
             assert lab.nodes["a"].run("nft", "list", "ruleset") == ""
 
+    @pytest.mark.shows("global_defs/nftables_counters")
     def test_rules_that_a_killed_daemon_left_are_replaced_and_others_stay(self) -> None:
         with Lab("a") as lab:
             node = lab.nodes["a"]
@@ -76,6 +79,7 @@ class TestNoAccept:
             second.stop()
             assert sets(node) == {"tables": "ip mine", "drops": "0"}
 
+    @pytest.mark.shows("global_defs/vrrp_strict")
     def test_an_owner_always_accepts_and_strict_does_not(self) -> None:
         with Lab("a", "b") as lab:
             owner = lab.vrrpd("a", conf(255, instance_extra="no_accept", global_extra="nftables").replace("state BACKUP", "state MASTER"))
@@ -88,6 +92,7 @@ class TestNoAccept:
             assert sets(lab.nodes["a"])["tables"] == "ip other"
 
 
+@pytest.mark.shows("vrrp_instance/promote_secondaries")
 def test_promote_secondaries_is_set_and_given_back() -> None:
     def value(node: Node) -> str:
         return node.run("cat", "/proc/sys/net/ipv4/conf/eth0/promote_secondaries").strip()

@@ -238,6 +238,7 @@ class TestOurs:
             lab.until(lambda: other.status()["detection_time_us"] == 700_000)
             assert ours.downs() == other.downs() == []
 
+    @pytest.mark.shows("bfd_instance/multihop", "bfd_instance/max_hops")
     def test_a_session_over_a_router_needs_max_hops(self) -> None:
         with Lab("a", "r", "b") as lab:
             a, r, b = (lab.nodes[name] for name in ("a", "r", "b"))

@@ -96,6 +96,7 @@ def second_link(lab: Lab) -> Node:
 
 
 class TestBesideKeepalived:
+    @pytest.mark.shows("static_ipaddress", "static_routes", "static_rules", "vrrp_instance/virtual_routes", "vrrp_instance/virtual_rules")
     def test_the_same_kernel_before_while_and_after_being_master(self) -> None:
         seen = []
         for daemon in ("keepalived", "vrrpd"):

@@ -75,6 +75,7 @@ def life(lab: Lab, start: str, text: str, vip: str) -> tuple[list[bytes], set[by
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.shows("global_defs/vrrp_mcast_group4", "vrrp_instance/unicast_ttl", "vrrp_instance/virtual_ipaddress_excluded")
 def test_adverts_and_announcements_are_equal(case: dict[str, str]) -> None:
     text = conf(150, **case)  # type: ignore[arg-type]
     with Lab("a", "b") as lab:

@@ -49,6 +49,21 @@ def pair(lab: Lab, mode: dict[str, object]) -> tuple[str, str]:
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @pytest.mark.parametrize(("on_a", "on_b"), [(vrrpd, keepalived), (keepalived, vrrpd)], ids=["vrrpd higher", "keepalived higher"])
+@pytest.mark.shows(
+    "vrrp_instance",
+    "vrrp_instance/interface",
+    "vrrp_instance/virtual_router_id",
+    "vrrp_instance/priority",
+    "vrrp_instance/advert_int",
+    "vrrp_instance/virtual_ipaddress",
+    "vrrp_instance/unicast_peer",
+    "vrrp_instance/unicast_src_ip",
+    "vrrp_instance/authentication",
+    "vrrp_instance/authentication/auth_type",
+    "vrrp_instance/authentication/auth_pass",
+    "global_defs",
+    "global_defs/vrrp_version",
+)
 def test_life_of_a_pair(mode: dict[str, object], on_a: Starter, on_b: Starter) -> None:
     slow = mode["version"] == 2
     vip = SERVICE6 if mode.get("ipv6") else VIP
@@ -89,6 +104,7 @@ def test_life_of_a_pair(mode: dict[str, object], on_a: Starter, on_b: Starter) -
 
 
 @pytest.mark.parametrize(("on_a", "on_b"), [(vrrpd, keepalived), (keepalived, vrrpd)], ids=["vrrpd higher", "keepalived higher"])
+@pytest.mark.shows("vrrp_instance/old_unicast_checksum")
 def test_an_old_unicast_checksum_is_found_out(on_a: Starter, on_b: Starter) -> None:
     """keepalived speaks as before 1.3.6; whoever is MASTER, nobody else becomes MASTER beside it."""
     with Lab("a", "b") as lab:

@@ -115,6 +115,9 @@ class TestReload:
 
 
 class TestTracking:
+    @pytest.mark.shows(
+        "vrrp_script", "vrrp_script/script", "vrrp_script/interval", "vrrp_script/weight", "vrrp_script/user", "vrrp_instance/track_script"
+    )
     def test_weight_of_a_script_moves_the_address_to_keepalived_and_back(self) -> None:
         with Lab("a", "b") as lab:
             flag = lab.directory / "fail"
@@ -131,6 +134,7 @@ class TestTracking:
             lab.until(lambda: lab.nodes["a"].holds(VIP) and not lab.nodes["b"].holds(VIP), what="150 again")
 
     @pytest.mark.parametrize("command", ["/does/not/exist", "/bin/false", "/bin/sleep 30"])
+    @pytest.mark.shows("vrrp_script/timeout")
     def test_a_script_that_cannot_run_fails_or_hangs_is_a_fault(self, command: str) -> None:
         with Lab("a") as lab:
             block = f'vrrp_script check {{\n script "{command}"\n interval 0.2\n timeout 0.3\n user root\n}}'
@@ -138,6 +142,7 @@ class TestTracking:
             lab.until(lambda: is_in(ours, "FAULT"))
             assert "script check" in instance(ours)["faults"]
 
+    @pytest.mark.shows("track_file", "track_file/file", "vrrp_instance/track_file")
     def test_tracked_file_moves_the_address_and_holds_it(self) -> None:
         with Lab("a", "b") as lab:
             value, grant = lab.directory / "value", lab.directory / "grant"
@@ -164,6 +169,7 @@ class TestTracking:
             lab.heal("a")
             lab.until(lambda: is_in(ours, "MASTER") and lab.nodes["a"].holds(VIP))
 
+    @pytest.mark.shows("vrrp_instance/track_interface")
     def test_tracked_interface(self) -> None:
         with Lab("a", "b") as lab:
             node = lab.nodes["a"]
@@ -201,6 +207,7 @@ class TestTracking:
 
 
 class TestPreemption:
+    @pytest.mark.shows("vrrp_instance/nopreempt")
     def test_nopreempt_leaves_keepalived_alone(self) -> None:
         with Lab("a", "b") as lab:
             lab.keepalived("b", conf(100))
@@ -209,6 +216,7 @@ class TestPreemption:
             lab.until(lambda: is_in(ours, "BACKUP"))
             lab.always(lambda: is_in(ours, "BACKUP") and lab.nodes["b"].holds(VIP), 1.5)
 
+    @pytest.mark.shows("vrrp_instance/preempt_delay")
     def test_preempt_delay(self) -> None:
         with Lab("a", "b") as lab:
             lab.keepalived("b", conf(100))
@@ -222,6 +230,7 @@ class TestPreemption:
 
 
 class TestNotifies:
+    @pytest.mark.shows("vrrp_instance/notify", "vrrp_instance/notify_master", "vrrp_instance/notify_fault")
     def test_scripts_get_keepalived_s_arguments_in_the_order_of_the_changes(self) -> None:
         with Lab("a") as lab:
             os.chmod(lab.directory, 0o755)
@@ -242,6 +251,7 @@ class TestNotifies:
         assert sorted(lines[3:5]) == ["INSTANCE V1 FAULT 150", "fault"]
         assert lines[5:] == ["INSTANCE V1 STOP 150"]
 
+    @pytest.mark.shows("global_defs/vrrp_notify_fifo")
     def test_fifo(self) -> None:
         with Lab("a") as lab:
             path = lab.directory / "fifo"
@@ -366,6 +376,7 @@ class TestDeathAndHang:
             lab.until(lambda: not lab.nodes["a"].holds(VIP))
             lab.until(lambda: is_in(ours, "MASTER"))
 
+    @pytest.mark.shows("vrrp_instance/notify_stop")
     def test_stop_waits_for_a_stop_script(self) -> None:
         with Lab("a") as lab:
             lab.directory.chmod(0o755)
@@ -455,6 +466,7 @@ class TestHeal:
             assert is_in(ours, "MASTER")
 
 
+@pytest.mark.shows("vrrp_sync_group", "vrrp_sync_group/group", "vrrp_sync_group/notify")
 def test_sync_group_moves_together() -> None:
     text = """
 vrrp_sync_group G {{

@@ -34,6 +34,15 @@ def bfd_block(neighbor: str, source: str, *, ms: int = 50, extra: str = "") -> s
 
 
 class TestBfd:
+    @pytest.mark.shows(
+        "bfd_instance",
+        "bfd_instance/neighbor_ip",
+        "bfd_instance/source_ip",
+        "bfd_instance/min_rx",
+        "bfd_instance/min_tx",
+        "bfd_instance/multiplier",
+        "vrrp_instance/track_bfd",
+    )
     def test_a_session_that_goes_down_is_a_fault_and_one_that_comes_back_ends_it(self) -> None:
         with Lab("a", "b") as lab:
             a, b = (lab.nodes[name].address for name in "ab")
@@ -128,6 +137,7 @@ def process_block(extra: str = "") -> str:
 
 
 class TestProcess:
+    @pytest.mark.shows("vrrp_track_process", "vrrp_track_process/process", "vrrp_track_process/weight", "vrrp_instance/track_process")
     def test_weight_moves_the_address_to_keepalived_and_back(self, program: str) -> None:
         with Lab("a", "b") as lab:
             ours = lab.vrrpd("a", conf(90, blocks=process_block("weight 60"), instance="track_process {\n web\n}"))
@@ -138,6 +148,7 @@ class TestProcess:
                 assert instance(ours)["priority"] == 150
             lab.until(lambda: lab.nodes["b"].holds(VIP) and not lab.nodes["a"].holds(VIP), what="90 against 100")
 
+    @pytest.mark.shows("vrrp_track_process/terminate_delay")
     def test_without_weight_it_is_a_fault_and_a_short_restart_is_not(self, program: str) -> None:
         with Lab("a") as lab:
             block = process_block("weight 0\n terminate_delay 3")

@@ -88,6 +88,7 @@ def signals(log: Path) -> list[str]:
     return [line for line in found if "PropertiesChanged" not in line]
 
 
+@pytest.mark.shows("global_defs/enable_dbus")
 def test_objects_interfaces_and_signals_are_those_of_keepalived() -> None:
     seen = []
     with Lab("a", "b") as lab:

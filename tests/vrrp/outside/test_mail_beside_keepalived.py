@@ -101,6 +101,15 @@ global_defs {{
 @root
 @pytest.mark.system
 @pytest.mark.parametrize("extra", ["", "no_email_faults"])
+@pytest.mark.shows(
+    "global_defs/notification_email",
+    "global_defs/notification_email_from",
+    "global_defs/smtp_server",
+    "global_defs/smtp_helo_name",
+    "global_defs/smtp_alert",
+    "global_defs/no_email_faults",
+    "global_defs/router_id",
+)
 def test_the_same_mails_as_keepalived_for_the_same_changes(extra: str) -> None:
     boxes = []
     with Lab("a", "b") as lab:

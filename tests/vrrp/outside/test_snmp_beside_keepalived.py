@@ -53,6 +53,13 @@ def settled(snmpd: Snmpd) -> bool:
     return list(states.values()) == ["INTEGER: 2", "INTEGER: 2"] and " 93" in snmpd.get(f"{KEEPALIVED_MIB}.2.3.1.8.2")
 
 
+@pytest.mark.shows(
+    "global_defs/enable_snmp_vrrp",
+    "global_defs/enable_snmp_rfcv2",
+    "global_defs/enable_snmp_rfcv3",
+    "global_defs/enable_traps",
+    "global_defs/snmp_socket",
+)
 def test_tables_and_notifications_are_those_of_keepalived() -> None:
     with Lab("a", "b") as lab:
         ours, theirs = Snmpd(lab, "a"), Snmpd(lab, "b")

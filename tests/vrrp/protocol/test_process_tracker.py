@@ -56,10 +56,12 @@ class TestMatching:
             (("-a", "x"), INITIAL, ("-a", "xyz", "more"), False),
         ],
     )
+    @pytest.mark.shows("vrrp_track_process/param_match")
     def test_parameters(self, parameters: tuple[str, ...], rule: ParameterRule, given_line: tuple[str, ...], matches: bool) -> None:
         tracked = replace(WEB, parameters=parameters, rule=rule)
         assert tracked.matches("nginx", ("nginx", *given_line)) is matches
 
+    @pytest.mark.shows("vrrp_track_process/full_command")
     def test_by_name_the_command_line_does_not_matter_and_by_command_the_name_does_not(self) -> None:
         assert WEB.matches("nginx", ("something", "else"))
         assert not WEB.matches("nginx2", ("nginx",))
@@ -116,6 +118,7 @@ class TestDelays:
         assert made.on_deadline(NS_PER_S - 1) == []
         assert made.on_deadline(NS_PER_S) == [ReportProcess("web", False, 0)]
 
+    @pytest.mark.shows("vrrp_track_process/fork_delay")
     def test_fork_delay_holds_back_what_comes(self) -> None:
         made = tracker(self.SLOW)
         assert made.handle(0, ProcessSeen(2, "nginx")) == []

@@ -40,6 +40,7 @@ def run(tracker: ScriptTracker, results: str) -> str:
         (1, 3, False, "+---+", "UUUDU"),
     ],
 )
+@pytest.mark.shows("vrrp_script/rise", "vrrp_script/fall", "vrrp_script/init_fail")
 def test_rise_and_fall(rise: int, fall: int, init_fail: bool, results: str, states: str) -> None:
     assert run(ScriptTracker(ScriptParameters("s", rise, fall, init_fail)), results) == states
 

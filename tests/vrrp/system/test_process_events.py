@@ -106,6 +106,7 @@ class TestWithEvents:
         with watch(P) as seen, started(sys.executable, "-S", "-c", script):
             seen.until(lambda: seen.up() is True)
 
+    @pytest.mark.shows("vrrp_track_process/quorum", "vrrp_track_process/quorum_max")
     def test_quorum_and_quorum_max(self, program: str) -> None:
         with watch(replace(P, quorum=2, quorum_max=2)) as seen, started(program, "60"):
             seen.run(0.3)
