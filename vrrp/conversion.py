@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.config.model.instance import AuthKind, SyncGroup, VrrpInstance
+from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode, SyncGroup, VrrpInstance
 from vrrp.config.model.tracking import TrackSet
 from vrrp.protocol.authentication_header import Authenticator
+from vrrp.protocol.hmac_session import HmacPolicy, HmacSession
 from vrrp.protocol.node import NodeParameters
 from vrrp.protocol.packet import (
     CS_NS,
@@ -18,7 +19,7 @@ from vrrp.protocol.packet import (
     IPAddress,
     pass_auth_data,
 )
-from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.parameters import NS_PER_S, InstanceParameters
 from vrrp.protocol.sync_group import GroupParameters
 from vrrp.protocol.trackers import ScriptParameters, TrackKind, TrackReference
 
@@ -58,6 +59,22 @@ def authenticator(model: VrrpInstance) -> Authenticator | None:
     if model.version != 2 or model.authentication.kind is not AuthKind.AH:
         return None
     return Authenticator(model.authentication.password, unicast=model.unicast)
+
+
+def hmac_session(model: VrrpInstance) -> HmacSession | None:
+    """What signs and checks the trailers of an instance with ``auth_hmac``."""
+    given = model.hmac
+    if given is None:
+        return None
+    policy = HmacPolicy(
+        keys={key.key_id: key.secret for key in given.keys},
+        active_key=given.active_key,
+        signs=given.mode is not HmacMode.RECEIVE_ONLY,
+        required=given.mode is HmacMode.ENFORCE,
+        timed=given.anti_replay is AntiReplay.TIME,
+        window_s=given.time_window_ns // NS_PER_S,
+    )
+    return HmacSession(policy)
 
 
 def _says_last_word(model: VrrpInstance) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import json
 import os
 import pickle
@@ -32,7 +31,7 @@ from vrrp.bfd.supervision import BfdChild
 from vrrp.commandline import SIGNAL_NUMBERS, Options, parse
 from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.dumps import keepalived_json
+from vrrp.dumps import keepalived_json, without_secrets
 from vrrp.loading import Refused, load
 from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
@@ -503,7 +502,7 @@ def main(argv: list[str] | None = None) -> int:
         print("vrrpd: the configuration is refused; nothing was started", file=sys.stderr)
         return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
     if options.dump_config:
-        print(json.dumps(dataclasses.asdict(config), default=str, indent=1))
+        print(json.dumps(without_secrets(config), indent=1))
     if options.pid_file and (pid := running_already(options.pid_file)) is not None:
         print(f"vrrpd: process {pid} of {options.pid_file} lives; stop it first or use another -p FILE", file=sys.stderr)
         return EXIT_FATAL

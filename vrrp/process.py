@@ -15,6 +15,7 @@ import pickle
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 
 from base.channel import Channel, JsonObject
@@ -234,6 +235,8 @@ class VrrpProcess:
             datagram = endpoint.authenticator.open(data) if endpoint.authenticator and sealed else parse_packet(data)
             if shared and datagram.destination.is_multicast and datagram.destination != endpoint.expected.group:
                 return  # for the other instance with this VRID on this interface
+            if endpoint.hmac is not None:
+                datagram = endpoint.hmac.open(datagram, time.time_ns(), endpoint.expected.peers if endpoint.model.unicast else None)
             advert = receive_advert(datagram, endpoint.expected)
         except DecodeError as error:
             self._rejected(endpoint, error)
@@ -244,7 +247,10 @@ class VrrpProcess:
             endpoint.speak_old_checksum(group)
             self._make_will()
         self.feed_instance(at_ns, name, AdvertReceived(datagram.source, advert))
-        if node.instances[name].repeatable:
+        if endpoint.hmac is not None and endpoint.hmac.clock_doubtful:
+            skew = endpoint.hmac.skew_s
+            self.log.limited(f"skew {name}", f"({name}) the clock of {datagram.source} differs by {skew} s: soon its adverts are refused")
+        if node.instances[name].repeatable and endpoint.authenticator is None and endpoint.hmac is None:
             endpoint.last_tail = tail
 
     def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:

@@ -33,6 +33,7 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         "routing_restored": routing.restored[model.name],
         "rejected": {reason.value: count for reason, count in endpoint.rejected.items()},
         "egress_errors": dict(endpoint.egress_errors),
+        "hmac": None if endpoint.hmac is None else {"active_key": endpoint.hmac.policy.active_key, "clock_skew_s": endpoint.hmac.skew_s},
     }
 
 

@@ -11,8 +11,6 @@ from vrrp.config.model.instance import VrrpInstance
 def instance_faults(model: VrrpInstance) -> tuple[str, ...]:
     """Why this instance cannot take part in an election at all."""
     faults = []
-    if model.hmac is not None:
-        faults.append("no support yet for auth_hmac")
     if not model.interface:
         faults.append("no support yet for an instance without an interface")
     return tuple(faults)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position, Severity
+from vrrp.config.hmac_files import with_hmac_keys
 from vrrp.config.keyword import Reading, read_block
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.resolve import resolve_config
@@ -69,7 +70,8 @@ def read_config(
 
     ``interface_exists``: asked for every interface that the file names. ``environment``: for ``${_ENV NAME}``.
     ``all_config``: a missing include file is an error (keepalived's ``-e``).
-    ``scripts``: look also whether the scripts can be run safely (reads the file system and the user database).
+    ``scripts``: look also whether the scripts can be run safely (reads the file system and the user database), and read the key files
+    of auth_hmac.
     """
     diagnostics = Diagnostics()
     variables = os.environ if environment is None else environment
@@ -93,6 +95,7 @@ def read_config(
     reading.note_without_effect()
     if scripts:
         check_scripts(diagnostics, config)
+        config = with_hmac_keys(diagnostics, config)
     order = {file: index for index, file in enumerate(source.files)}
     found = sorted(diagnostics, key=lambda d: (order.get(d.position.file, len(order)), d.position.line, d.position.column))
     return LoadedConfig(config, tuple(found), tuple(source.files))

@@ -23,6 +23,8 @@ from vrrp.config.model.instance import (
     Authentication,
     AuthHmac,
     AuthKind,
+    HmacKey,
+    HmacMode,
     SyncGroup,
     UnicastPeer,
     VrrpInstance,
@@ -342,14 +344,41 @@ class _Instance:
         return replace(instance, authentication=Authentication(kind, password[:MAX_PASSWORD_BYTES]))
 
     def _resolve_hmac(self, instance: VrrpInstance) -> VrrpInstance:
-        """auth_hmac was refused already; it is kept for readers beside a keepalived that knows it."""
+        """keepalived would switch the whole block off for a missing active_key; a node that then does not sign is refused by the others."""
         given = self._collected.by_keyword.get("auth_hmac")
-        keys = given.values.get("keys") if isinstance(given, Collected) else None
-        if not isinstance(given, Collected) or not isinstance(keys, tuple):
+        if not isinstance(given, Collected):
             return instance
-        window = max(3 * instance.advert_interval_ns, 5 * NS_PER_S)
-        hmac = AuthHmac(keys, keys[0].key_id, time_window_ns=window)
-        return replace(instance, hmac=apply(hmac, {name: value for name, value in given.values.items() if name != "keys"}))
+        keys = cast("tuple[HmacKey, ...]", given.values.get("keys", ()))
+        known = [key.key_id for key in keys]
+        where = given.positions.get("active_key", self._place("auth_hmac"))
+        active = given.values.get("active_key")
+        if not keys:
+            if not given.has("key"):
+                self._error("auth_hmac", f"{self._name}: auth_hmac has no key", "add: key 1 file:/etc/keepalived/hmac.key", "missing-value")
+            return instance
+        for key_id in {key_id for key_id in known if known.count(key_id) > 1}:
+            self._error("auth_hmac", f"{self._name}: key {key_id} of auth_hmac is given twice", "number the keys differently", "duplicate")
+        if active not in known:
+            if active is None and given.has("active_key"):
+                return instance
+            said = "has no active_key" if active is None else f"has no key {active}, which is to be active"
+            self._reading.error(where, f"{self._name}: auth_hmac {said}", f"write: active_key {known[0]}", "missing-value")
+            return instance
+        window = min(max(3 * (instance.advert_interval_ns // NS_PER_S) * NS_PER_S, 5 * NS_PER_S), 300 * NS_PER_S)
+        hmac = AuthHmac(keys, active, time_window_ns=window)
+        hmac = apply(hmac, {name: value for name, value in given.values.items() if name != "keys"})
+        if hmac.time_window_ns % NS_PER_S:
+            hmac = replace(hmac, time_window_ns=hmac.time_window_ns // NS_PER_S * NS_PER_S)
+        if instance.strict and hmac.mode is not HmacMode.ENFORCE:
+            self._warn(
+                "auth_hmac", f"vrrp_strict wants mode enforce, not {hmac.mode.value}; enforce is used", "write: mode enforce", "strict"
+            )
+            hmac = replace(hmac, mode=HmacMode.ENFORCE)
+        if instance.authentication.kind is not AuthKind.NONE:
+            remedy = "remove the authentication block"
+            self._warn("authentication", "authentication does not go with auth_hmac; it is left out", remedy)
+            instance = replace(instance, authentication=Authentication())
+        return replace(instance, hmac=hmac)
 
     def _resolve_state(self, instance: VrrpInstance) -> VrrpInstance:
         master = instance.initial_state is InitialState.MASTER

@@ -81,6 +81,12 @@ class RejectReason(Enum):
     AUTHENTICATION_HEADER = "authentication_header"
     AUTHENTICATION = "authentication"
     REPLAY = "replay"
+    HMAC_MISSING = "hmac_missing"
+    HMAC_MALFORMED = "hmac_malformed"
+    HMAC_UNKNOWN_KEY = "hmac_unknown_key"
+    HMAC_INVALID = "hmac_invalid"
+    HMAC_STALE = "hmac_stale"
+    HMAC_REPLAY = "hmac_replay"
     INTERVAL = "interval"
     TYPE = "type"
     CHECKSUM = "checksum"
@@ -105,6 +111,11 @@ _REMEDIES: dict[RejectReason, str] = {
     RejectReason.PASSWORD: "set the same auth_pass on all nodes (only its first 8 bytes count)",
     RejectReason.AUTHENTICATION: "set the same auth_pass on all nodes, and unicast_peer on all or on none of them",
     RejectReason.REPLAY: "normal for a moment when two masters meet; if it goes on, somebody replays old adverts",
+    RejectReason.HMAC_MISSING: "set auth_hmac on the sender, or mode permissive here until every node signs",
+    RejectReason.HMAC_UNKNOWN_KEY: "give this node the sender's key as well; keys are added everywhere before active_key changes",
+    RejectReason.HMAC_INVALID: "set the same secret under the same key id on all nodes",
+    RejectReason.HMAC_STALE: "set the clocks right (NTP) on all nodes, or raise time_window",
+    RejectReason.HMAC_REPLAY: "somebody sends old adverts again",
     RejectReason.INTERVAL: "set the same advert_int on all nodes",
     RejectReason.CHECKSUM_STYLE: "the sender leaves the pseudo header out of the checksum; set v3_checksum_as_v2 on this node",
     RejectReason.UNICAST_UNEXPECTED: "the sender uses unicast_peer and this node does not",
@@ -157,6 +168,8 @@ class Datagram:
     ttl: int
     payload: bytes
     authenticated: bool = False
+    trailer: bytes = b""
+    """The auth_hmac trailer that was taken off; the checksum over IPv6 covers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +271,10 @@ def decode_advert(payload: bytes, family: Family) -> Advert:
     if version not in (2, 3):
         raise DecodeError(RejectReason.VERSION, f"version {version}")
     size = family.address_bytes
-    auth_bytes = AUTH_BYTES if version == 2 and family is Family.IPV4 else 0
-    expected = _HEADER_BYTES + count * size + auth_bytes
+    expected = advert_bytes(payload, family)
     if len(payload) != expected:
-        raise DecodeError(RejectReason.LENGTH, f"{len(payload)} bytes, {count} addresses need {expected}")
+        hint = "; 28 bytes more are an auth_hmac trailer" if len(payload) == expected + 28 else ""
+        raise DecodeError(RejectReason.LENGTH, f"{len(payload)} bytes, {count} addresses need {expected}{hint}")
     if payload[0] & 0x0F != ADVERT_TYPE:
         raise DecodeError(RejectReason.TYPE, f"type {payload[0] & 0x0F}")
     vrid = payload[1]
@@ -279,6 +292,14 @@ def decode_advert(payload: bytes, family: Family) -> Advert:
     if interval_cs == 0:
         raise DecodeError(RejectReason.INTERVAL, "interval 0")
     return Advert(version, family, vrid, payload[2], addresses, interval_cs, auth_type, auth_data)
+
+
+def advert_bytes(payload: bytes, family: int) -> int:
+    """How long the advert at the beginning of ``payload`` says it is: header, addresses, and in version 2 over IPv4 eight bytes more."""
+    if len(payload) < _HEADER_BYTES:
+        return _HEADER_BYTES
+    auth_bytes = AUTH_BYTES if payload[0] >> 4 == 2 and family == Family.IPV4 else 0
+    return _HEADER_BYTES + payload[3] * Family(family).address_bytes + auth_bytes
 
 
 def checksum_fits(payload: bytes, *, covered_prefix: bytes = b"") -> bool:
@@ -338,7 +359,8 @@ def _check_checksum(datagram: Datagram, advert: Advert, expected: Expectations) 
     payload = datagram.payload
     pseudo = pseudo_header(datagram.source, datagram.destination, len(payload))
     if advert.family is Family.IPV6:
-        accepted = checksum_fits(payload, covered_prefix=pseudo)
+        whole = payload + datagram.trailer
+        accepted = checksum_fits(whole, covered_prefix=pseudo_header(datagram.source, datagram.destination, len(whole)))
     elif advert.version == 2:
         accepted = checksum_fits(payload)
     else:

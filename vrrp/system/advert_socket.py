@@ -12,20 +12,25 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from base.packetsocket import SO_TIMESTAMPNS, Instruction, attach_filter
 from vrrp.protocol.authentication_header import HEADER_BYTES, IPPROTO_AH, Authenticator
+from vrrp.protocol.hmac_session import HmacSession
+from vrrp.protocol.hmac_trailer import TRAILER_BYTES
 from vrrp.protocol.packet import (
     IPPROTO_VRRP,
+    IPV6_HEADER_BYTES,
     Advert,
     ChecksumStyle,
     IPAddress,
     build_ipv4_header,
     build_ipv6_header,
     encode_advert,
+    internet_checksum,
     next_identification,
+    pseudo_header,
 )
 
 DRAIN_LIMIT = 64
@@ -248,12 +253,14 @@ class AdvertPackets:
         ttl: int = 255,
         checksum: ChecksumStyle = ChecksumStyle.PSEUDO_HEADER,
         authenticator: Authenticator | None = None,
+        hmac: HmacSession | None = None,
     ) -> None:
         self.source = source
         self.destinations = tuple(destinations)
         self._ttl = ttl
         self._checksum = checksum
         self._authenticator = authenticator
+        self._hmac = hmac if hmac is not None and hmac.policy.signs else None
         self.checksum_destination: IPAddress | None = None
         """Stands in the checksum's pseudo header instead of the destination (keepalived before 1.3.6)."""
         self._identification = 1
@@ -265,14 +272,14 @@ class AdvertPackets:
         packets = []
         for destination in self.destinations:
             payload = encode_advert(advert, self.source, self.checksum_destination or destination, self._checksum)
-            header = self._header(destination, len(payload))
+            header = self._header(destination, len(payload) + (0 if self._hmac is None else TRAILER_BYTES))
             packets.append((bytearray(header + payload), str(destination), destination.is_multicast))
         return packets
 
     @property
     def numbered(self) -> bool:
         """Does each sending need a new sequence number, so that nobody can send these packets later in our place?"""
-        return self._authenticator is not None
+        return self._authenticator is not None or self._hmac is not None
 
     def _header(self, destination: IPAddress, payload_bytes: int) -> bytes:
         if isinstance(self.source, IPv4Address):
@@ -297,15 +304,28 @@ class AdvertPackets:
         failures = []
         has_id = self.source.version == 4
         sequence = 0 if self._authenticator is None else self._authenticator.next_sequence()
+        trailer = b"" if self._hmac is None else self._trailer(self._hmac)
         for packet, destination, direct in self._packets:
             if has_id:
                 packet[4], packet[5] = self._identification >> 8, self._identification & 0xFF
-            sent = packet if self._authenticator is None else self._sealed(self._authenticator, packet, sequence)
+            sent: bytes | bytearray = packet
+            if self._authenticator is not None:
+                sent = self._sealed(self._authenticator, packet, sequence)
+            elif trailer:
+                sent = packet + trailer if has_id else _with_trailer6(packet, trailer)
             code = socket_.send(sent, destination, direct=direct)
             if code:
                 failures.append((destination, code))
         self._identification = next_identification(self._identification)
         return failures
+
+    def _trailer(self, session: HmacSession) -> bytes:
+        """One for all destinations, because it covers none of them."""
+        header_bytes = 20 if self.source.version == 4 else IPV6_HEADER_BYTES
+        if not self._packets:
+            return b""
+        advert = bytes(self._packets[0][0][header_bytes:])
+        return session.trailer(advert, self.source, session.next_sequence(time.time_ns()))
 
     @staticmethod
     def _sealed(authenticator: Authenticator, packet: bytearray, sequence: int) -> bytes:
@@ -313,3 +333,13 @@ class AdvertPackets:
         header[2:4] = (len(packet) + HEADER_BYTES).to_bytes(2, "big")
         header[9] = IPPROTO_AH
         return authenticator.seal(header, bytes(packet[20:]), sequence)
+
+
+def _with_trailer6(packet: bytearray, trailer: bytes) -> bytearray:
+    """Over IPv6 the checksum of the advert covers the trailer."""
+    whole = packet + trailer
+    payload = whole[IPV6_HEADER_BYTES:]
+    payload[6:8] = b"\0\0"
+    covered = pseudo_header(IPv6Address(bytes(packet[8:24])), IPv6Address(bytes(packet[24:40])), len(payload)) + bytes(payload)
+    whole[IPV6_HEADER_BYTES + 6 : IPV6_HEADER_BYTES + 8] = internet_checksum(covered).to_bytes(2, "big")
+    return whole

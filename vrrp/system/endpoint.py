@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.instance import VrrpInstance
-from vrrp.conversion import authenticator, checksum_style, destinations, expectations
+from vrrp.conversion import authenticator, checksum_style, destinations, expectations, hmac_session
 from vrrp.protocol.authentication_header import Authenticator
+from vrrp.protocol.hmac_session import HmacSession
 from vrrp.protocol.packet import MULTICAST_TTL, Expectations, IPAddress, RejectReason
 from vrrp.support import instance_faults
 from vrrp.system.advert_socket import AdvertPackets, AdvertSender
@@ -42,6 +43,7 @@ class Endpoint:
     packets: AdvertPackets | None = None
     send_socket: AdvertSender | None = None
     authenticator: Authenticator | None = None
+    hmac: HmacSession | None = None
     old_checksum: bool = False
     """We make checksums as keepalived before 1.3.6 does."""
     announcements: list[tuple[Announcer, IPAddress]] = field(default_factory=list)
@@ -49,7 +51,7 @@ class Endpoint:
     untracked: frozenset[IPAddress] = frozenset()
     """Addresses with ``no_track``: whoever removes them may."""
     last_tail: bytes = b""
-    """Source, destination and payload of the advert accepted last."""
+    """Source, destination and payload of the advert accepted last; empty where no advert may come twice (AH, auth_hmac)."""
     rejected: Counter[RejectReason] = field(default_factory=Counter)
     egress_errors: Counter[str] = field(default_factory=Counter)
 
@@ -70,11 +72,14 @@ class Endpoint:
         self.rejected, self.egress_errors = before.rejected, before.egress_errors
         if self.authenticator is not None and before.authenticator is not None:
             self.authenticator.sequence = before.authenticator.sequence
+        if self.hmac is not None and before.hmac is not None:
+            self.hmac.adopt(before.hmac)
         if before.old_checksum and not self.old_checksum and self.expected.old_checksum_group is not None:
             self.speak_old_checksum(self.expected.old_checksum_group)
         same = (self.model, self.local_address) == (before.model, before.local_address)
         if same and self.send_socket is before.send_socket:
-            self.packets, self.last_tail, self.authenticator = before.packets, before.last_tail, before.authenticator
+            self.packets, self.last_tail = before.packets, before.last_tail
+            self.authenticator, self.hmac = before.authenticator, before.hmac
 
 
 class MessageCache:
@@ -110,14 +115,19 @@ def build_endpoint(
 ) -> Endpoint:
     """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
     local = local_address_of(model, interfaces, virtual)
-    endpoint = Endpoint(model, expectations(model, local), local, authenticator=authenticator(model))
+    endpoint = Endpoint(model, expectations(model, local), local, authenticator=authenticator(model), hmac=hmac_session(model))
     problems = list(instance_faults(model))
     if local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
     elif send_socket is not None:
         ttl = MULTICAST_TTL if model.unicast_ttl is None or not model.unicast else model.unicast_ttl
         endpoint.packets = AdvertPackets(
-            local, destinations(model), ttl=ttl, checksum=checksum_style(model), authenticator=endpoint.authenticator
+            local,
+            destinations(model),
+            ttl=ttl,
+            checksum=checksum_style(model),
+            authenticator=endpoint.authenticator,
+            hmac=endpoint.hmac,
         )
         endpoint.send_socket = send_socket
         if model.old_unicast_checksum and endpoint.expected.old_checksum_group is not None:

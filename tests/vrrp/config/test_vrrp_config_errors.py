@@ -37,7 +37,7 @@ CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.conf"))
         ("notify_master", 5, "missing-value", "notify_master"),
         ("smtp_alert maybe", 16, "value", "off"),
         ("use_vmac averyveryverylongname", 14, "value", "15"),
-        ("auth_hmac {\n key 1 file:/etc/key\n}", 5, "refused", "remove"),
+        ("auth_hmac {\n key 1 file:/etc/key\n}", 5, "missing-value", "active_key 1"),
     ],
 )
 def test_one_error_one_finding(tmp_path: Path, extra: str, column: int, code: str, remedy: str) -> None:

@@ -144,7 +144,9 @@ def test_every_reason_is_reached_by_some_test() -> None:
     }
     with_header = {RejectReason.AUTHENTICATION_HEADER, RejectReason.AUTHENTICATION, RejectReason.REPLAY}
     """In test_authentication_header.py."""
-    assert structural | with_header | {c[3] for c in CHECKS} == set(RejectReason)
+    with_trailer = {reason for reason in RejectReason if reason.value.startswith("hmac_")}
+    """In test_hmac_trailer.py."""
+    assert structural | with_header | with_trailer | {c[3] for c in CHECKS} == set(RejectReason)
 
 
 def test_v3_interval_may_differ() -> None:

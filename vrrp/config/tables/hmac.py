@@ -19,18 +19,25 @@ def hmac_key() -> Value:
 def _read_key(reading: Reading, statement: Statement) -> object:
     if len(statement.arguments) < 2:
         return reading.error(statement, "key needs an id and a secret", "write: key 1 file:/etc/keepalived/hmac.key", "missing-value")
-    key_id = read_integer(reading, statement.arguments[0], "key id", 0, 255)
+    key_id = read_integer(reading, statement.arguments[0], "key id", 1, 255)
     if isinstance(key_id, Rejected):
         return key_id
     given = statement.arguments[1]
     if given.text.startswith("file:"):
         return (HmacKey(key_id, file=given.text[5:]),)
-    try:
-        secret = bytes.fromhex(given.text[4:]) if given.text.startswith("hex:") else given.text.encode("utf-8", "surrogateescape")
-    except ValueError:
+    secret = key_bytes(given.text)
+    if secret is None:
         return reading.error(given, f"key {key_id} is not written in hexadecimal digits", "write an even number of the digits 0-9 a-f")
     if not MIN_KEY_BYTES <= len(secret) <= MAX_KEY_BYTES:
         return reading.error(
             given, f"key {key_id} has {len(secret)} bytes", f"use {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes", "out-of-range"
         )
     return (HmacKey(key_id, secret),)
+
+
+def key_bytes(text: str) -> bytes | None:
+    """The secret that ``hex:DIGITS`` or any other text stands for; None if the digits are no digits."""
+    try:
+        return bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode("utf-8", "surrogateescape")
+    except ValueError:
+        return None

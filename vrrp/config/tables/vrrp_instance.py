@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
 from vrrp.config.address_lines import addresses
-from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, kept, refused, table_block
+from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, kept, table_block
 from vrrp.config.model.common import InitialState
 from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode
 from vrrp.config.route_lines import routes, rules
@@ -64,18 +64,25 @@ AUTHENTICATION = Table(
 AUTH_HMAC = Table(
     "vrrp_instance/auth_hmac",
     (
-        kept(RARE, "key", hmac_key(), "keys", "ID hex:…, ID file:… or ID text; 32 to 64 bytes", newer=False, accumulates=True),
-        kept(RARE, "active_key", integer(0, 255), "active_key", "the key that signs", newer=True),
-        kept(RARE, "anti_replay", choice({"time": AntiReplay.TIME, "monotonic": AntiReplay.MONOTONIC}), "anti_replay", "", newer=True),
-        kept(
+        acts(RARE, "key", hmac_key(), "keys", "ID hex:…, ID file:… or ID text; 32 to 64 bytes", newer=False, accumulates=True),
+        acts(RARE, "active_key", integer(1, 255), "active_key", "the key that signs", newer=True),
+        acts(
+            RARE,
+            "anti_replay",
+            choice({"time": AntiReplay.TIME, "monotonic": AntiReplay.MONOTONIC}),
+            "anti_replay",
+            "time: also refuse what is older than time_window; needs clocks that agree",
+            newer=True,
+        ),
+        acts(
             RARE, "time_window", seconds(NS_PER_S, 300 * NS_PER_S), "time_window_ns", "default: three intervals, at least 5 s", newer=True
         ),
-        kept(
+        acts(
             RARE,
             "mode",
             choice({mode.value: mode for mode in HmacMode}),
             "mode",
-            "what happens to adverts without a valid trailer",
+            "enforce: refuse adverts without trailer; permissive: sign, take both; receive-only: do not sign, take both",
             newer=True,
         ),
     ),
@@ -108,11 +115,12 @@ VRRP_INSTANCE = Table(
             "authentication",
             "version 2 only",
         ),
-        refused(
+        acts(
             RARE,
             "auth_hmac",
             table_block(AUTH_HMAC, lambda reading, statement, collected: collected),
-            "the HMAC trailer of keepalived 2.4 is not built yet, and adverts without it would not be trusted by the peer",
+            "",
+            "HMAC-SHA256 trailer on every advert, version 2 and 3, IPv4 and IPv6",
             newer=True,
         ),
         acts(CORE, "virtual_ipaddress", addresses(), "addresses", "carried in adverts; one family", accumulates=True),
