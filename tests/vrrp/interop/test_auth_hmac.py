@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Daemon, Lab
 from tests.vrrp.interop.vrrp_conf import VIP, VRID, conf, priority_of
 from tests.vrrp.interop.vrrpd_status import instance, is_in, reload
 
@@ -48,6 +49,7 @@ def icv(key: bytes, family: int, version: int, vrid: int, source: bytes, advert:
     return hashlib.sha256(bytes(b ^ 0x5C for b in block) + inner).digest()[:16]
 
 
+@pytest.mark.shows("vrrp_instance/auth_hmac", "vrrp_instance/auth_hmac/key")
 @pytest.mark.parametrize(("version", "interval", "ipv6"), [(2, "1", False), (3, "0.1", False), (3, "0.1", True)])
 def test_election_failover_and_bytes(version: int, interval: str, ipv6: bool) -> None:
     text = hmac({1: KEY_1}, 1)
@@ -108,6 +110,7 @@ def test_without_the_key_nobody_gets_in() -> None:
         assert instance(b)["rejected"]["hmac_replay"] > 2
 
 
+@pytest.mark.shows("vrrp_instance/auth_hmac/active_key")
 def test_a_key_is_changed_while_the_master_stays_master(tmp_path: Path) -> None:
     secret = tmp_path / "hmac.key"
     secret.write_text(f"hex:{KEY_1}\n")
@@ -132,6 +135,7 @@ def test_a_key_is_changed_while_the_master_stays_master(tmp_path: Path) -> None:
         assert instance(b)["rejected"] == {}
 
 
+@pytest.mark.shows("vrrp_instance/auth_hmac/mode")
 def test_a_pair_is_converted_without_two_masters() -> None:
     """bare → receive-only → permissive → enforce, node by node, with a bare keepalived-like peer at the beginning."""
     steps = ["", hmac({1: KEY_1}, 1, "mode receive-only"), hmac({1: KEY_1}, 1, "mode permissive"), hmac({1: KEY_1}, 1, "mode enforce")]
@@ -149,9 +153,37 @@ def test_a_pair_is_converted_without_two_masters() -> None:
         assert instance(b)["rejected"] == {} and lab.nodes["a"].holds(VIP)
 
 
+@pytest.mark.shows("vrrp_instance/auth_hmac/anti_replay", "vrrp_instance/auth_hmac/time_window")
+def test_an_old_advert_for_a_node_that_has_just_started() -> None:
+    """It has heard nobody yet: only its clock tells that the advert is old."""
+    stale: dict[str, bool] = {}
+    with Lab("a", "b", "c") as lab:
+        capture = lab.capture()
+        a = lab.vrrpd("a", conf(150, instance=hmac({1: KEY_1}, 1)))
+        lab.until(lambda: capture.read() is not None and len(trailers(capture.frames, "p1")) > 2)
+        old = next(f for port, f in capture.frames if port == "p1" and priority_of(f) == 150)
+        a.stop()
+        time.sleep(2.1)
+        with lab.nodes["c"].socket(socket.AF_PACKET, socket.SOCK_RAW) as attacker:
+            attacker.bind(("eth0", 0))
+            for line in ("time_window 1", "time_window 300", "time_window 1\nanti_replay monotonic"):
+                b = lab.vrrpd("b", conf(100, interval="1", instance=hmac({1: KEY_1}, 1, line)))
+                lab.until(lambda: is_in(b, "BACKUP"))  # noqa: B023
+
+                def judged(b: Daemon = b) -> bool:
+                    attacker.send(old)
+                    now = instance(b)
+                    return bool(now["rejected"].get("hmac_stale") or now["counters"]["adverts_received"])
+
+                lab.until(judged)
+                stale[line] = bool(instance(b)["rejected"].get("hmac_stale"))
+                b.stop()
+    assert list(stale.values()) == [True, False, False]
+
+
 def test_unicast_only_peers_may_sign() -> None:
     with Lab("a", "b", "c") as lab:
-        text = hmac({1: KEY_1}, 1, "anti_replay monotonic", "time_window 10")
+        text = hmac({1: KEY_1}, 1)
         a_ip, b_ip, c_ip = (lab.nodes[n].address for n in "abc")
         a = lab.vrrpd("a", conf(150, source=a_ip, peer=b_ip, instance=text))
         b = lab.vrrpd("b", conf(100, source=b_ip, peer=a_ip, instance=text))
