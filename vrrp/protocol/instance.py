@@ -94,7 +94,8 @@ class Timer(Enum):
 
 _TIMER_ORDER = tuple(Timer)
 _BACKUP_TIMERS = (Timer.MASTER_DOWN, Timer.PREEMPT_DELAY)
-_MASTER_TIMERS = (Timer.ADVERT, Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH)
+_SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH)
+_MASTER_TIMERS = (Timer.ADVERT, *_SPEAKING_TIMERS)
 
 
 @dataclass(slots=True)
@@ -689,7 +690,10 @@ class VrrpInstance:
             return
         detail = f"stood still for {event.stalled_ns // 1_000_000} ms"
         self._listening = True
-        self._timers[Timer.ADVERT] = now_ns + self.parameters.interval_ns
+        until_ns = self._timers[Timer.ADVERT] = now_ns + self.parameters.interval_ns
+        for timer in _SPEAKING_TIMERS:  # an announcement would take the addresses from whoever is MASTER now
+            if timer in self._timers:
+                self._timers[timer] = max(self._timers[timer], until_ns)
         self._report(ReportKind.LISTENING_AFTER_STALL, detail, commands)
 
     def _demoted(self, now_ns: int, event: object, commands: Commands) -> None:
