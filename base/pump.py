@@ -88,6 +88,10 @@ class Pump:
         """Run ``callback`` after the current drain, before deadlines."""
         self._after.append(callback)
 
+    def fileno(self) -> int:
+        """Readable whenever ``turn(0)`` has something to drain: so a pump can live inside another event loop."""
+        return self._epoll.fileno()
+
     def _update(self, fd: int) -> None:
         mask = (select.EPOLLIN if fd in self._readers else 0) | (select.EPOLLOUT if fd in self._writers else 0)
         try:

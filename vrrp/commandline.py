@@ -17,10 +17,7 @@ SIGNAL_NUMBERS = {
     "JSON": int(signal.SIGRTMIN) + 2,
 }
 NO_EFFECT = {
-    "checker_only": "-C/--check: there is no health checker process yet",
-    "all_children": "--all: only the vrrp process exists yet",
-    "checkers_pid": "-c/--checkers_pid: there is no health checker process yet",
-    "keep_ipvs": "-I/--dont-release-ipvs: virtual servers are not acted on yet",
+    "all_children": "--all: a child is only started if the file has something for it",
     "core_pattern": "-M/--core-dump-pattern: the system's core pattern is left alone",
     "address_monitoring": "-a/--address-monitoring: not reported yet",
 }
@@ -45,6 +42,10 @@ class Options:
     pid_file: str = ""
     vrrp_pid_file: str = ""
     bfd_pid_file: str = ""
+    checker_pid_file: str = ""
+    vrrp_only: bool = False
+    checker_only: bool = False
+    keep_ipvs: bool = False
     no_bfd: bool = False
     keep_vips: bool = False
     no_respawn: bool = False
@@ -80,14 +81,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("-d", "--dump-conf", dest="dump_config", action="store_true", help="print the configuration as it was understood")
     add("-p", "--pid", dest="pid_file", default="", metavar="FILE", help="pid file of the parent process (RUN_DIR/vrrpd.pid)")
     add("-r", "--vrrp_pid", dest="vrrp_pid_file", default="", metavar="FILE", help="pid file of the vrrp process (RUN_DIR/vrrpd_vrrp.pid)")
-    add("-c", "--checkers_pid", default="", metavar="FILE", help="accepted")
+    add("-c", "--checkers_pid", dest="checker_pid_file", default="", metavar="FILE", help="pid file of the checker process")
     add("-b", "--bfd_pid", dest="bfd_pid_file", default="", metavar="FILE", help="pid file of the BFD process")
-    add("-P", "--vrrp", dest="vrrp_only", action="store_true", help="only VRRP (that is all there is yet)")
-    add("-C", "--check", dest="checker_only", action="store_true", help="accepted")
+    add("-P", "--vrrp", dest="vrrp_only", action="store_true", help="no checker process: virtual servers are not acted on")
+    add("-C", "--check", dest="checker_only", action="store_true", help="only the checker process: no VRRP")
     add("-B", "--no_bfd", action="store_true", help="no BFD process; every bfd_instance counts as down")
     add("--all", dest="all_children", action="store_true", help="accepted")
     add("-V", "--dont-release-vrrp", dest="keep_vips", action="store_true", help="leave the addresses in place when stopping")
-    add("-I", "--dont-release-ipvs", dest="keep_ipvs", action="store_true", help="accepted")
+    add("-I", "--dont-release-ipvs", dest="keep_ipvs", action="store_true", help="leave the virtual servers in IPVS when stopping")
     add("-X", "--release-vips", action="store_true", help="remove the addresses when stopping (the default)")
     add("-R", "--dont-respawn", dest="no_respawn", action="store_true", help="end when the vrrp process dies")
     add("-m", "--core-dump", action="store_true", help="allow core files")
@@ -145,6 +146,10 @@ def parse(argv: list[str]) -> tuple[Options, str | None]:
         pid_file=given.pid_file or os.path.join(given.run_dir, "vrrpd.pid"),
         vrrp_pid_file=given.vrrp_pid_file or os.path.join(given.run_dir, "vrrpd_vrrp.pid"),
         bfd_pid_file=given.bfd_pid_file,
+        checker_pid_file=given.checker_pid_file,
+        vrrp_only=given.vrrp_only and not given.checker_only,
+        checker_only=given.checker_only and not given.vrrp_only,
+        keep_ipvs=given.keep_ipvs,
         no_bfd=given.no_bfd,
         keep_vips=given.keep_vips,
         no_respawn=given.no_respawn,

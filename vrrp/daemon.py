@@ -33,6 +33,8 @@ from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.dumps import keepalived_json, without_secrets
 from vrrp.loading import Refused, load
+from vrrp.lvs.news import fifo_line, script_of
+from vrrp.lvs.supervision import CheckerChild
 from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
 from vrrp.system.firewall import Firewall
@@ -81,6 +83,7 @@ class VrrpDaemon:
             stderr=self._child_log_w,
         )
         self.bfd = BfdChild(self.pump, log, self._bfd_changed, stderr=self._child_log_w)
+        self.checkers = CheckerChild(self.pump, options, log, self._on_checkers, stderr=self._child_log_w)
         self.outside = OutsideChild(self.pump, options, log, self._asked_from_outside, stderr=self._child_log_w)
         self.exit_code = EXIT_OK
         self._stopping = False
@@ -103,7 +106,11 @@ class VrrpDaemon:
         write_pid_file(self.options.pid_file, os.getpid())
         self._open_fifos()
         self._prepare_kernel()
-        self.child.start()
+        if self.options.checker_only:
+            self._configure_bfd()
+        else:
+            self.child.start()
+        self._configure_checkers()
         self.outside.configure(self.config)
         try:
             self.pump.run()
@@ -111,6 +118,7 @@ class VrrpDaemon:
             signal.set_wakeup_fd(-1)
             self.child.stop()
             self._execute_will()
+            self.checkers.stop()
             if problem := self.firewall.remove():
                 self.log.error(f"the firewall rules of no_accept are still there: {problem}")
             self.sysctls.restore()
@@ -124,12 +132,13 @@ class VrrpDaemon:
             remove_file(self.options.pid_file)
             remove_file(self.options.vrrp_pid_file)
             remove_file(self.options.bfd_pid_file)
+            remove_file(self.options.checker_pid_file)
         return self.exit_code
 
     def _next_deadline(self) -> int | None:
         due = [self.timers.next_deadline()]
         if not self._stopping:
-            due += [self.child.next_deadline(), self.bfd.next_deadline(), self.outside.next_deadline()]
+            due += [self.child.next_deadline(), self.bfd.next_deadline(), self.outside.next_deadline(), self.checkers.next_deadline()]
         return min((d for d in due if d is not None), default=None)
 
     def _on_deadline(self, at_ns: int) -> None:
@@ -137,6 +146,7 @@ class VrrpDaemon:
             self.child.on_deadline(at_ns)
             self.outside.on_deadline(at_ns)
             self.bfd.on_deadline(at_ns)
+            self.checkers.on_deadline(at_ns)
         self.timers.on_deadline(at_ns)
 
     def _catch_signals(self) -> None:
@@ -202,6 +212,7 @@ class VrrpDaemon:
         for name in sorted(self.masters):
             self._notify("INSTANCE", name, "BACKUP", 0)
         self.masters.clear()
+        self.checkers.tell_roles(self.masters)
         if self.options.no_respawn or self._stopping:
             self.exit_code = EXIT_FATAL
             self._finish()
@@ -241,8 +252,7 @@ class VrrpDaemon:
             case "stopped":
                 self._child_said_goodbye = True
                 self.will.clear()
-                if self._stopping:
-                    self._await_scripts(now_ns() + self.config.daemon.child_wait_ns)
+                self._if_all_said_goodbye()
 
     def _child_ready(self) -> None:
         if not self._ready:
@@ -259,9 +269,36 @@ class VrrpDaemon:
         self.files.configure([file for file in self.config.track_files if file.name in files])
         processes = {t.name for track in tracks for t in track.processes}
         self.processes.configure([process for process in self.config.track_processes if process.name in processes])
+        self._configure_bfd()
+
+    def _configure_bfd(self) -> None:
         self.bfd.configure(self.config, run=not self.options.no_bfd)
         if self.bfd.pid is not None:
             write_pid_file(self.options.bfd_pid_file, self.bfd.pid)
+
+    def _configure_checkers(self) -> None:
+        self.checkers.configure(self.config)
+        if self.checkers.pid is not None:
+            write_pid_file(self.options.checker_pid_file, self.checkers.pid)
+
+    def _on_checkers(self, message: JsonObject) -> None:
+        match message.get("op"):
+            case "lvs_notify":
+                line = fifo_line(message)
+                for fifo in self._lvs_fifos():
+                    fifo.write(line)
+                script = script_of(message)
+                if script is not None:
+                    self.notifier.run(message["subject"], f"{message['service']} {message['server']}", [(script, ())])
+                self.outside.tell(message)
+            case "mail":
+                self.outside.tell(message)
+            case "stopped":
+                self._if_all_said_goodbye()
+
+    def _if_all_said_goodbye(self) -> None:
+        if self._stopping and self.checkers.ended and (self._child_said_goodbye or self.child.pid is None):
+            self._await_scripts(now_ns() + self.config.daemon.child_wait_ns)
 
     def _script_ended(self, name: str, success: bool) -> None:
         self.child.send({"op": "script", "name": name, "success": success})
@@ -275,7 +312,11 @@ class VrrpDaemon:
 
     def _bfd_changed(self, name: str, up: bool) -> None:
         self.log.info(f"bfd_instance {name} is {'up' if up else 'down'}")
-        self.child.send({"op": "bfd", "name": name, "up": up})
+        session = next((model for model in self.config.bfd_instances if model.name == name), None)
+        if session is None or session.for_vrrp:
+            self.child.send({"op": "bfd", "name": name, "up": up})
+        if session is None or session.for_checker:
+            self.checkers.tell_bfd(name, up)
 
     def _relay_child_log(self) -> None:
         """The child's lines go where ours go; it never waits for a disk."""
@@ -299,10 +340,20 @@ class VrrpDaemon:
     def _notify(self, kind: str, name: str, state: str, priority: int) -> None:
         if kind == "INSTANCE":
             (self.masters.add if state == "MASTER" else self.masters.discard)(name)
+            self.checkers.tell_roles(self.masters)
         change = Change(kind, name, state, priority)
         self.notifier.changed(self._commands_of(kind, name), change)
-        for fifo in self.fifos:
+        for fifo in self._vrrp_fifos():
             fifo.changed(change)
+
+    def _vrrp_fifos(self) -> list[Fifo]:
+        """Those for VRRP events; with the same path for both kinds one FIFO takes both."""
+        paths = {self.config.global_defs.fifo.path, self.config.global_defs.vrrp_fifo.path}
+        return [fifo for fifo in self.fifos if fifo.path in paths]
+
+    def _lvs_fifos(self) -> list[Fifo]:
+        paths = {self.config.global_defs.fifo.path, self.config.global_defs.lvs_fifo.path}
+        return [fifo for fifo in self.fifos if fifo.path in paths]
 
     def _report(self, message: JsonObject) -> None:
         """FIFO-only events of keepalived."""
@@ -310,7 +361,7 @@ class VrrpDaemon:
             instance = self.config.instance(message["name"])
             change = Change("INSTANCE", message["name"], "MASTER_RX_LOWER_PRI", 0 if instance is None else instance.priority)
             self.notifier.changed(self._commands_of("INSTANCE", message["name"]), change)
-            for fifo in self.fifos:
+            for fifo in self._vrrp_fifos():
                 fifo.changed(change)
 
     def _prepare_kernel(self) -> None:
@@ -321,7 +372,8 @@ class VrrpDaemon:
             self.log.error(problem)
 
     def _open_fifos(self) -> None:
-        wanted = {f.path: f for f in (self.config.global_defs.fifo, self.config.global_defs.vrrp_fifo) if f.path}
+        given = self.config.global_defs
+        wanted = {f.path: f for f in (given.fifo, given.vrrp_fifo, given.lvs_fifo) if f.path}
         for fifo in [fifo for fifo in self.fifos if fifo.path not in wanted]:
             fifo.close()
             self.fifos.remove(fifo)
@@ -352,7 +404,11 @@ class VrrpDaemon:
         self.config = config
         self._open_fifos()
         self._prepare_kernel()
-        self._send_configuration()
+        self._configure_checkers()
+        if self.options.checker_only:
+            self._configure_bfd()
+        else:
+            self._send_configuration()
         self.outside.configure(config)
 
     def stop(self) -> None:
@@ -363,14 +419,16 @@ class VrrpDaemon:
         self.log.info("Stopping")
         self.scripts.stop()
         self.runner.kill_all(signal.SIGTERM)
+        self.checkers.say_stop()
         if not self.child.send({"op": "stop"}):
-            self._finish()
+            self._if_all_said_goodbye()
         self.timers.call_at(now_ns() + STOP_PATIENCE_NS, self._child_is_stuck)
 
     def _child_is_stuck(self) -> None:
-        if not self._child_said_goodbye:
-            self.log.error("the vrrp process does not answer; it is killed")
-            self._finish()
+        for name, ended in (("vrrp", self._child_said_goodbye or self.child.pid is None), ("checker", self.checkers.ended)):
+            if not ended:
+                self.log.error(f"the {name} process does not answer; it is killed")
+                self._finish()
 
     def _await_scripts(self, until_ns: int) -> None:
         if self.notifier.idle or now_ns() >= until_ns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base.diagnostics import ConfigError, Diagnostic, Position, Severity
+from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position, Severity
 from vrrp.commandline import Options
 from vrrp.config.load import load_config
 from vrrp.config.model.configuration import VrrpConfig
@@ -26,10 +26,24 @@ def load(options: Options) -> tuple[VrrpConfig, list[Diagnostic]]:
     try:
         loaded = load_config(options.config, config_id=options.config_id or None)
         node_parameters(loaded.config)
+        remarks = list(loaded.diagnostics)
+        if loaded.config.virtual_servers and not options.vrrp_only:
+            remarks += _check_virtual_servers(loaded.config)
     except ConfigError as error:
         found = list(error.diagnostics)
         raise Refused(found, unreadable=any(d.code == "unreadable" for d in found)) from None
     except Exception as error:
         text = f"cannot be understood ({type(error).__name__}: {error})"
         raise Refused([Diagnostic(Position(options.config), Severity.ERROR, text, "please report this file", "internal")]) from error
-    return loaded.config, list(loaded.diagnostics)
+    return loaded.config, remarks
+
+
+def _check_virtual_servers(config: VrrpConfig) -> list[Diagnostic]:
+    """What the checker process will say of them; raises ConfigError. Here, so that ``-t`` and a reload know it, too."""
+    from vrrp.lvs.from_config import virtual_servers  # only a director pays for the import
+
+    found = Diagnostics()
+    virtual_servers(config, found)
+    if found.errors:
+        raise ConfigError(list(found))
+    return list(found)

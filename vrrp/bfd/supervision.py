@@ -31,7 +31,6 @@ class BfdChild:
         self._config: VrrpConfig | None = None
         self._child: Child | None = None
         self._told: dict[str, bool] = {}
-        self._for_vrrp: set[str] = set()
 
     @property
     def pid(self) -> int | None:
@@ -42,7 +41,6 @@ class BfdChild:
         """Start it, tell it, or end it, as ``config`` wants; without ``run`` (option -B) every session is down."""
         self._config = config
         names = [model.name for model in config.bfd_instances]
-        self._for_vrrp = {model.name for model in config.bfd_instances if model.for_vrrp}
         self._told = {name: up for name, up in self._told.items() if name in names}
         for name in names:
             if name not in self._told:
@@ -79,7 +77,7 @@ class BfdChild:
 
     def _on_message(self, message: JsonObject) -> None:
         match message.get("op"):
-            case "bfd" if message["name"] in self._for_vrrp:
+            case "bfd" if message["name"] in self._told:
                 if self._told.get(message["name"]) != message["up"]:
                     self._tell(message["name"], message["up"])
             case "fatal":

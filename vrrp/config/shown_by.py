@@ -24,7 +24,7 @@ def slot_name(table: Table, keyword: Keyword) -> str:
 def shown_slots(directory: Path = TESTS) -> dict[str, list[str]]:
     """Slot to the tests that show it, ``vrrp/config/test_x.py::TestA::test_b``; a mark outside a test names the file."""
     found: dict[str, list[str]] = {}
-    for path in sorted(directory.rglob("test_*.py")):
+    for path in sorted([*directory.rglob("test_*.py"), *directory.rglob("guest_*.py")]):
         text = path.read_text(encoding="utf-8")
         if "mark.shows" in text:
             _collect(ast.parse(text), str(path.relative_to(directory)), found)

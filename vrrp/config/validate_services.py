@@ -35,7 +35,9 @@ def _check_defaults(reading: Reading, server: VirtualServer) -> None:
         (("lb_kind", "lvs_method"), "NAT", "lb_kind NAT"),
     )
     if not server.real_servers:
-        reading.warning(server.position, f"virtual_server {server} has no real_server", "add one, or remove the block", "service")
+        reading.warning(
+            server.position, f"virtual_server {server} has no real_server and is left out", "add one, or remove the block", "service"
+        )
         return
     for keywords, default, remedy in defaults:
         if default and _first(server, *keywords) is None:

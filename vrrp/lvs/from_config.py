@@ -68,9 +68,11 @@ class Converter:
     only_while_master: Mapping[str, str]
 
     def convert(self) -> tuple[VirtualServerSettings, ...]:
-        """All virtual servers that can work."""
+        """All virtual servers that can work. As keepalived: one without a real server is left out, even if it has a sorry server."""
         found: dict[str, VirtualServerSettings] = {}
         for server in self.config.virtual_servers:
+            if not server.real_servers:
+                continue
             settings = self._virtual_server(server)
             if settings is None:
                 continue

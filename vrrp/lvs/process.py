@@ -24,6 +24,7 @@ from vrrp.lvs.checkers.bfd import BfdFollowers
 from vrrp.lvs.checkers.file import LOOK_EVERY_S, look
 from vrrp.lvs.checkers.http import tls_context
 from vrrp.lvs.checkers.run import run_probe
+from vrrp.lvs.drains import Drains
 from vrrp.lvs.model.checker import (
     FIRST_PROBE_NS,
     CheckerCommand,
@@ -137,6 +138,9 @@ class CheckerProcess:
     bfd: BfdFollowers = field(default_factory=BfdFollowers)
     probes_started: int = 0
     backend_errors: int = 0
+    kernel_problem: str = ""
+    drains: Drains = field(default_factory=dict)
+    """Real servers that the operator drained; set before ``configure``, changed together with ``drain``."""
     _heap: list[tuple[int, int, RunningChecker]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -164,6 +168,8 @@ class CheckerProcess:
             core = VirtualServerCore(settings, is_master=is_master, address_present=self._is_present(settings))
             if settings.id in before:
                 core.inherit(before[settings.id])
+            for server in core.real_servers:
+                core.real_servers[server].drained = (settings.id, server) in self.drains
             self.services[settings.id] = core
         self._delayed = [core for core in self.services.values() if core.has_removal_delay]
         first = [(core, core.handle(at_ns, Started())) for core in self.services.values()]
@@ -248,13 +254,36 @@ class CheckerProcess:
     def _is_present(self, settings: VirtualServerSettings) -> bool:
         return self._present is None or any(str(listen.address) in self._present for listen in settings.listen)
 
-    def drain(self, service: str, server: str, drained: bool) -> bool:
-        """An operator's wish; False if there is no such server."""
-        core = self.services.get(service)
-        if core is None or server not in core.real_servers:
+    def drain(self, service: str, server: str, drained: bool, note: str = "") -> bool:
+        """An operator's wish, kept over reloads; False if there is no such server."""
+        if not self.knows(service, server):
             return False
+        self.drains.pop((service, server), None)
+        if drained:
+            self.drains[service, server] = note
         self._tell(service, DrainRequested(server, drained))
         return True
+
+    def knows(self, service: str, server: str) -> bool:
+        """Is there such a real server?"""
+        core = self.services.get(service)
+        return core is not None and server in core.real_servers
+
+    def checkers_of(self, service: str) -> dict[str, list[JsonValue]]:
+        """Real server → what its checkers say, with the last answer of each."""
+        found: dict[str, list[JsonValue]] = {}
+        core = self.services.get(service)
+        for real in () if core is None else core.settings.real_servers:
+            state = core.real_servers[real.id] if core is not None else None
+            for checker in real.checkers:
+                running = self.checkers.get((service, real.id, checker.id))
+                if running is not None:
+                    found.setdefault(real.id, []).append(running.core.snapshot())
+                elif state is not None:
+                    reason = state.down.get(checker.id, "")
+                    follower: JsonValue = {"id": checker.id, "up": checker.id not in state.down, "reason": reason or "passes"}
+                    found.setdefault(real.id, []).append(follower)
+        return found
 
     def bfd_changed(self, name: str, up: bool, reason: str = "") -> None:
         """A BFD session went up or down."""
@@ -429,6 +458,7 @@ class CheckerProcess:
             return
         self._known = wanted
         self._owned = set(wanted)
+        self.kernel_problem = ""
         if changes and told:
             self.news.repaired(changes)
 
@@ -446,6 +476,7 @@ class CheckerProcess:
 
     def _complain(self, reason: str) -> None:
         self.backend_errors += 1
+        self.kernel_problem = reason
         self.log.limited("ipvs", f"IPVS: {reason}; trying again in {self.reconcile_s:g} s at the latest")
 
     async def _every(self, period_s: float, action: Callable[[], None]) -> None:

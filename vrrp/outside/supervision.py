@@ -98,6 +98,11 @@ class OutsideChild:
         for number, part in enumerate(parts, 1):
             self._child.send({"op": "configure", "part": part, "last": number == len(parts)})
 
+    def tell(self, message: JsonObject) -> None:
+        """News of the checker process: mail and changes of services."""
+        if self._child is not None:
+            self._child.send(message)
+
     def _on_message(self, message: JsonObject) -> None:
         if message.get("op") == "request" and message.get("what") in ("reload", "data", "stats", "stats_clear"):
             self._request(message["what"])

@@ -66,6 +66,10 @@ class InterfaceTable:
         """The interface with this index."""
         return self._by_index.get(index)
 
+    def addresses(self) -> set[IPAddress]:
+        """Every address of every interface."""
+        return {address for interface in self._by_index.values() for address in interface.addresses}
+
     def holds(self, address: IPAddress) -> bool:
         """Is the address on any interface?"""
         return any(address in interface.addresses for interface in self._by_index.values())

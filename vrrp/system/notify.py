@@ -73,12 +73,15 @@ class Notifier:
     def changed(self, commands: NotifyCommands, change: Change) -> None:
         """Queue the scripts of one change."""
         scripts = scripts_for(commands, change)
-        if not scripts:
-            return
-        queue = self._queues.setdefault((change.kind, change.name), _Queue())
+        if scripts:
+            self.run(change.kind, change.name, scripts)
+
+    def run(self, kind: str, name: str, scripts: list[tuple[ScriptCommand, tuple[str, ...]]]) -> None:
+        """Queue the scripts of one change of (kind, name), each with its extra arguments."""
+        queue = self._queues.setdefault((kind, name), _Queue())
         if len(queue.waiting) >= MAX_QUEUED:
             self.dropped += 1
-            self._log.limited("notify queue", f"too many notify scripts wait for {change.name}; one is dropped")
+            self._log.limited("notify queue", f"too many notify scripts wait for {name}; one is dropped")
             return
         queue.waiting.append(scripts)
         if not queue.running:
@@ -136,9 +139,12 @@ class Fifo:
 
     def changed(self, change: Change) -> None:
         """Write one event: ``INSTANCE "VI_1" MASTER 100``."""
+        self.write(f'{change.kind} "{change.name}" {change.state} {change.priority}\n'.encode())
+
+    def write(self, line: bytes) -> None:
+        """Write one line, whole or not at all."""
         if self._fd < 0:
             return
-        line = f'{change.kind} "{change.name}" {change.state} {change.priority}\n'.encode()
         try:
             os.write(self._fd, line)
         except OSError:

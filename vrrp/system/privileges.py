@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import struct
 from collections.abc import Iterable
 
@@ -35,8 +36,10 @@ def keep_only(capabilities: Iterable[int]) -> None:
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def schedule(*, nice: int | None = None, rt_priority: int = 0, cpus: Iterable[int] = (), lock_memory: bool = False) -> list[str]:
-    """Apply scheduling as configured; returns what did not work, in words."""
+def schedule(
+    *, nice: int | None = None, rt_priority: int = 0, cpus: Iterable[int] = (), lock_memory: bool = False, rttime_us: int = 0
+) -> list[str]:
+    """Apply scheduling as configured; returns what did not work, in words. ``rttime_us`` only counts with a real-time priority."""
     problems: list[str] = []
 
     def attempt(what: str, action: object, *arguments: object) -> None:
@@ -49,6 +52,8 @@ def schedule(*, nice: int | None = None, rt_priority: int = 0, cpus: Iterable[in
         attempt(f"nice {nice}", os.setpriority, os.PRIO_PROCESS, 0, nice)
     if rt_priority:
         attempt(f"real-time priority {rt_priority}", os.sched_setscheduler, 0, os.SCHED_RR, os.sched_param(rt_priority))
+        if rttime_us:
+            attempt(f"RLIMIT_RTTIME {rttime_us}", resource.setrlimit, resource.RLIMIT_RTTIME, (rttime_us, rttime_us))
     wanted = set(cpus)
     if wanted:
         attempt(f"CPU affinity {sorted(wanted)}", os.sched_setaffinity, 0, wanted)

@@ -198,6 +198,7 @@ def by_keepalived(path: Path, expected: list[str]) -> list[str]:
         keepalived.wait(20)
 
 
+@pytest.mark.shows("virtual_server_group")
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_table(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
     kernel.flush()

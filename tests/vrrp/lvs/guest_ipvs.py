@@ -321,13 +321,13 @@ class TestSyncDaemons:
     def test_it_follows_the_role_that_is_wanted(self, kernel: IpvsKernel) -> None:
         backup, master = SyncDaemon(SyncRole.BACKUP, "lo", 7), SyncDaemon(SyncRole.MASTER, "lo", 7, ttl=3)
         for wanted in (backup, master, dataclasses.replace(master, sync_id=8), backup):
-            assert kernel.follow_sync(wanted)
+            assert kernel.run_sync([wanted])
             (running,) = kernel.sync_daemons()
             assert wanted.is_met_by(running)
-            assert not kernel.follow_sync(wanted)
-        assert kernel.follow_sync(None)
+            assert not kernel.run_sync([wanted])
+        assert kernel.run_sync(())
         assert kernel.sync_daemons() == []
-        assert not kernel.follow_sync(None)
+        assert not kernel.run_sync(())
 
     def test_no_such_interface(self, kernel: IpvsKernel) -> None:
         with pytest.raises(OSError) as error:

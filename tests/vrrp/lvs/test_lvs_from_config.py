@@ -307,7 +307,7 @@ def test_services_that_follow_a_vrrp_instance(tmp_path: Path) -> None:
         ("real_server 10.0.0.1 80 {\nDNS_CHECK {\nname a..b\n}\n}", 4, "value"),
         ("real_server 2001:db8::1 80 {\n}", 3, "service"),
         ("real_server 10.0.0.1 80 {\nuthreshold 3\nlthreshold 9\n}", 3, "range"),
-        ("sorry_server 2001:db8::1 80", 3, "service"),
+        ("sorry_server 2001:db8::1 80\nreal_server 10.0.0.1 80", 3, "service"),
     ],
 )
 def test_what_cannot_work_is_an_error_at_its_place(tmp_path: Path, body: str, line: int, code: str) -> None:

@@ -53,8 +53,11 @@ def test_every_option_of_keepalived_is_known() -> None:
 
 
 def test_options_without_effect_say_so() -> None:
-    options, _ = parse(["-C", "-x", "-I", "-f", "x"])
-    assert set(options.without_effect) == {NO_EFFECT["checker_only"], NO_EFFECT["keep_ipvs"]}
+    options, _ = parse(["-C", "-x", "-I", "-a", "--all", "-f", "x"])
+    assert set(options.without_effect) == {NO_EFFECT["address_monitoring"], NO_EFFECT["all_children"]}
+    assert (options.checker_only, options.vrrp_only, options.keep_ipvs) == (True, False, True)
+    both, _ = parse(["-C", "-P"])
+    assert (both.checker_only, both.vrrp_only) == (False, False), "as keepalived: both halves"
 
 
 @pytest.mark.parametrize("name", ["STOP", "RELOAD", "DATA", "STATS", "STATS_CLEAR", "JSON"])

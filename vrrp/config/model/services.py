@@ -1,7 +1,6 @@
 """virtual_server, virtual_server_group, real_server and the checkers as configured.
 
-The checker part of the daemon is not built yet; these blocks are read, checked and kept (``Settings``), so that a
-file with them is accepted and nothing of it is lost.
+As they stand in the file (``Settings``); vrrp.lvs.from_config resolves defaults and inheritance.
 """
 
 from __future__ import annotations

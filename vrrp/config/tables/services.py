@@ -52,7 +52,7 @@ def _address_port(reading: Reading, given: tuple[Word, ...], what: str) -> tuple
         return reading.error(given[0], f"{what} '{given[0].text}' is no IP address", "write one such as 192.0.2.1 80")
     port: int | Rejected = 0
     if len(given) > 1:
-        port = read_integer(reading, given[1], "port", 1, 65_535)
+        port = read_integer(reading, given[1], "port", 0, 65_535)  # 0: every port, as if none stood there
     return REJECTED if isinstance(port, Rejected) else (value, port)
 
 
@@ -94,7 +94,7 @@ def _range(reading: Reading, line: Statement) -> object:
         return reading.error(line, f"'{text}' is no IP address", "write ADDRESS [PORT], FIRST-LAST [PORT], NETWORK [PORT] or fwmark N")
     port: int | Rejected = 0
     if line.arguments:
-        port = read_integer(reading, line.arguments[0], "port", 1, 65_535)
+        port = read_integer(reading, line.arguments[0], "port", 0, 65_535)
     return REJECTED if isinstance(port, Rejected) else ServiceAddress(first, last, port, position=line.position)
 
 

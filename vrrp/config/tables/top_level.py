@@ -27,7 +27,6 @@ from vrrp.config.values import check_interface, flag, line_list, read_time, rema
 
 CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
 MAX_NAME = 255
-_NOT_LVS = "the LVS part is not built yet: no virtual server is set up and nothing is probed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +112,8 @@ TABLE = Table(
         acts(COMMON, "track_file", named(TRACK_FILE), "", "a file with a number", accumulates=True),
         acts(RARE, "vrrp_track_file", named(VRRP_TRACK_FILE), "", "track_file", accumulates=True, instead="track_file"),
         acts(RARE, "bfd_instance", named(BFD_INSTANCE), "", "an RFC 5880 session", accumulates=True),
-        kept(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True, loss=_NOT_LVS),
-        kept(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
+        acts(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True),
+        acts(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
         kept(RARE, "SSL", nameless(SSL), "", "key material of SSL_GET", accumulates=True),
         acts(COMMON, "static_ipaddress", addresses(static=True), "", "addresses kept all the time", accumulates=True),
         acts(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -157,19 +157,19 @@ class IpvsKernel:
             if any(daemon.role is role for daemon in self.sync_daemons()):
                 raise
 
-    def follow_sync(self, wanted: SyncDaemon | None) -> bool:
-        """Exactly this sync daemon shall run (None: none): a director is master or backup of ``lvs_sync_daemon`` as VRRP has it.
+    def run_sync(self, wanted: Collection[SyncDaemon]) -> bool:
+        """Exactly these sync daemons shall run: a director is master or backup of ``lvs_sync_daemon`` as VRRP has it, or both.
 
         One that runs as wanted is left alone. Returns whether anything was changed.
         """
         running = self.sync_daemons()
-        wrong = [daemon for daemon in running if wanted is None or not wanted.is_met_by(daemon)]
+        wrong = [daemon for daemon in running if not any(each.is_met_by(daemon) for each in wanted)]
         for daemon in wrong:
             self.stop_sync(daemon.role)
-        missing = wanted is not None and len(wrong) == len(running)
-        if wanted is not None and missing:
-            self.start_sync(wanted)
-        return bool(wrong) or missing
+        missing = [each for each in wanted if not any(each.is_met_by(daemon) for daemon in running)]
+        for each in missing:
+            self.start_sync(each)
+        return bool(wrong or missing)
 
     def timeouts(self) -> Timeouts:
         """The timeouts of connections."""

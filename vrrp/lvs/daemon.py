@@ -1,0 +1,254 @@
+"""The checker child of vrrpd: joins CheckerProcess with the kernel, the parent and the operator.
+
+The parent (vrrp.lvs.supervision) sends the configuration, the VRRP roles and BFD states, and takes the news. Times do not matter much
+here, so the loop is asyncio; the parent's channel and the control socket run on a pump inside it. The process keeps root's
+capabilities: MISC_CHECK changes to the user of a script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import pickle
+import random
+import signal
+import socket
+import sys
+
+from base.channel import Channel, JsonObject
+from base.clock import now_ns
+from base.control import ControlServer
+from base.core import NS_PER_S
+from base.diagnostics import Diagnostics
+from base.log import Log
+from base.pump import Pump
+from base.supervise import child_socket, die_with_parent
+from vrrp.config.model.configuration import VrrpConfig
+from vrrp.config.model.daemon import FlushOnStop, LvsSettings
+from vrrp.lvs.control import LvsControl
+from vrrp.lvs.drains import DrainFile
+from vrrp.lvs.from_config import virtual_servers
+from vrrp.lvs.ipvs.lazy import LazyIpvs
+from vrrp.lvs.ipvs.values import Timeouts
+from vrrp.lvs.news import Newsroom
+from vrrp.lvs.process import CheckerProcess
+from vrrp.lvs.sync import wanted_daemons
+from vrrp.system.interfaces import InterfaceTable
+from vrrp.system.netlink import Monitor
+from vrrp.system.privileges import schedule
+
+SOCKET_NAME = "vrrpd-lvs.sock"
+DRAINS_NAME = "vrrpd-lvs-drained.json"
+LAST_WORDS_NS = 1 * NS_PER_S
+
+
+class CheckerDaemon:
+    """The shell; see the module docstring."""
+
+    def __init__(self, parent: socket.socket, log: Log) -> None:
+        self.log = log
+        self.pump = Pump(next_deadline=lambda: None, on_deadline=lambda _at_ns: None)
+        self.channel = Channel(self.pump, parent, self._on_parent, lambda _why: self.stop())
+        self.ipvs = LazyIpvs()
+        self.control = LvsControl(self)
+        self.news = Newsroom(log, self.channel.send, self.control.publish)
+        self.process = CheckerProcess(self.ipvs, self.news, log, random.SystemRandom().random)
+        self.config = VrrpConfig()
+        self.masters: frozenset[str] = frozenset()
+        self.drain_file = DrainFile("")
+        self._keep_ipvs = False
+        self._run_dir = ""
+        self._server: ControlServer | None = None
+        self._parts: list[str] = []
+        self._interfaces = InterfaceTable()
+        self._monitor: Monitor | None = None
+        self._own_sync = False
+        self._lvs_applied: LvsSettings | None = None
+        self._configured = asyncio.Event()
+        self._stopped = False
+
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until SIGTERM, or the parent says stop or is gone."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_reader(self.pump.fileno(), lambda: self.pump.turn(0))
+        await self._configured.wait()
+        if not self._stopped:
+            await self.process.run()
+        loop.remove_reader(self.pump.fileno())
+        self._say_last_words()
+
+    def stop(self) -> None:
+        """Tell whom omega tells, remove our services as configured, end."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.process.stop(keep_ipvs=self._keep_ipvs)
+        if not self._keep_ipvs:
+            self._leave_kernel()
+        if self._server is not None:
+            self._server.close()
+        self.channel.send({"op": "stopped"})
+        self._configured.set()
+
+    def _leave_kernel(self) -> None:
+        try:
+            if self._own_sync:
+                self.ipvs.kernel().run_sync(())
+            if self.config.global_defs.lvs.flush_on_stop is FlushOnStop.ALL:
+                self.ipvs.kernel().flush()
+        except OSError as error:
+            self.log.error(f"IPVS at the end: {error}")
+
+    def _say_last_words(self) -> None:
+        until_ns = now_ns() + LAST_WORDS_NS
+        while self.channel.queued_bytes and not self.channel.closed and now_ns() < until_ns:
+            self.pump.turn(NS_PER_S // 100)
+
+    # ---- the parent -----------------------------------------------------------------------------------------------
+
+    def _on_parent(self, message: JsonObject) -> None:
+        match message.get("op"):
+            case "settings":
+                self._keep_ipvs, self._run_dir = message["keep_ipvs"], message["run_dir"]
+            case "configure":
+                self._parts.append(message["part"])
+                if message["last"]:
+                    blob = base64.b64decode("".join(self._parts))
+                    self._parts = []
+                    # Not foreign data: our own parent sends it over an inherited socketpair.
+                    self._configure(pickle.loads(blob))  # noqa: S301
+            case "roles":
+                self._roles(frozenset(message["masters"]))
+            case "bfd":
+                self.process.bfd_changed(message["name"], message["up"])
+            case "stop":
+                self.stop()
+
+    def _roles(self, masters: frozenset[str]) -> None:
+        for name in sorted(masters ^ self.masters):
+            self.process.master_changed(name, name in masters)
+        self.masters = masters
+        self._follow_sync()
+
+    # ---- configuration --------------------------------------------------------------------------------------------
+
+    def _configure(self, config: VrrpConfig) -> None:
+        """The first configuration, or a reload. The parent found it good, so nothing is said about it again."""
+        first = self._server is None
+        self.config = config
+        wanted = virtual_servers(config, Diagnostics())
+        if first:
+            self._start()
+        self._apply_global(config.global_defs.lvs, first=first)
+        self._watch_addresses(any(settings.ha_suspend for settings in wanted))
+        self.process.configure(wanted)
+        self._follow_sync()
+        self._configured.set()
+        self.channel.send({"op": "ready"})
+
+    def _start(self) -> None:
+        process = self.config.global_defs.checker_process
+        problems = schedule(
+            nice=process.nice,
+            rt_priority=process.rt_priority,
+            cpus=process.cpus,
+            lock_memory=process.no_swap,
+            rttime_us=process.rlimit_rttime_us if process.rt_priority else 0,
+        )
+        for problem in problems:
+            self.log.warning(f"scheduling of the checker process: {problem}")
+        self.drain_file = DrainFile(os.path.join(self._run_dir, DRAINS_NAME))
+        self.process.drains = self.drain_file.read()
+        if self.drain_file.problem:
+            self.log.error(self.drain_file.problem)
+        self._server = ControlServer(self.pump, os.path.join(self._run_dir, SOCKET_NAME), self.control.handlers())
+
+    def _apply_global(self, lvs: LvsSettings, *, first: bool) -> None:
+        """``lvs_flush`` and ``lvs_timeouts``."""
+        before, self._lvs_applied = self._lvs_applied, lvs
+        times = Timeouts(lvs.tcp_timeout_s or 0, lvs.tcpfin_timeout_s or 0, lvs.udp_timeout_s or 0)
+        unchanged = before is not None and (before.tcp_timeout_s, before.tcpfin_timeout_s, before.udp_timeout_s) == (
+            lvs.tcp_timeout_s,
+            lvs.tcpfin_timeout_s,
+            lvs.udp_timeout_s,
+        )
+        try:
+            if first and lvs.flush:
+                self.ipvs.kernel().flush()
+            if times != Timeouts() and not unchanged:
+                self.ipvs.kernel().set_timeouts(times)
+        except OSError as error:
+            self.log.error(f"lvs_flush, lvs_timeouts: {error}")
+
+    def _follow_sync(self) -> None:
+        """Have the sync daemons that the roles ask for. Those of others are left alone where we are not configured to have any."""
+        wanted = wanted_daemons(self.config, self.masters)
+        if not wanted and not self._own_sync:
+            return
+        try:
+            if self.ipvs.kernel().run_sync(wanted):
+                words = ", ".join(f"{daemon.role.name} on {daemon.interface} with id {daemon.sync_id}" for daemon in wanted)
+                self.log.info(f"IPVS sync daemon: {words or 'none'}")
+            self._own_sync = bool(wanted)
+        except OSError as error:
+            self.log.error(f"lvs_sync_daemon: {error.strerror or error}; connections are not synchronised")
+
+    # ---- addresses, for ha_suspend --------------------------------------------------------------------------------
+
+    def _watch_addresses(self, wanted: bool) -> None:
+        if wanted and self._monitor is None:
+            self._monitor = Monitor()
+            self.pump.add_reader(self._monitor, self._on_netlink)
+            self._interfaces.resync()
+            self._tell_addresses()
+        elif not wanted and self._monitor is not None:
+            self.pump.remove_reader(self._monitor)
+            self._monitor.close()
+            self._monitor = None
+
+    def _on_netlink(self) -> None:
+        assert self._monitor is not None
+        events, lost = self._monitor.drain()
+        for event in events:
+            self._interfaces.apply(event)
+        if lost:
+            self._interfaces.resync()
+        self._tell_addresses()
+
+    def _tell_addresses(self) -> None:
+        self.process.addresses_changed(frozenset(str(address) for address in self._interfaces.addresses()))
+
+    # ---- the operator ---------------------------------------------------------------------------------------------
+
+    def drain(self, service: str, server: str, drained: bool, note: str) -> None:
+        """Drain a server or take it back, and remember it. Raises LookupError if there is no such server, OSError from the disk."""
+        if not self.process.drain(service, server, drained, note):
+            raise LookupError(service, server)
+        self.drain_file.write(self.process.drains)
+        self.log.info(
+            f"{service}: {server} is {'drained' if drained else 'no longer drained'} by the operator{f': {note}' if note else ''}"
+        )
+        self.news.event("drain" if drained else "undrain", service=service, server=server, note=note)
+
+
+def main() -> int:
+    """Entry of the child process."""
+    die_with_parent(os.getppid())
+    os.set_blocking(2, False)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+    async def work() -> None:
+        await CheckerDaemon(child_socket(), Log("vrrpd-checkers")).run()
+
+    asyncio.run(work())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

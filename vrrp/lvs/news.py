@@ -1,0 +1,84 @@
+"""What the checker process tells the others: scripts, FIFOs and mail by way of the parent, events to whoever subscribed.
+
+keepalived's lines in a FIFO end in a newline and a NUL byte, because it writes the terminator of its string, too; so do ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from base.channel import JsonObject
+from base.clock import now_ns
+from base.log import Log
+from vrrp.config.model.common import ScriptCommand
+from vrrp.lvs.ipvs.translation import describe_destination, describe_service
+from vrrp.lvs.model.desired import AddDestination, Change, DropDestination, EditDestination
+from vrrp.lvs.model.virtual_server import MailAlert, QuorumChanged, RunNotify
+
+KEPT_EVENTS = 200
+TOLD_CHANGES = 20
+"""Changes of one repair that are told one by one; the rest is a number."""
+
+
+def fifo_line(message: JsonObject) -> bytes:
+    """``RS [192.0.2.1]:tcp:80 [192.0.2.9]:tcp:80 DOWN`` or ``VS [192.0.2.9]:tcp:80 UP``, with keepalived's ending."""
+    names = [message["server"], message["service"]] if message["server"] else [message["service"]]
+    return f"{message['subject']} {' '.join(names)} {'UP' if message['up'] else 'DOWN'}\n\0".encode()
+
+
+def script_of(message: JsonObject) -> ScriptCommand | None:
+    """The script of an ``lvs_notify`` message."""
+    given = message["script"]
+    return None if given is None else ScriptCommand(tuple(given["arguments"]), given["user"], given["group"])
+
+
+def describe(change: Change) -> str:
+    """One change of the kernel's table, for people: ``RemoveService 192.0.2.9:80 tcp``."""
+    words = [type(change).__name__]
+    if isinstance(change, AddDestination | EditDestination | DropDestination):
+        words.append(f"{describe_destination(change.destination)} of")
+    return " ".join([*words, describe_service(change.key)])
+
+
+class Newsroom:
+    """``to_parent`` and ``publish`` take one message each. ``events``: the last ones, oldest first."""
+
+    def __init__(self, log: Log, to_parent: Callable[[JsonObject], object], publish: Callable[[JsonObject], None]) -> None:
+        self._log = log
+        self._to_parent = to_parent
+        self._publish = publish
+        self.events: deque[JsonObject] = deque(maxlen=KEPT_EVENTS)
+        self.repairs = 0
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Keep and publish one event."""
+        message: JsonObject = {"event": kind, "at_ns": now_ns(), **fields}
+        self.events.append(message)
+        self._publish(message)
+
+    def notify(self, service: str, notice: RunNotify) -> None:
+        """A server or quorum changed: its script, FIFO lines, trap."""
+        script = notice.script
+        given = None if script is None else {"arguments": list(script.arguments), "user": script.user, "group": script.group}
+        told = {"subject": notice.subject.value, "service": service, "server": notice.server, "up": notice.up}
+        self._to_parent({"op": "lvs_notify", **told, "script": given})
+        self.event("lvs", **told)
+
+    def mail(self, service: str, alert: MailAlert) -> None:
+        """By way of the parent to the outside process."""
+        self._to_parent({"op": "mail", "service": service, "subject": alert.subject, "body": alert.body})
+
+    def quorum(self, service: str, change: QuorumChanged) -> None:
+        """By way of the parent to VRRP."""
+        self._log.info(f"{service} {'has its quorum' if change.up else 'has lost its quorum'}: live weight {change.weight}")
+        self._to_parent({"op": "quorum", "service": service, "up": change.up})
+        self.event("quorum", service=service, up=change.up, weight=change.weight)
+
+    def repaired(self, changes: Sequence[Change]) -> None:
+        """Somebody else had changed IPVS."""
+        self.repairs += 1
+        told = [describe(change) for change in changes[:TOLD_CHANGES]]
+        more = f" and {len(changes) - len(told)} more" if len(changes) > len(told) else ""
+        self._log.warning(f"IPVS was changed by somebody else; put right: {', '.join(told)}{more}")
+        self.event("repaired", changes=told, count=len(changes))
