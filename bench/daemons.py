@@ -19,10 +19,12 @@ COMMANDS = {
 }
 
 
-def keepalived_conf(priority: int, version: int, interval_s: float) -> str:
-    """One instance with one VIP."""
+def keepalived_conf(priority: int, version: int, interval_s: float, rt_priority: int = 0) -> str:
+    """One instance with one VIP. ``rt_priority``: SCHED_RR for the vrrp process, so that a busy machine does not blur the figures."""
+    scheduling = f"    vrrp_rt_priority {rt_priority}\n" if rt_priority else ""
     return (
-        f"global_defs {{\n    router_id bench\n    vrrp_version {version}\n}}\nvrrp_instance V {{\n    state BACKUP\n    interface eth0\n"
+        f"global_defs {{\n    router_id bench\n    vrrp_version {version}\n{scheduling}}}\n"
+        f"vrrp_instance V {{\n    state BACKUP\n    interface eth0\n"
         f"    virtual_router_id 51\n    priority {priority}\n    advert_int {interval_s:g}\n"
         f"    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n"
     )
@@ -69,6 +71,10 @@ class Program:
         """Its processes."""
         return descendants([self.process.pid]) if self.process else []
 
+    def listening(self) -> bool:
+        """Whether its namespace has joined the VRRP group: the daemon has come as far as hearing adverts."""
+        return self.process is not None and "120000E0" in Path(f"/proc/{self.process.pid}/net/igmp").read_text()
+
     def kill(self) -> None:
         """SIGKILL to all of them at once."""
         for pid in self.pids():
@@ -103,9 +109,11 @@ class Program:
         return total
 
 
-def vrrp_daemon(lab: Lab, role: str, name: str, directory: Path, *, priority: int, version: int, interval_s: float) -> Program:
+def vrrp_daemon(
+    lab: Lab, role: str, name: str, directory: Path, *, priority: int, version: int, interval_s: float, rt_priority: int = 0
+) -> Program:
     """A VRRP daemon of one node, configured but not started."""
     directory.mkdir(parents=True, exist_ok=True)
     conf = directory / "keepalived.conf"
-    conf.write_text(keepalived_conf(priority, version, interval_s))
+    conf.write_text(keepalived_conf(priority, version, interval_s, rt_priority))
     return Program(lab, role, shlex.split(COMMANDS[name].format(conf=conf, dir=directory)), directory)

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bench.lab import VIP, Lab
 
@@ -42,10 +43,10 @@ class Observer:
             capture.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 32 << 20)
             capture.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             capture.bind((f"p{node}0", _ETH_P_ALL))
-            self._watch(capture, lambda s, n=node: self._captured(s, n))
+            self._watch(capture, partial(self._captured, node=node))
             netlink = lab.socket(node, socket.AF_NETLINK, socket.SOCK_RAW)
             netlink.bind((0, 0x10))
-            self._watch(netlink, lambda s, n=node: self._address(s, n))
+            self._watch(netlink, partial(self._address, node=node))
         self._detector = lab.socket("d", socket.AF_PACKET, socket.SOCK_RAW)
         self._detector.bind(("eth0", 0))
         mac = self._detector.getsockname()[4]
@@ -101,6 +102,26 @@ class Observer:
                 return True
             if time.monotonic_ns() >= end:
                 return False
+
+    def run_dense(self, start_ns: int, end_ns: int, grid_ns: int, until: Callable[[], bool]) -> bool:
+        """Probe every ``grid_ns`` at absolute times between ``start_ns`` and ``end_ns`` (CLOCK_REALTIME) without ever sleeping.
+
+        Before ``start_ns`` it watches and probes as ``run`` does. Returns whether ``until()`` became true. Answers carry the kernel's
+        time stamp of their arrival at the switch port: what is left of the grid's coarseness is ``grid_ns``.
+        """
+        if self.run(max(0.0, (start_ns - time.time_ns()) / 1e9), until):
+            return True
+        due_ns = time.time_ns()
+        while (now_ns := time.time_ns()) < end_ns:
+            if now_ns >= due_ns:
+                self._detector.send(self._probe)
+                due_ns += grid_ns * max(1, (now_ns - due_ns + grid_ns - 1) // grid_ns)
+            for fd, _mask in self._epoll.poll(0):
+                handler, sock = self._handlers[fd]
+                handler(sock)
+            if until():
+                return True
+        return False
 
     def answering(self, node: str) -> bool:
         """Whether the node's kernel answered for the VIP in the last 100 ms."""
