@@ -11,40 +11,19 @@ not wander to another host), and its log is silenced: its URLs and some of its m
 
 from __future__ import annotations
 
-import logging
-import re
-import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from alerts.routing.settings import Receiver
+from alerts.senders.apprise_log import silenced_apprise
+from alerts.senders.mail_settings import SettingsError
 from alerts.senders.message import OutgoingAlert, SendResult, scrub
 from base.secrets import Secret, SecretError, resolve_secret
 
 CONNECT_S = 5.0
-_STATUS = re.compile(r"\berror=(\d{3})\b")
 _TRY_AGAIN = (408, 425, 429)
 """HTTP answers of the 4xx class that mean "later"; all other 4xx will be the same next time."""
-
-
-class SettingsError(Exception):
-    """A parameter of the receiver is wrong."""
-
-
-class _StatusCatcher(logging.Handler):
-    """Keeps the HTTP status of this thread's attempt and nothing else of what apprise says."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._thread = threading.get_ident()
-        self.status: int | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Look for ``error=NNN``."""
-        if record.thread == self._thread and (match := _STATUS.search(record.getMessage())):
-            self.status = int(match.group(1))
 
 
 def send(message: OutgoingAlert, receiver: Receiver, deadline_s: float) -> SendResult:
@@ -58,10 +37,7 @@ def send(message: OutgoingAlert, receiver: Receiver, deadline_s: float) -> SendR
         secrets = {k: resolve_secret(v) for k, v in parameters.items() if k.endswith("_secret") and v}
     except SecretError as error:
         return SendResult(False, True, str(error))
-    log = logging.getLogger("apprise")
-    log.propagate = False
-    log.setLevel(logging.WARNING)
-    with _catching(log) as catcher:
+    with silenced_apprise() as catcher:
         try:
             asset = apprise.AppriseAsset(http_redirects=False, app_id="brainctl", app_desc="brainctl", async_mode=False)
             plugins = _BUILDERS[receiver.type](message, parameters, secrets, asset)
@@ -87,16 +63,6 @@ def send(message: OutgoingAlert, receiver: Receiver, deadline_s: float) -> SendR
         return SendResult(False, True, "no connection, or no answer in time")
     final = 400 <= catcher.status < 500 and catcher.status not in _TRY_AGAIN
     return SendResult(False, not final, f"the receiver answers HTTP {catcher.status}")
-
-
-@contextmanager
-def _catching(log: logging.Logger) -> Iterator[_StatusCatcher]:
-    catcher = _StatusCatcher()
-    log.addHandler(catcher)
-    try:
-        yield catcher
-    finally:
-        log.removeHandler(catcher)
 
 
 def _notify_type(message: OutgoingAlert) -> Any:
@@ -126,7 +92,7 @@ def _webhook(message: OutgoingAlert, parameters: Mapping[str, str], secrets: Map
     headers = {"Idempotency-Key": message.message_id.strip("<>")}
     if "token_secret" in secrets:
         headers["Authorization"] = f"Bearer {secrets['token_secret'].reveal()}"
-    password = secrets["password_secret"].reveal() if "password_secret" in secrets else url.password
+    password = _quoted(secrets["password_secret"].reveal()) if "password_secret" in secrets else url.password
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return [
         NotifyJSON(
@@ -134,9 +100,9 @@ def _webhook(message: OutgoingAlert, parameters: Mapping[str, str], secrets: Map
             host=host,
             port=port,
             secure=url.scheme == "https",
-            user=parameters.get("username") or url.username,
+            # apprise unquotes name and password, as if they came out of a URL; the path goes out as it was written.
+            user=_quoted(parameters.get("username")) or url.username,
             password=password,
-            # The path goes out as it was written; apprise does not quote it again.
             fullpath=url.path or "/",
             params=dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True)),
             headers=headers,
@@ -144,6 +110,10 @@ def _webhook(message: OutgoingAlert, parameters: Mapping[str, str], secrets: Map
             verify="no" if parameters.get("verify") == "0" else "yes",
         )
     ]
+
+
+def _quoted(text: str | None) -> str | None:
+    return urllib.parse.quote(text, safe="") if text else None
 
 
 def _pagerduty(message: OutgoingAlert, parameters: Mapping[str, str], secrets: Mapping[str, Secret], asset: Any) -> list[Any]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass
+from email.utils import formatdate
 
 from alerts.routing.events import Alert
 from base.core import NS_PER_S, JsonValue
@@ -90,6 +91,20 @@ class OutgoingAlert:
             "attempt": self.attempt,
             "details": {clean(k): clean(v) for k, v in alert.details},
         }
+
+
+def mail_headers(message: OutgoingAlert) -> dict[str, str]:
+    """The headers of a mail that are the same on every attempt: its ids, its date, its weight."""
+    alert = message.alert
+    headers = {"Date": formatdate(alert.wall_ns / NS_PER_S, usegmt=True), "Message-ID": message.message_id}
+    if message.message_id != message.thread_id:
+        headers |= {"In-Reply-To": message.thread_id, "References": message.thread_id}
+    return headers | {
+        "Auto-Submitted": "auto-generated",
+        "X-Priority": "1" if alert.severity == "critical" and alert.action == "trigger" else "3",
+        "X-Brainctl-Dedup-Key": " ".join(clean(alert.dedup_key).split()),
+        "X-Brainctl-Action": alert.action,
+    }
 
 
 def clean(text: str) -> str:

@@ -90,7 +90,7 @@ class MailServer:
         if mechanism not in ("LOGIN", "PLAIN"):
             return AuthResult(success=False, handled=False)
         self.logins.append((data.login, data.password))
-        return AuthResult(success=data.password == b"right")
+        return AuthResult(success=data.password in (b"right", b"right%41"))
 
     def start(self) -> None:
         options = dict(self._options)
