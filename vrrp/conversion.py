@@ -12,6 +12,7 @@ from vrrp.protocol.packet import (
     CS_NS,
     DEFAULT_GROUP_IPV4,
     DEFAULT_GROUP_IPV6,
+    MULTICAST_TTL,
     AuthType,
     ChecksumStyle,
     Expectations,
@@ -137,8 +138,24 @@ def group_of(model: VrrpInstance) -> IPAddress:
     return model.multicast_group or (DEFAULT_GROUP_IPV6 if int(model.family) == 6 else DEFAULT_GROUP_IPV4)
 
 
-def expectations(model: VrrpInstance, local_address: IPAddress | None) -> Expectations:
-    """What a received advert must look like."""
+KERNEL_HOP_LIMIT = 64
+"""With which a keepalived without unicast_ttl sends unicast adverts over IPv6."""
+
+
+def link_ttls(model: VrrpInstance) -> frozenset[int]:
+    """The TTLs of adverts from a unicast peer on our link: 255, or what the same configuration makes a keepalived send there."""
+    if model.unicast_ttl is not None:
+        return frozenset({MULTICAST_TTL, model.unicast_ttl})
+    return frozenset({MULTICAST_TTL, KERNEL_HOP_LIMIT} if int(model.family) == 6 else {MULTICAST_TTL})
+
+
+def expectations(model: VrrpInstance, local_address: IPAddress | None, linked_peers: frozenset[IPAddress] = frozenset()) -> Expectations:
+    """What a received advert must look like. ``linked_peers``: those within a connected prefix of the interface."""
+    limits = {
+        peer.address: (peer.min_ttl or 0, 255 if peer.max_ttl is None else peer.max_ttl)
+        for peer in model.unicast_peers
+        if peer.min_ttl is not None or peer.max_ttl is not None
+    }
     return Expectations(
         version=model.version,
         family=Family(int(model.family)),
@@ -147,8 +164,10 @@ def expectations(model: VrrpInstance, local_address: IPAddress | None) -> Expect
         local_address=local_address,
         group=None if model.unicast else group_of(model),
         peers=frozenset(peer.address for peer in model.unicast_peers),
-        only_peers=model.check_unicast_source or any((p.min_ttl, p.max_ttl) != (0, 255) for p in model.unicast_peers),
-        peer_ttl={peer.address: (peer.min_ttl, peer.max_ttl) for peer in model.unicast_peers},
+        only_peers=model.check_unicast_source or bool(limits),
+        linked_peers=linked_peers,
+        link_ttls=link_ttls(model),
+        peer_ttl=limits,
         auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,
         auth_data=_auth_data(model),
         checksum=checksum_style(model),

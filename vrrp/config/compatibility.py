@@ -39,6 +39,11 @@ An unknown keyword is an error that names the nearest known one; keepalived logs
 | deprecated word, `interval 0`, rounding, conflicts with strict mode | complains, corrects, runs | warns, corrects the same way, runs |
 | missing script | drops it from tracking | warns; it counts as failed |
 | script that others can change, with enable_script_security | drops it in silence | refuses the file |
+| unicast advert from no `unicast_peer` | believed, unless check_unicast_src | refused; `check_unicast_src off`: believed |
+| unicast advert of a peer on our link with a TTL other than 255 | believed | refused, unless it is the `unicast_ttl` of this instance, or \
+64 over IPv6 without `unicast_ttl` (keepalived's); `PEER min_ttl 1` believes any; peers behind a router may have any TTL |
+| `check_unicast_src off` | switches it on | switches it off |
+| auth_hmac without a usable active_key or key file | switches it off: bare adverts | refuses the file |
 | `skip_check_adv_addr off` | switches it on | switches it off |
 | `track_process` in a network namespace | no kernel events: nothing ever counts as running | looks at /proc 4 times a second |
 | `track_interface` and other names given twice | complains | warns, the first counts |

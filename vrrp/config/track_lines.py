@@ -56,7 +56,7 @@ def _read_peer(reading: Reading, line: Statement) -> object:
     address = read_address(reading, line.words[0], "unicast peer")
     if isinstance(address, Rejected):
         return REJECTED
-    limits = {"min_ttl": 0, "max_ttl": 255}
+    limits: dict[str, int | None] = {"min_ttl": None, "max_ttl": None}
     words = list(line.words[1:])
     while words:
         option = words.pop(0)
@@ -68,6 +68,7 @@ def _read_peer(reading: Reading, line: Statement) -> object:
         if isinstance(limit, Rejected):
             return REJECTED
         limits[option.text] = limit
-    if limits["min_ttl"] > limits["max_ttl"]:
+    low, high = limits["min_ttl"], limits["max_ttl"]
+    if low is not None and high is not None and low > high:
         return reading.error(line, f"min_ttl of {address} is above max_ttl", "swap them")
-    return UnicastPeer(address, limits["min_ttl"], limits["max_ttl"], line.position)
+    return UnicastPeer(address, low, high, line.position)

@@ -74,6 +74,7 @@ class RejectReason(Enum):
     TRUNCATED = "truncated"
     LENGTH = "length"
     TTL = "ttl"
+    PEER_TTL = "peer_ttl"
     VRID = "vrid"
     VERSION = "version"
     AUTH_TYPE = "auth_type"
@@ -106,6 +107,7 @@ class RejectReason(Enum):
 
 _REMEDIES: dict[RejectReason, str] = {
     RejectReason.TTL: "a multicast advert must arrive with TTL 255; a router or a forger is in between",
+    RejectReason.PEER_TTL: "a forger or a router is in between; if the peer is meant to send so, write 'PEER min_ttl N' in unicast_peer",
     RejectReason.VERSION: "set the same vrrp_version on all nodes",
     RejectReason.AUTH_TYPE: "set the same authentication block on all nodes",
     RejectReason.PASSWORD: "set the same auth_pass on all nodes (only its first 8 bytes count)",
@@ -122,7 +124,7 @@ _REMEDIES: dict[RejectReason, str] = {
     RejectReason.MULTICAST_UNEXPECTED: "this node uses unicast_peer and the sender does not",
     RejectReason.WRONG_GROUP: "set the same vrrp_mcast_group on all nodes",
     RejectReason.OWN_ADDRESS: "another host sends adverts from this node's own address",
-    RejectReason.UNKNOWN_PEER: "the sender is not in this node's unicast_peer list",
+    RejectReason.UNKNOWN_PEER: "add the sender to unicast_peer, or write check_unicast_src off to take adverts from anybody",
 }
 
 
@@ -177,8 +179,8 @@ class Expectations:
     """What an instance demands of a received advert.
 
     ``group`` is the multicast destination, or None in unicast mode. ``peers`` matter in unicast mode only: with
-    ``only_peers`` (keepalived's check_unicast_src) every other sender is refused; without it, a sender that is no peer is
-    still refused unless its TTL is 255, that is, unless it shares our link.
+    ``only_peers`` (check_unicast_src, here the default) every other sender is refused. ``linked_peers`` share our link: their adverts
+    must arrive with one of ``link_ttls``, because a packet that a router forwarded has a lower TTL; routed peers may have any.
     """
 
     version: int
@@ -188,9 +190,11 @@ class Expectations:
     local_address: IPAddress | None = None
     group: IPAddress | None = DEFAULT_GROUP_IPV4
     peers: frozenset[IPAddress] = frozenset()
-    only_peers: bool = False
+    only_peers: bool = True
+    linked_peers: frozenset[IPAddress] = frozenset()
+    link_ttls: frozenset[int] = frozenset({MULTICAST_TTL})
     peer_ttl: dict[IPAddress, tuple[int, int]] = field(default_factory=dict)
-    """Lowest and highest TTL of adverts from a unicast peer (min_ttl, max_ttl)."""
+    """Lowest and highest TTL of adverts from a unicast peer that has min_ttl or max_ttl; nothing else counts for it then."""
     auth_type: AuthType = AuthType.NONE
     auth_data: bytes = field(default=b"", repr=False)
     checksum: ChecksumStyle = ChecksumStyle.PSEUDO_HEADER
@@ -321,7 +325,7 @@ def receive_advert(datagram: Datagram, expected: Expectations) -> Advert:
 
     Differences from keepalived 2.2.7, on purpose: a differing VIP list is the core's to report, never a reason to drop (dropping
     makes two masters, #1603, #2444); a wrong checksum *style* has its own reason, so that the log can name the remedy; a unicast
-    sender that is neither a peer nor on our link is refused. Raises DecodeError.
+    sender that is no peer, or a peer on our link whose packet was routed, is refused. Raises DecodeError.
     """
     if datagram.source.version != expected.family or datagram.destination.version != expected.family:
         raise DecodeError(RejectReason.IP_HEADER, "wrong address family")
@@ -384,12 +388,22 @@ def _check_addressing(datagram: Datagram, expected: Expectations) -> None:
         raise DecodeError(RejectReason.MULTICAST_UNEXPECTED, f"from {datagram.source}")
     if datagram.source == expected.local_address:
         raise DecodeError(RejectReason.OWN_ADDRESS, f"from {datagram.source}")
-    unknown = expected.group is None and datagram.source not in expected.peers
-    if unknown and (expected.only_peers or datagram.ttl != MULTICAST_TTL):
-        raise DecodeError(RejectReason.UNKNOWN_PEER, f"from {datagram.source}, TTL {datagram.ttl}")
-    low, high = expected.peer_ttl.get(datagram.source, (0, 255))
-    if not low <= datagram.ttl <= high:
-        raise DecodeError(RejectReason.TTL, f"TTL {datagram.ttl}, peer {datagram.source} has {low} to {high}")
+    if expected.group is None:
+        _check_peer(datagram, expected)
+
+
+def _check_peer(datagram: Datagram, expected: Expectations) -> None:
+    peer, ttl = datagram.source, datagram.ttl
+    if peer not in expected.peers:
+        if expected.only_peers:
+            raise DecodeError(RejectReason.UNKNOWN_PEER, f"from {peer}, TTL {ttl}")
+    elif peer in expected.peer_ttl:
+        low, high = expected.peer_ttl[peer]
+        if not low <= ttl <= high:
+            raise DecodeError(RejectReason.PEER_TTL, f"TTL {ttl}, peer {peer} has {low} to {high}")
+    elif peer in expected.linked_peers and ttl not in expected.link_ttls:
+        allowed = " or ".join(str(ttl) for ttl in sorted(expected.link_ttls))
+        raise DecodeError(RejectReason.PEER_TTL, f"TTL {ttl}, peer {peer} is on our link and sends {allowed}")
 
 
 def build_ipv4_header(source: IPv4Address, destination: IPv4Address, payload_bytes: int, *, identification: int, ttl: int) -> bytes:

@@ -104,6 +104,13 @@ def local_address_of(model: VrrpInstance, interfaces: InterfaceTable, virtual: f
     return None if interface is None else interface.primary_address(int(model.family), virtual=virtual)
 
 
+def linked_peers(model: VrrpInstance, interfaces: InterfaceTable, virtual: frozenset[IPAddress]) -> frozenset[IPAddress]:
+    """The unicast peers within a connected prefix of the instance's interface."""
+    interface = interfaces.get(model.interface)
+    networks = () if interface is None else interface.connected(virtual=virtual)
+    return frozenset(peer.address for peer in model.unicast_peers if any(peer.address in network for network in networks))
+
+
 def build_endpoint(
     model: VrrpInstance,
     interfaces: InterfaceTable,
@@ -115,7 +122,8 @@ def build_endpoint(
 ) -> Endpoint:
     """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
     local = local_address_of(model, interfaces, virtual)
-    endpoint = Endpoint(model, expectations(model, local), local, authenticator=authenticator(model), hmac=hmac_session(model))
+    expected = expectations(model, local, linked_peers(model, interfaces, virtual))
+    endpoint = Endpoint(model, expected, local, authenticator=authenticator(model), hmac=hmac_session(model))
     problems = list(instance_faults(model))
     if local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TypeAlias
 
 from vrrp.protocol.packet import IPAddress
 from vrrp.system.netlink import RTM_GETADDR, RTM_GETLINK, LinkEvent, NetlinkEvent, dump
+
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True)
@@ -18,6 +22,8 @@ class Interface:
     up: bool
     mac: bytes
     addresses: dict[IPAddress, bool] = field(default_factory=dict)
+    prefixes: dict[IPAddress, IPNetwork] = field(default_factory=dict)
+    """The network that each address makes connected."""
 
     def primary_address(self, version: int, *, virtual: Container[IPAddress] = ()) -> IPAddress | None:
         """The first primary address of a family (IPv6: the first link-local one), as keepalived picks its source.
@@ -28,6 +34,10 @@ class Interface:
             if address.version == version and not secondary and address not in virtual and (version == 4 or address.is_link_local):
                 return address
         return None
+
+    def connected(self, *, virtual: Container[IPAddress] = ()) -> frozenset[IPNetwork]:
+        """The networks on this link, as the node's own (not the ``virtual``) addresses make them known."""
+        return frozenset(network for address, network in self.prefixes.items() if address not in virtual)
 
 
 class InterfaceTable:
@@ -55,8 +65,10 @@ class InterfaceTable:
         elif interface is not None:
             if event.gone:
                 interface.addresses.pop(event.address, None)
+                interface.prefixes.pop(event.address, None)
             else:
                 interface.addresses[event.address] = event.secondary
+                interface.prefixes[event.address] = ip_network((event.address, event.prefix_length), strict=False)
 
     def get(self, name: str) -> Interface | None:
         """The interface called ``name``."""

@@ -126,7 +126,7 @@ def test_global_defs(tmp_path: Path, line: str, path: str, value: object) -> Non
                      marks=shows("vrrp_instance/v3_checksum_as_v2")),
         pytest.param("", "strict_mode", "core.lower_prio_no_advert", True, marks=shows("vrrp_instance/strict_mode")),
         pytest.param("", "skip_check_adv_addr", "core.check_addresses", False, marks=shows("vrrp_instance/skip_check_adv_addr")),
-        pytest.param(UNICAST, "check_unicast_src", "expected.only_peers", True, marks=shows("vrrp_instance/check_unicast_src")),
+        pytest.param(UNICAST, "check_unicast_src off", "expected.only_peers", False, marks=shows("vrrp_instance/check_unicast_src")),
         pytest.param("", "garp_master_delay 7", "core.garp_delay_ns", 7 * S, marks=shows("vrrp_instance/garp_master_delay")),
         pytest.param("", "garp_master_repeat 3", "core.garp_repeat", 3, marks=shows("vrrp_instance/garp_master_repeat")),
         pytest.param("", "garp_master_refresh 60", "core.garp_refresh_ns", 60 * S, marks=shows("vrrp_instance/garp_master_refresh")),
@@ -157,7 +157,8 @@ def test_vrrp_instance(tmp_path: Path, before: str, line: str, path: str, value:
 @pytest.mark.parametrize(
     ("line", "before", "path", "value"),
     [
-        pytest.param("vrrp_check_unicast_src", UNICAST, "expected.only_peers", True, marks=shows("global_defs/vrrp_check_unicast_src")),
+        pytest.param("vrrp_check_unicast_src off", UNICAST, "expected.only_peers", False,
+                     marks=shows("global_defs/vrrp_check_unicast_src")),
         pytest.param("vrrp_owner_ignore_adverts", "state MASTER\npriority 255", "expected.owner_ignores", True,
                      marks=shows("global_defs/vrrp_owner_ignore_adverts")),
         pytest.param("v3_checksum_as_v2", "version 3", "expected.checksum", ChecksumStyle.PLAIN,

@@ -115,13 +115,18 @@ CHECKS: list[tuple[str, Datagram, Expectations, RejectReason]] = [
     ("group", datagram(V3, to=IPv4Address("224.0.0.99")), expect(V3), RejectReason.WRONG_GROUP),
     ("own address", datagram(V3), expect(V3, local_address=SOURCE), RejectReason.OWN_ADDRESS),
     ("owner", datagram(V3), expect(V3, owner_ignores=True), RejectReason.OWNER_IGNORES),
-    ("stranger far away", datagram(V3, to=PEER, ttl=64), expect(V3, group=None, peers=frozenset([PEER])), RejectReason.UNKNOWN_PEER),
-    ("stranger, strict", datagram(V3, to=PEER), expect(V3, group=None, only_peers=True), RejectReason.UNKNOWN_PEER),
+    ("stranger", datagram(V3, to=PEER), expect(V3, group=None, peers=frozenset([PEER])), RejectReason.UNKNOWN_PEER),
+    (
+        "linked peer's TTL",
+        datagram(V3, to=PEER, ttl=254),
+        expect(V3, group=None, peers=frozenset([SOURCE]), linked_peers=frozenset([SOURCE])),
+        RejectReason.PEER_TTL,
+    ),
     (
         "peer's TTL",
         datagram(V3, to=PEER, ttl=250),
         expect(V3, group=None, peers=frozenset([SOURCE]), peer_ttl={SOURCE: (252, 255)}),
-        RejectReason.TTL,
+        RejectReason.PEER_TTL,
     ),
     ("family", datagram(V6), expect(V3), RejectReason.IP_HEADER),
 ]
@@ -162,10 +167,20 @@ def test_v3_checksum_as_v2_accepts_both_styles_but_no_garbage() -> None:
     assert rejected(replace(damaged, payload=damaged.payload[:6] + b"\1\1" + damaged.payload[8:]), lenient) is RejectReason.CHECKSUM
 
 
-def test_unicast_takes_peers_from_anywhere_and_strangers_from_our_link_only() -> None:
-    ours = expect(V3, group=None, peers=frozenset([SOURCE]))
-    assert receive_advert(datagram(V3, to=PEER, ttl=64), ours) == V3
-    assert receive_advert(datagram(V3, to=PEER, ttl=255), replace(ours, peers=frozenset())) == V3
+def test_a_unicast_peer_on_our_link_must_send_255_and_a_routed_one_need_not() -> None:
+    routed = expect(V3, group=None, peers=frozenset([SOURCE]))
+    linked = replace(routed, linked_peers=frozenset([SOURCE]))
+    assert receive_advert(datagram(V3, to=PEER, ttl=3), routed) == V3
+    assert receive_advert(datagram(V3, to=PEER, ttl=255), linked) == V3
+    assert receive_advert(datagram(V3, to=PEER, ttl=64), replace(linked, link_ttls=frozenset({255, 64}))) == V3
+    assert receive_advert(datagram(V3, to=PEER, ttl=64), replace(linked, peer_ttl={SOURCE: (60, 70)})) == V3
+    assert rejected(datagram(V3, to=PEER, ttl=255), replace(linked, peer_ttl={SOURCE: (60, 70)})) is RejectReason.PEER_TTL
+
+
+def test_a_stranger_is_heard_only_where_that_is_asked_for() -> None:
+    expected = expect(V3, group=None, peers=frozenset([PEER]))
+    assert rejected(datagram(V3, to=PEER), expected) is RejectReason.UNKNOWN_PEER
+    assert receive_advert(datagram(V3, to=PEER, ttl=3), replace(expected, only_peers=False)) == V3
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ class VrrpDefaults:
     multicast_group6: IPv6Address = MULTICAST_GROUP6
     strict: bool = False
     skip_check_adv_addr: bool = False
-    check_unicast_source: bool = False
+    check_unicast_source: bool = True
     lower_prio_no_advert: bool = False
     higher_prio_send_advert: bool = False
     owner_ignore_adverts: bool = False

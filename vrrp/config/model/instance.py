@@ -69,11 +69,11 @@ class AuthHmac:
 
 @dataclass(frozen=True, slots=True)
 class UnicastPeer:
-    """One line of unicast_peer; adverts outside min_ttl..max_ttl are dropped."""
+    """One line of unicast_peer; adverts outside min_ttl..max_ttl are dropped. None = not given: the rule for peers on our link counts."""
 
     address: IpAddress
-    min_ttl: int = 0
-    max_ttl: int = 255
+    min_ttl: int | None = None
+    max_ttl: int | None = None
     position: Position = field(default=NOWHERE, compare=False)
 
 
@@ -146,7 +146,7 @@ class VrrpInstance:
     unicast_peers: tuple[UnicastPeer, ...] = ()
     unicast_ttl: int | None = None
     unicast_fault_no_peer: bool = False
-    check_unicast_source: bool = False
+    check_unicast_source: bool = True
     old_unicast_checksum: bool | None = None
     v3_checksum_as_v2: bool = False
     vrf: str = ""

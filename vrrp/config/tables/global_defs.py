@@ -297,7 +297,9 @@ GLOBAL_DEFS = Table(
         acts(COMMON, "vrrp_version", integer(2, 3), "vrrp.version", "default 2; IPv6 instances are 3"),
         acts(CORE, "vrrp_strict", flag(), "vrrp.strict", "RFC rules; among others packets to the addresses are dropped"),
         acts(CORE, "vrrp_skip_check_adv_addr", switch(), "vrrp.skip_check_adv_addr", "do not compare the addresses of the same master"),
-        acts(RARE, "vrrp_check_unicast_src", flag(), "vrrp.check_unicast_source", "drop adverts that come from no peer"),
+        acts(
+            RARE, "vrrp_check_unicast_src", switch(), "vrrp.check_unicast_source", "drop adverts that come from no peer: the default here"
+        ),
         acts(COMMON, "vrrp_garp_master_delay", whole_seconds(0, UINT32), "vrrp.garp.master_delay_ns", "second set; 0 = none"),
         acts(COMMON, "vrrp_garp_master_repeat", lenient_integer(1, UINT32, 1), "vrrp.garp.master_repeat", "announcements in a set"),
         acts(COMMON, "vrrp_garp_master_refresh", whole_seconds(0, UINT32), "vrrp.garp.refresh_ns", "repeat while MASTER; 0 = off"),

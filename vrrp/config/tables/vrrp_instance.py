@@ -177,7 +177,7 @@ VRRP_INSTANCE = Table(
             "FAULT instead of multicast when the peer list is empty",
             loss="adverts go to the group",
         ),
-        acts(COMMON, "check_unicast_src", flag(), "check_unicast_source", "drop adverts that come from no peer"),
+        acts(COMMON, "check_unicast_src", switch(), "check_unicast_source", "drop adverts that come from no peer: the default here"),
         acts(
             RARE,
             "old_unicast_checksum",
