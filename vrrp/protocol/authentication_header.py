@@ -42,6 +42,22 @@ def integrity_value(packet: bytes | bytearray, key: bytes, *, unicast: bool) -> 
     return hmac.digest(key, _covered(packet, unicast=unicast), "md5")[:ICV_BYTES]
 
 
+def is_sealed(packet: bytes) -> bool:
+    """Does an IPv4 packet carry an authentication header?"""
+    return len(packet) >= _IP_BYTES and packet[0] >> 4 == 4 and packet[9] == IPPROTO_AH
+
+
+def unauthenticated(packet: bytes) -> Datagram:
+    """What is inside, for a listener without the key: the form is checked, the ICV is not. Raises DecodeError."""
+    datagram = parse_ipv4(packet, protocol=IPPROTO_AH)
+    if packet[0] != 0x45 or len(datagram.payload) < HEADER_BYTES:
+        raise DecodeError(RejectReason.AUTHENTICATION_HEADER, f"{len(datagram.payload)} bytes after the IP header")
+    next_header, words, *_ = _HEADER.unpack_from(datagram.payload)
+    if next_header != IPPROTO_VRRP or words != _LENGTH_WORDS:
+        raise DecodeError(RejectReason.AUTHENTICATION_HEADER, f"next header {next_header}, length {words}")
+    return replace(datagram, payload=datagram.payload[HEADER_BYTES:])
+
+
 class Authenticator:
     """Seals and opens the packets of one virtual router. ``key``: the password, cut or padded with zeros to 8 bytes."""
 
@@ -69,18 +85,14 @@ class Authenticator:
 
         Raises DecodeError: what ``parse_ipv4`` raises, AUTHENTICATION_HEADER (form), AUTHENTICATION (ICV) or REPLAY.
         """
-        datagram = parse_ipv4(data, protocol=IPPROTO_AH)
-        if data[0] != 0x45 or len(datagram.payload) < HEADER_BYTES:
-            raise DecodeError(RejectReason.AUTHENTICATION_HEADER, f"{len(datagram.payload)} bytes after the IP header")
-        next_header, words, _reserved, spi, sequence, icv = _HEADER.unpack_from(datagram.payload)
-        if next_header != IPPROTO_VRRP or words != _LENGTH_WORDS:
-            raise DecodeError(RejectReason.AUTHENTICATION_HEADER, f"next header {next_header}, length {words}")
+        datagram = unauthenticated(data)
+        _next, _words, _reserved, spi, sequence, icv = _HEADER.unpack_from(data, _IP_BYTES)
         if spi != datagram.source.packed:
             raise DecodeError(RejectReason.AUTHENTICATION_HEADER, f"SPI {IPv4Address(spi)} is not the source {datagram.source}")
-        packet = data[: _IP_BYTES + len(datagram.payload)]
+        packet = data[: _IP_BYTES + HEADER_BYTES + len(datagram.payload)]
         if not hmac.compare_digest(icv, integrity_value(packet, self.key, unicast=self.unicast)):
             raise DecodeError(RejectReason.AUTHENTICATION)
         if sequence <= self.sequence < MAX_SEQUENCE:
             raise DecodeError(RejectReason.REPLAY, f"sequence {sequence}, expected more than {self.sequence}")
         self.sequence = sequence
-        return replace(datagram, payload=datagram.payload[HEADER_BYTES:], authenticated=True)
+        return replace(datagram, authenticated=True)

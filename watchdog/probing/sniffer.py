@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import IPv6Address
 
 from base.clock import now_ns
@@ -11,7 +12,8 @@ from base.core import NS_PER_MS, JsonValue
 from base.packetsocket import ACCEPT, DROP, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, Captured, Instruction
 from base.pump import Pump
 from vrrp.config.model.instance import VrrpInstance
-from vrrp.conversion import expectations
+from vrrp.conversion import authenticator, expectations
+from vrrp.protocol.authentication_header import IPPROTO_AH, is_sealed, unauthenticated
 from vrrp.protocol.packet import (
     IPPROTO_VRRP,
     Advert,
@@ -35,17 +37,27 @@ MAX_ADVERTS_PER_INTERVAL = 300
 MAX_FOREIGN_VRIDS = 64
 _MS_PER_CS = 10
 _ETHERNET_BYTES, _IPV6_BYTES = 14, 40
-_LD_H_ABS, _LD_B_ABS, _JEQ = 0x28, 0x30, 0x15
+_LD_H_ABS, _LD_B_ABS, _LD_B_IND, _LDX_IHL, _JEQ = 0x28, 0x30, 0x50, 0xB1, 0x15
+_VLAN_TAG_PRESENT = 0xFFFFF000 + 48
+"""SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT of linux/filter.h."""
 
 
 def advert_filter() -> list[Instruction]:
-    """Accept IPv4 packets of protocol 112 and IPv6 packets whose first next header is 112."""
+    """Accept untagged IPv4 packets of protocol 112, or of 51 (AH) with 112 next, and IPv6 packets whose first next header is 112.
+
+    A socket on eth0 also gets the frames of eth0.10, with the VLAN tag beside and not in them: they are eth0.10's to hear.
+    """
     return [
+        (_LD_B_ABS, 0, 0, _VLAN_TAG_PRESENT),
+        (_JEQ, 0, 11, 0),
         (_LD_H_ABS, 0, 0, 12),
-        (_JEQ, 0, 3, ETH_P_IP),
+        (_JEQ, 0, 6, ETH_P_IP),
         (_LD_B_ABS, 0, 0, 23),
-        (_JEQ, 0, 4, IPPROTO_VRRP),
-        ACCEPT,
+        (_JEQ, 8, 0, IPPROTO_VRRP),
+        (_JEQ, 0, 6, IPPROTO_AH),
+        (_LDX_IHL, 0, 0, _ETHERNET_BYTES),
+        (_LD_B_IND, 0, 0, _ETHERNET_BYTES),
+        (_JEQ, 4, 3, IPPROTO_VRRP),
         (_JEQ, 0, 2, ETH_P_IPV6),
         (_LD_B_ABS, 0, 0, 20),
         (_JEQ, 1, 0, IPPROTO_VRRP),
@@ -55,10 +67,10 @@ def advert_filter() -> list[Instruction]:
 
 
 def parse_frame(frame: bytes) -> Datagram:
-    """The IP datagram in an ethernet frame that passed the filter. Raises DecodeError."""
-    if frame[12:14] == ETH_P_IP.to_bytes(2, "big"):
-        return parse_ipv4(frame[_ETHERNET_BYTES:])
+    """The IP datagram in an ethernet frame that passed the filter; an authentication header is taken off unchecked. Raises DecodeError."""
     packet = frame[_ETHERNET_BYTES:]
+    if frame[12:14] == ETH_P_IP.to_bytes(2, "big"):
+        return unauthenticated(packet) if is_sealed(packet) else parse_ipv4(packet)
     if len(packet) < _IPV6_BYTES or packet[0] >> 4 != 6:
         raise DecodeError(RejectReason.IP_HEADER, f"{len(packet)} bytes")
     end = _IPV6_BYTES + int.from_bytes(packet[4:6], "big")
@@ -67,10 +79,21 @@ def parse_frame(frame: bytes) -> Datagram:
     return Datagram(IPv6Address(packet[8:24]), IPv6Address(packet[24:40]), packet[7], packet[_IPV6_BYTES:end])
 
 
-def problem_of(datagram: Datagram, advert: Advert, model: VrrpInstance, own_addresses: Iterable[str]) -> str:
-    """Why a VRRP daemon with this configuration would drop the advert, with the remedy; "" if it would take it."""
+def authenticated(datagram: Datagram, packet: bytes, model: VrrpInstance) -> Datagram:
+    """As the VRRP daemon of ``model`` sees it. Raises DecodeError for a wrong authentication header; replays are not looked for."""
+    if not is_sealed(packet):
+        return datagram
+    opener = authenticator(model)
+    return replace(datagram, authenticated=True) if opener is None else opener.open(packet)
+
+
+def problem_of(datagram: Datagram, packet: bytes, advert: Advert, model: VrrpInstance, own_addresses: Iterable[str]) -> str:
+    """Why a VRRP daemon with this configuration would drop the advert, with the remedy; "" if it would take it.
+
+    ``packet`` is the whole of ``datagram``, from the IP header on.
+    """
     try:
-        receive_advert(datagram, expectations(model, None))
+        receive_advert(authenticated(datagram, packet, model), expectations(model, None))
     except DecodeError as error:
         return f"{error} ({error.reason.remedy})"
     if str(datagram.source) in own_addresses:
@@ -157,7 +180,9 @@ class AdvertSniffer:
         if model is None:
             self._count_foreign(f"{interface} {key} from {datagram.source}")
             return
-        problem = "" if captured.outgoing else problem_of(datagram, advert, model, self._kernel.addresses_of(interface))
+        problem = ""
+        if not captured.outgoing:
+            problem = problem_of(datagram, captured.data[_ETHERNET_BYTES:], advert, model, self._kernel.addresses_of(interface))
         heard = AdvertHeard(
             interface=interface,
             key=key,

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import Dot1Q, Ether
 from scapy.layers.vrrp import VRRP, VRRPv3
 
 from base.pump import Pump
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.system
 
 KEY = GroupKey(51, 4)
 MAC = "02:00:00:00:00:0b"
+AH_HEADER = bytes(IP(src="10.77.0.9", dst="224.0.0.18", ttl=255, proto=51, len=64))
 
 
 def keepalived_conf(**changes: str) -> str:
@@ -88,43 +90,37 @@ def v3(chksum: int | None = None, addresses: tuple[str, ...] = ("10.77.0.100",))
     return bytes(Ether(dst="01:00:5e:00:00:12", src=MAC) / IP(src="10.77.0.9", dst="224.0.0.18", ttl=255, proto=112) / vrrp)
 
 
-@pytest.mark.parametrize("vmac", [False, True], ids=["plain", "use_vmac"])
-def test_real_keepalived_is_heard_outgoing_and_incoming(net: Network, tmp_path: Path, vmac: bool) -> None:
-    text = keepalived_conf(extra="use_vmac" if vmac else "")
-    path = tmp_path / "keepalived.conf"
+@contextmanager
+def keepalived(net: Network, name: str, directory: Path, text: str) -> Iterator[None]:
+    """Debian's keepalived on a node."""
+    path = directory / "keepalived.conf"
     path.write_text(text)
-    models = instances(tmp_path, text)
-    here, there = node_on(net, "a", models), node_on(net, "w", models)
-    pids = [tmp_path / "parent.pid", tmp_path / "vrrp.pid"]
-    argv = [
-        "ip",
-        "netns",
-        "exec",
-        net.namespace("a"),
-        "keepalived",
-        "-n",
-        "-l",
-        "-P",
-        "-f",
-        str(path),
-        "-p",
-        str(pids[0]),
-        "-r",
-        str(pids[1]),
-    ]
-    log = (tmp_path / "log").open("wb")
-    daemon = subprocess.Popen(argv, stdout=log, stderr=log)
+    pids = ["-p", str(directory / "parent.pid"), "-r", str(directory / "vrrp.pid")]
+    argv = ["ip", "netns", "exec", net.namespace(name), "keepalived", "-n", "-l", "-P", "-f", str(path), *pids]
+    with (directory / "log").open("wb") as log:
+        daemon = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-
-        def both() -> bool:
-            here.turn()
-            return bool(here.events and there.events)
-
-        there.until(both, 20)
+        yield
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(10)
-        log.close()
+
+
+def hear_both(here: ProbingNode, there: ProbingNode) -> None:
+    def both() -> bool:
+        here.turn()
+        return bool(here.events and there.events)
+
+    there.until(both, 20)
+
+
+@pytest.mark.parametrize("vmac", [False, True], ids=["plain", "use_vmac"])
+def test_real_keepalived_is_heard_outgoing_and_incoming(net: Network, tmp_path: Path, vmac: bool) -> None:
+    text = keepalived_conf(extra="use_vmac" if vmac else "")
+    models = instances(tmp_path, text)
+    here, there = node_on(net, "a", models), node_on(net, "w", models)
+    with keepalived(net, "a", tmp_path, text):
+        hear_both(here, there)
     mac = "00:00:5e:00:01:33" if vmac else net.mac("a")
     common = {"interface": "eth0", "key": KEY, "source_ip": net.address("a"), "source_mac": mac, "interval_ms": 1000}
     expected = AdvertHeard(priority=150, outgoing=True, vips=("10.77.0.100",), problem="", **common)  # type: ignore[arg-type]
@@ -135,6 +131,65 @@ def test_real_keepalived_is_heard_outgoing_and_incoming(net: Network, tmp_path: 
     assert not here.part.reflected and not there.part.reflected
     here.close()
     there.close()
+
+
+def test_real_adverts_over_ipv6_are_heard(net: Network, tmp_path: Path) -> None:
+    text = """
+global_defs { router_id x
+ vrrp_version 3 }
+vrrp_instance VI_6 {
+    interface eth0
+    virtual_router_id 51
+    priority 150
+    advert_int 0.5
+    virtual_ipaddress {
+        fe80::100
+        2001:db8:77::100/64
+    }
+}
+"""
+    models = instances(tmp_path, text)
+    here, there = node_on(net, "a", models), node_on(net, "w", models)
+    with keepalived(net, "a", tmp_path, text):
+        hear_both(here, there)
+    for node, outgoing in ((here, True), (there, False)):
+        heard = node.of(AdvertHeard)[0]
+        assert (heard.key, heard.priority, heard.interval_ms, heard.outgoing) == (GroupKey(51, 6), 150, 500, outgoing)
+        assert heard.source_ip.startswith("fe80::") and heard.source_mac == net.mac("a") and not heard.problem
+        assert heard.vips == ("fe80::100", "2001:db8:77::100")
+        node.close()
+
+
+def test_real_adverts_in_authentication_headers_are_heard_and_checked(net: Network, tmp_path: Path) -> None:
+    """keepalived's auth_type AH: protocol 51, the advert is the next header."""
+    text = keepalived_conf(auth="authentication { auth_type AH\n auth_pass secret }")
+    models = instances(tmp_path, text)
+    here, there = node_on(net, "a", models), node_on(net, "w", models)
+    without = node_on(net, "w", instances(tmp_path, keepalived_conf()))
+    other = node_on(net, "w", instances(tmp_path, text.replace("secret", "other")))
+    with keepalived(net, "a", tmp_path, text):
+        hear_both(here, there)
+        without.until(lambda: without.events)
+        other.until(lambda: other.events)
+    assert (here.of(AdvertHeard)[0].outgoing, there.of(AdvertHeard)[0].outgoing) == (True, False)
+    for node, problem in ((here, ""), (there, ""), (without, "auth_type"), (other, "authentication")):
+        heard = node.of(AdvertHeard)[0]
+        assert (heard.key, heard.priority, heard.vips) == (KEY, 150, ("10.77.0.100",))
+        assert heard.problem.partition(":")[0].split(" ")[0] == problem
+        node.close()
+
+
+def test_adverts_of_a_vlan_are_not_taken_for_those_of_the_interface_below(net: Network, tmp_path: Path) -> None:
+    """The kernel puts the tag beside the frame and shows it on eth0 as if it had none; it belongs to eth0.10."""
+    node = node_on(net, "w", instances(tmp_path, keepalived_conf()))
+    raw = attacker(net, "a")
+    tagged = Ether(v2(priority=66))
+    raw.send(bytes(Ether(dst=tagged.dst, src=tagged.src) / Dot1Q(vlan=10) / tagged.payload))
+    raw.send(v2(priority=77))
+    node.until(lambda: node.events)
+    assert [event.priority for event in node.of(AdvertHeard)] == [77]
+    raw.close()
+    node.close()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +291,7 @@ def test_an_interface_that_comes_later_is_heard(net: Network, tmp_path: Path) ->
 
 @given(st.binary(max_size=120))
 def test_parsing_is_total(frame: bytes) -> None:
-    for prefix in (b"", b"\0" * 12 + b"\x08\x00", b"\0" * 12 + b"\x86\xdd\x60"):
+    for prefix in (b"", b"\0" * 12 + b"\x08\x00", b"\0" * 12 + b"\x08\x00" + AH_HEADER, b"\0" * 12 + b"\x86\xdd\x60"):
         try:
             parse_frame(prefix + frame)
         except DecodeError as error:
