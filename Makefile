@@ -23,7 +23,7 @@ format: setup   ## let ruff rewrite the sources
 	$(PYTHON) -m ruff format .
 
 test: lint      ## lint and every test
-	$(PYTHON) scripts/run_tests.py -n $(JOBS)
+	$(PYTHON) scripts/run_tests.py -n $(JOBS) --dist loadgroup
 
 demo: setup-demo ## a pair of nodes in this machine, split in every way and healed (at most ten minutes)
 	@.venv/bin/brainctl demo $(ARGS)
