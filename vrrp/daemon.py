@@ -48,6 +48,7 @@ from vrrp.system.will import LastWill
 EXIT_OK, EXIT_FATAL, EXIT_UNREADABLE, EXIT_CONFIG = 0, 1, 4, 5
 PART_BYTES = 512 * 1024
 STOP_PATIENCE_NS = 3 * NS_PER_S
+_OUR_SIGNALS = (signal.SIGINT, *SIGNAL_NUMBERS.values())
 """How long the vrrp process may take to say priority 0 and remove the addresses. Stop scripts get child_wait_time (5 s) on top."""
 
 
@@ -116,6 +117,8 @@ class VrrpDaemon:
             self.pump.run()
         finally:
             signal.set_wakeup_fd(-1)
+            for number in _OUR_SIGNALS:  # Python's end gives its handlers back: a second SIGTERM would kill us there
+                signal.signal(number, signal.SIG_IGN)
             self.child.stop()
             self._execute_will()
             self.checkers.stop()
@@ -153,7 +156,7 @@ class VrrpDaemon:
         self._signals_r.setblocking(False)
         self._signals_w.setblocking(False)
         signal.set_wakeup_fd(self._signals_w.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, *SIGNAL_NUMBERS.values()):
+        for number in _OUR_SIGNALS:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.pump.add_reader(self._signals_r, self._on_signals)

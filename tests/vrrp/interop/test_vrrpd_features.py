@@ -387,6 +387,19 @@ class TestDeathAndHang:
             assert ours.stop() == 0
             assert out.read_text() == "done\n"
 
+    def test_more_signals_do_not_disturb_a_stop(self) -> None:
+        """Somebody who is impatient, or systemd beside an operator; it held no scripts back, but died of the second SIGTERM."""
+        with Lab("a") as lab:
+            ours = lab.vrrpd("a", conf(150))
+            lab.until(lambda: is_in(ours, "MASTER"))
+            number = signal.SIGTERM
+            while ours.process.poll() is None:
+                ours.signal(number)
+                number = signal.SIGHUP if number == signal.SIGTERM else signal.SIGTERM
+                time.sleep(0.002)
+            assert ours.process.returncode == 0
+            assert not lab.nodes["a"].holds(VIP)
+
     def test_no_respawn(self) -> None:
         with Lab("a") as lab:
             ours = lab.vrrpd("a", conf(150), "-R")
