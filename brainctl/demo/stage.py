@@ -144,8 +144,8 @@ class Stage:
 
     @property
     def both_will_own(self) -> bool:
-        """Whether the backup is sure to take the VIP when it misses adverts: a keepalived that nobody holds (strict does)."""
-        return self.setup.daemon == "keepalived" and self.setup.mode != "strict"
+        """Whether the backup is sure to take the VIP when it misses adverts: nobody holds it (strict), nobody bridges adverts (vrrpd)."""
+        return self.setup.mode == "observe" or (self.setup.daemon == "keepalived" and self.setup.mode != "strict")
 
     def client_follows(self) -> bool:
         """A condition: the client is served by the only owner (its neighbour cache does not point at a dead host)."""

@@ -338,10 +338,13 @@ class GroupActor:
     # --- bridging adverts ---
 
     def bridge(self, now_ns: int, view: GroupView, source: str) -> None:
-        """vrrpd only: the peer really sent an advert that may not have reached us; tell our daemon how old it is."""
+        """vrrpd only: the peer really sent an advert that may not have reached us; tell our daemon how old it is.
+
+        Not in observe: a backup that waits because of it would be held, and observe holds nobody.
+        """
         gate = self._state.settings.gate
         report = view.report
-        if gate.daemon != "vrrpd" or not gate.bridge_adverts or report is None or report.advert_sent_age_ms is None:
+        if not self._state.resolves or gate.daemon != "vrrpd" or not gate.bridge_adverts or report is None or report.advert_sent_age_ms is None:
             return
         if report.state is not GroupState.MASTER and not report.held:
             return
