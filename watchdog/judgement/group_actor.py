@@ -344,7 +344,9 @@ class GroupActor:
         """
         gate = self._state.settings.gate
         report = view.report
-        if not self._state.resolves or gate.daemon != "vrrpd" or not gate.bridge_adverts or report is None or report.advert_sent_age_ms is None:
+        if not self._state.resolves or gate.daemon != "vrrpd" or not gate.bridge_adverts:
+            return
+        if report is None or report.advert_sent_age_ms is None:
             return
         if report.state is not GroupState.MASTER and not report.held:
             return

@@ -827,10 +827,18 @@ def test_slow_recorder_means_we_are_sick_and_nothing_is_fenced() -> None:
 # --- the wire ---
 
 
-def test_adverts_bridged_to_vrrpd_rest_on_really_sent_ones() -> None:
-    def with_vrrpd(settings: BrainSettings) -> BrainSettings:
-        return replace(settings, gate=replace(settings.gate, daemon="vrrpd"))
+def with_vrrpd(settings: BrainSettings) -> BrainSettings:
+    return replace(settings, gate=replace(settings.gate, daemon="vrrpd"))
 
+
+def test_observe_holds_no_backup_by_bridged_adverts() -> None:
+    lab = settled(Mode.OBSERVE, tweak=with_vrrpd)
+    lab.cut_adverts()
+    lab.run(3)
+    assert not b(lab).commands(c.BridgeAdvert)
+
+
+def test_adverts_bridged_to_vrrpd_rest_on_really_sent_ones() -> None:
     lab = settled(tweak=with_vrrpd)
     lab.cut_adverts()
     lab.run(2)
