@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode, SyncGroup, VrrpInstance
+from vrrp.config.model.services import lowered_priorities
 from vrrp.config.model.tracking import TrackSet
+from vrrp.lvs.naming import service_id_of
 from vrrp.protocol.authentication_header import Authenticator
 from vrrp.protocol.hmac_session import HmacPolicy, HmacSession
 from vrrp.protocol.node import NodeParameters
@@ -202,6 +204,16 @@ def _tracks_of(model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackRefer
     return tuple(dict.fromkeys(own))
 
 
+def _quorums_of(config: VrrpConfig, instance: str) -> tuple[TrackReference, ...]:
+    """The virtual servers whose lost quorum lowers the priority of this instance (``quorum_lowers_priority``)."""
+    return tuple(
+        TrackReference(TrackKind.QUORUM, service_id_of(config, server), -lowered.amount)
+        for server in config.virtual_servers
+        for lowered in lowered_priorities(server)
+        if lowered.instance == instance
+    )
+
+
 def node_parameters(config: VrrpConfig) -> NodeParameters:
     """The core's view of the whole file."""
     groups = {name: group for group in config.sync_groups for name in group.members}
@@ -210,6 +222,6 @@ def node_parameters(config: VrrpConfig) -> NodeParameters:
         instances=tuple(instance_parameters(m, config.global_defs.vrrp.startup_delay_ns) for m in config.instances),
         groups=tuple(GroupParameters(g.name, tuple(m for m in g.members if m in used)) for g in config.sync_groups),
         scripts=tuple(ScriptParameters(s.name, s.rise, s.fall, s.init_fail) for s in config.scripts),
-        tracks={model.name: _tracks_of(model, groups.get(model.name)) for model in config.instances},
+        tracks={model.name: _tracks_of(model, groups.get(model.name)) + _quorums_of(config, model.name) for model in config.instances},
         stop_words={model.name: "DELETED" if model.notify_deleted else "FAULT" for model in config.instances},
     )

@@ -263,6 +263,7 @@ class VrrpDaemon:
             self.files.repeat()
             self.processes.repeat()
             self.bfd.repeat()
+            self.checkers.repeat()
         self.log.info("Reload complete" if self._ready else "Startup complete")
         self._ready = True
         tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
@@ -296,6 +297,8 @@ class VrrpDaemon:
                 self.outside.tell(message)
             case "mail":
                 self.outside.tell(message)
+            case "quorum":
+                self.child.send(message)
             case "stopped":
                 self._if_all_said_goodbye()
 

@@ -420,6 +420,8 @@ class VrrpProcess:
                 self.feed(now_ns(), TrackChanged(TrackKind.PROCESS, message["name"], int(message["up"])))
             case "bfd":
                 self.feed(now_ns(), TrackChanged(TrackKind.BFD, message["name"], int(message["up"])))
+            case "quorum":
+                self.feed(now_ns(), TrackChanged(TrackKind.QUORUM, message["service"], int(message["up"])))
             case "dump":
                 self._dump(message["what"])
             case "stop":

@@ -29,6 +29,7 @@ here with what this version does with it:
 - **refused**: the file is an error, because ignoring the keyword would be dangerous.
 
 *Use*: core = in nearly every tutorial, common = in many files, rare = the rest. *2.4* = unknown to keepalived 2.2.7.
+*ours* = no keepalived knows it. A line that begins with `@vrrpd` is read by vrrpd and skipped by keepalived, so one file can serve both.
 An unknown keyword is an error that names the nearest known one; keepalived logs it and runs on.
 
 ## Where vrrpd differs on purpose
@@ -55,6 +56,7 @@ An unknown keyword is an error that names the nearest known one; keepalived logs
 | `include FILE` | read FILE here; globs and `{a,b}`; relative to the file that includes |
 | `includer` `includem` `includew` `includeb` `includea` | with checks: readable, match, wildcard_match, brace_match, all |
 | `@ID line`, `@^ID line` | only with (without) configuration id ID: `-i ID`, default: host name up to the first dot |
+| `@vrrpd line`, `@^vrrpd line` | only for vrrpd (only for keepalived): every vrrpd has this id beside its own |
 | `$NAME=value`, `$NAME`, `${NAME}` | definition and use; replaced where it is used, again and again; undefined names stay |
 | `$NAME=\\` … | a definition of several lines, each but the last ending in a backslash |
 | `${_PWD}` `${_INSTANCE}` `${_ENV NAME}` | directory of the file, configuration id, environment |
@@ -100,7 +102,7 @@ def _row(keyword: Keyword, shown: list[str]) -> str:
     meaning = keyword.note
     if keyword.instead:
         meaning = f"deprecated: write {keyword.instead}" + (f" ({meaning})" if meaning else "")
-    use = keyword.mark.value + (", 2.4" if keyword.newer else "")
+    use = keyword.mark.value + (", 2.4" if keyword.newer else "") + (", ours" if keyword.ours else "")
     value = f"`{keyword.value.syntax}`" if keyword.value.syntax else ""
     tests = "<br>".join(f"`{name}`" for name in shown) if keyword.status is Status.ACTS else ""
     return f"| `{keyword.name}` | {_cell(value)} | {use} | {_cell(standing)} | {_cell(meaning)} | {tests} |"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -70,6 +70,7 @@ class Keyword:
     ``field``: dotted path in the model object, "" = the caller of ``read_block`` takes the value by name.
     ``note``: what it does; for REFUSED the reason. ``loss``: for KEPT, what the operator does without (then using it
     is a warning, not only a note). ``instead``: set for deprecated spellings. ``newer``: unknown to keepalived 2.2.7.
+    ``ours``: no keepalived knows it.
     ``accumulates``: giving it again adds to the first (tuples). ``first_counts``: giving it again changes nothing.
     """
 
@@ -82,6 +83,7 @@ class Keyword:
     loss: str = ""
     instead: str = ""
     newer: bool = False
+    ours: bool = False
     accumulates: bool = False
     first_counts: bool = False
 
@@ -107,6 +109,7 @@ class Reading:
     """One run over one configuration: where findings go, and what the machine looks like.
 
     ``homes``: for every keyword the blocks that know it. ``via``: the macro that the current block came from.
+    ``hidden``: (file, line) that keepalived does not see (``@vrrpd …``).
     """
 
     diagnostics: Diagnostics
@@ -116,6 +119,8 @@ class Reading:
     inside_kept: int = 0
     without_effect: dict[str, Position] = field(default_factory=dict)
     lost: dict[tuple[str, str], list[Position]] = field(default_factory=dict)
+    ours: dict[str, Position] = field(default_factory=dict)
+    hidden: Container[tuple[str, int]] = frozenset()
 
     def error(self, where: Word | Statement | Position, message: str, remedy: str, code: str = "value") -> Rejected:
         """Report an error that refuses the file; answers REJECTED for ``return reading.error(…)``."""
@@ -137,6 +142,10 @@ class Reading:
         for (name, loss), positions in self.lost.items():
             more = f" (also in line {', '.join(str(position.line) for position in positions[1:6])})" if len(positions) > 1 else ""
             self.diagnostics.warning(positions[0], f"{name} is not acted on yet: {loss}{more}", "", "not-acted-on")
+        if self.ours:
+            names = ", ".join(f"{name} (line {position.line})" for name, position in self.ours.items())
+            remedy = "begin the line with @vrrpd: keepalived skips it then, and vrrpd reads it"
+            self.note(next(iter(self.ours.values())), f"keepalived does not know these keywords of vrrpd: {names}", remedy, "only-vrrpd")
         if self.without_effect:
             names = ", ".join(f"{name} (line {position.line})" for name, position in self.without_effect.items())
             first = next(iter(self.without_effect.values()))
@@ -236,6 +245,8 @@ def table_block(
 
 def report_standing(reading: Reading, keyword: Keyword, statement: Statement) -> None:
     """Say that a keyword is deprecated, refused, or kept without effect."""
+    if keyword.ours and (statement.position.file, statement.position.line) not in reading.hidden:
+        reading.ours.setdefault(keyword.name, statement.position)
     if keyword.instead:
         reading.warning(statement, f"{keyword.name} is deprecated", f"write {keyword.instead} instead", "deprecated")
     if keyword.status is Status.REFUSED:

@@ -84,7 +84,7 @@ def read_config(
     except UnreadableError as error:
         remedy = "correct the path (-f FILE) or the permissions"
         raise ConfigError([Diagnostic(Position(path), Severity.ERROR, f"cannot be read: {error.reason}", remedy, "unreadable")]) from None
-    reading = Reading(diagnostics, interface_exists, HOMES)
+    reading = Reading(diagnostics, interface_exists, HOMES, hidden=source.own_lines)
     top = read_block(reading, TABLE, statements)
     if "net_namespace" in top.values and interface_exists is interface_in_kernel:
         reading.interface_exists = lambda name: True  # its interfaces are in a namespace that we are not in yet

@@ -37,6 +37,8 @@ _LIST = re.compile(r"\s*~LST\(")
 _INCLUDE = re.compile(r"\s*(include[rmwba]?)(?:\s+(.*?))?\s*$", re.DOTALL)
 _GROUPED = re.compile(r"\{([^{}]*)\}|([^,{}]+)")
 
+OWN_ID = "vrrpd"
+"""``@vrrpd LINE`` is read by every vrrpd and skipped by keepalived, whose configuration id is another."""
 INCLUDE_CHECKS = ("readable", "match", "wildcard_match", "brace_match")
 _VARIANT_CHECKS = {
     "include": frozenset[str](),
@@ -120,6 +122,8 @@ class SourceReader:
 
     def __init__(self, environment: Environment, diagnostics: Diagnostics) -> None:
         self.files: list[str] = []
+        self.own_lines: set[tuple[str, int]] = set()
+        """(file, line) of those that began with ``@vrrpd``."""
         self._environment = environment
         self._diagnostics = diagnostics
         self._definitions: dict[str, _Definition] = {}
@@ -288,8 +292,11 @@ class SourceReader:
             if not name:
                 self._diagnostics.error(line.position(match.start(2)), "'@' without a configuration id", "write @NAME or @^NAME", "macro")
                 return None
-            if (name == self._environment.config_id) == bool(match.group(2)):
+            if (name in (self._environment.config_id, OWN_ID)) == bool(match.group(2)):
                 return None
+            if name == OWN_ID:
+                place = line.position(0)
+                self.own_lines.add((place.file, place.line))
             line = _cut(line, match.end())
         return line
 

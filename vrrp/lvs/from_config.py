@@ -18,7 +18,7 @@ from base.diagnostics import Diagnostics, Position
 from vrrp.config.model.common import Family, IpAddress, ScriptCommand
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import SslSettings
-from vrrp.config.model.services import Checker, RealServer, ServiceAddress, Settings, VirtualServer
+from vrrp.config.model.services import Checker, RealServer, ServiceAddress, Settings, VirtualServer, lowered_priorities
 from vrrp.lvs.checkers.pattern import UnusablePattern, compile_pattern
 from vrrp.lvs.model.settings import (
     BfdProbe,
@@ -47,6 +47,7 @@ from vrrp.lvs.model.settings import (
     Url,
     VirtualServerSettings,
 )
+from vrrp.lvs.naming import mark_family, service_id, transport_of, transport_word
 
 DELAY_LOOP_NS = 60 * NS_PER_S
 CONNECT_TIMEOUT_NS = 5 * NS_PER_S
@@ -61,11 +62,10 @@ _FLAG_BITS = {"flag-1": 1, "flag-2": 2, "flag-3": 4, "sh-fallback": 1, "sh-port"
 
 @dataclass(slots=True)
 class Converter:
-    """Converts one configuration. ``only_while_master``: VS id -> VRRP instance; the key "*" stands for all services."""
+    """Converts one configuration."""
 
     config: VrrpConfig
     diagnostics: Diagnostics
-    only_while_master: Mapping[str, str]
 
     def convert(self) -> tuple[VirtualServerSettings, ...]:
         """All virtual servers that can work. As keepalived: one without a real server is left out, even if it has a sorry server."""
@@ -91,10 +91,11 @@ class Converter:
         listen = self._listen(server)
         if not listen:
             return None
-        transport = Transport.NONE if all(entry.fwmark for entry in listen) else Transport[_text(own, "protocol", default="UDP")]
-        identity = _service_id(server, listen[0], transport)
+        transport = transport_of(server, self.config.virtual_server_groups)
+        identity = service_id(server, transport, listen[0].family)
         reals = self._real_servers(server, listen[0], transport)
         quorum, hysteresis = self._quorum(server, reals)
+        self._check_lowered(server)
         return VirtualServerSettings(
             id=identity,
             listen=listen,
@@ -120,15 +121,22 @@ class Converter:
         )
 
     def _gate(self, server: VirtualServer, identity: str) -> str:
-        name = self.only_while_master.get(identity, self.only_while_master.get("*", ""))
+        name = _text(server.settings, "only_while_master", default=self.config.global_defs.lvs.only_while_master)
         if name and self.config.instance(name) is None:
             message = f"virtual_server {identity} follows the VRRP instance {name}, which is not configured"
             self.diagnostics.error(server.position, message, "name an existing vrrp_instance", "reference")
         return name
 
+    def _check_lowered(self, server: VirtualServer) -> None:
+        """The names behind ``quorum_lowers_priority``."""
+        for lowered in lowered_priorities(server):
+            if self.config.instance(lowered.instance) is None:
+                message = f"virtual_server {server} lowers the priority of {lowered.instance}, which is not configured"
+                self.diagnostics.error(server.position, message, "name an existing vrrp_instance", "reference")
+
     def _listen(self, server: VirtualServer) -> tuple[Listen, ...]:
         if server.listen is not None:
-            return (_listen_entry(server.listen, server.listen.address, self._mark_family(server)),)
+            return (_listen_entry(server.listen, server.listen.address, mark_family(server)),)
         group = next((g for g in self.config.virtual_server_groups if g.name == server.group), None)
         if group is None:
             self.diagnostics.error(
@@ -147,22 +155,10 @@ class Converter:
                 return ()
             for offset in range(size):
                 address = None if member.address is None else member.address + offset
-                entries.append(_listen_entry(member, address, self._mark_family(server)))
+                entries.append(_listen_entry(member, address, mark_family(server)))
         if not entries:
             self.diagnostics.error(server.position, f"virtual_server_group {group.name} is empty", "add an address", "missing-value")
         return tuple(dict.fromkeys(entries))
-
-    def _mark_family(self, server: VirtualServer) -> Family:
-        """A firewall mark belongs to the family of its (not tunnelled) real servers, else of ``ip_family``."""
-        given = server.settings.get("ip_family")
-        if isinstance(given, Family):
-            return given
-        method = _forwarding(server.settings, "lb_kind", "lvs_method", default=Forwarding()).method
-        for real in server.real_servers:
-            if _forwarding(real.settings, "lvs_method", default=Forwarding(method)).method is not Method.TUNNEL:
-                return Family(real.address.version)
-        prefix = _optional_integer(server.settings, "persistence_granularity")
-        return Family.IPV6 if prefix is not None and prefix > 32 else Family.IPV4
 
     def _flags(self, own: Settings) -> int:
         bits = 0
@@ -242,7 +238,7 @@ class Converter:
             message = f"lthreshold {lower} is above uthreshold {upper}: the server would never come back"
             self.diagnostics.error(real.position, message, f"write lthreshold {upper} or less", "range")
         return RealServerSettings(
-            id=f"[{real.address}]:{_transport_word(transport)}:{port or listen.port}",
+            id=f"[{real.address}]:{transport_word(transport)}:{port or listen.port}",
             address=real.address,
             port=port,
             weight=_integer(own, "weight", _integer(above, "weight", 1)),
@@ -250,9 +246,11 @@ class Converter:
             upper_threshold=upper,
             lower_threshold=lower,
             inhibit_on_failure=_boolean(own, "inhibit_on_failure", _boolean(above, "inhibit_on_failure", False)),
+            removal_delay_ns=_first_integer((own, above), "removal_delay", 0),
             notify_up=_script(own, "notify_up"),
             notify_down=_script(own, "notify_down"),
             smtp_alert=self._alert(own, True),
+            mail_each_checker=not self.config.global_defs.mail.no_checker,
             checkers=self._checkers(server, real, real.port or listen.port),
             position=real.position,
         )
@@ -346,7 +344,8 @@ class Converter:
             name = _text(own, "sni_name")
             if not name and _boolean(own, "enable_sni", False):
                 name = inherited or next((url.host for url in urls if url.host), "")
-            tls = TlsSettings(name, False, ssl.ca, ssl.certificate, ssl.key, ssl.password)
+            verify = _boolean(own, "verify_certificate", False)
+            tls = TlsSettings(name, verify, ssl.ca, ssl.certificate, ssl.key, ssl.password)
         protocol = _text(own, "http_protocol", default="1.0")
         return HttpProbe(connection, urls, tls, protocol, _boolean(own, "fast_recovery", False))
 
@@ -443,11 +442,9 @@ class Converter:
         return UdpProbe(connection, payload, reply, minimum, maximum)
 
 
-def virtual_servers(
-    config: VrrpConfig, diagnostics: Diagnostics, only_while_master: Mapping[str, str] | None = None
-) -> tuple[VirtualServerSettings, ...]:
+def virtual_servers(config: VrrpConfig, diagnostics: Diagnostics) -> tuple[VirtualServerSettings, ...]:
     """Resolve every virtual server of ``config``; findings go to ``diagnostics`` and what is unusable is left out."""
-    return Converter(config, diagnostics, only_while_master or {}).convert()
+    return Converter(config, diagnostics).convert()
 
 
 def reply_pattern(text: str) -> tuple[bytes, bytes]:
@@ -458,18 +455,6 @@ def reply_pattern(text: str) -> tuple[bytes, bytes]:
     value = bytes.fromhex(digits.replace("x", "0"))
     mask = bytes.fromhex("".join("0" if digit == "x" else "f" for digit in digits))
     return value, mask
-
-
-def _service_id(server: VirtualServer, listen: Listen, transport: Transport) -> str:
-    if server.group:
-        return f"{server.group}:{_transport_word(transport)}"
-    if listen.fwmark:
-        return f"FWM {listen.fwmark}" if listen.family is Family.IPV4 else f"FWM {listen.fwmark} inet6"
-    return f"[{listen.address}]:{_transport_word(transport)}:{listen.port}"
-
-
-def _transport_word(transport: Transport) -> str:
-    return "fwm" if transport is Transport.NONE else transport.name.lower()
 
 
 def _listen_entry(given: ServiceAddress, address: IpAddress | None, mark_family: Family) -> Listen:

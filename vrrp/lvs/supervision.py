@@ -44,6 +44,7 @@ class CheckerChild:
         self._child: Child | None = None
         self._masters: list[str] = []
         self._bfd: dict[str, bool] = {}
+        self._quorums: dict[str, bool] = {}
         self._goodbye = False
 
     @property
@@ -97,9 +98,17 @@ class CheckerChild:
         for number, part in enumerate(parts, 1):
             self._child.send({"op": "configure", "part": part, "last": number == len(parts)})
 
+    def repeat(self) -> None:
+        """Report every quorum again (a new vrrp process knows none)."""
+        for service, up in self._quorums.items():
+            self._on_news({"op": "quorum", "service": service, "up": up})
+
     def _on_message(self, message: JsonObject) -> None:
-        if message.get("op") == "stopped":
-            self._goodbye = True
+        match message.get("op"):
+            case "stopped":
+                self._goodbye = True
+            case "quorum":
+                self._quorums[message["service"]] = message["up"]
         self._on_news(message)
 
     def tell_roles(self, masters: Collection[str]) -> None:

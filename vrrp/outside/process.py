@@ -26,7 +26,7 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.outside.events import AdvertRefused, Kind, OutsideEvent, StateChanged, StateTracker
 from vrrp.outside.keepalived_mib import GLOBAL, KEEPALIVED, VRRP, keepalived_mib
 from vrrp.outside.links import read_links
-from vrrp.outside.mail import MailConfigError, MailQueue, MailRules, compose, relay_of
+from vrrp.outside.mail import Mail, MailConfigError, MailQueue, MailRules, compose, relay_of
 from vrrp.outside.mib_tree import MibTree
 from vrrp.outside.notifications import notifications
 from vrrp.outside.rfc_mibs import VRRP_MIB, VRRPV3_MIB, vrrp_mib, vrrpv3_mib
@@ -107,6 +107,8 @@ class OutsideProcess:
                     self._parts = []
                     # Not foreign data: our own parent sends it over an inherited socketpair.
                     self._configure(pickle.loads(blob))  # noqa: S301
+            case "mail":
+                self._send_mail(Mail(f"[{self._router_id}] {message['subject']}", message["body"]))
             case "stop":
                 self._stop_at_once = True
                 self._stop.set()
@@ -293,12 +295,17 @@ class OutsideProcess:
             return
         if self._dbus is not None and event.kind is Kind.INSTANCE:
             self._dbus.state_changed(event.name, event.state)
-        mail_settings = self._config.global_defs.mail
-        router_id = self._config.global_defs.router_id or self._host
-        mail = self._mail_rules.mail_of(event, self._config, router_id)
+        mail = self._mail_rules.mail_of(event, self._config, self._router_id)
         if mail is not None:
-            sender = mail_settings.sender or f"root@{self._host}"
-            self._mail.put(compose(mail, sender, mail_settings.recipients, self._host))
+            self._send_mail(mail)
+
+    @property
+    def _router_id(self) -> str:
+        return self._config.global_defs.router_id or self._host
+
+    def _send_mail(self, mail: Mail) -> None:
+        settings = self._config.global_defs.mail
+        self._mail.put(compose(mail, settings.sender or f"root@{self._host}", settings.recipients, self._host))
 
     def _show_on_dbus(self) -> None:
         if self._dbus is None:

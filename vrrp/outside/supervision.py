@@ -23,14 +23,22 @@ STOP_PATIENCE_S = 2.0
 def wants_snmp(config: VrrpConfig) -> bool:
     """Is any part of SNMP that we have asked for?"""
     snmp = config.global_defs.snmp
-    return snmp.vrrp or snmp.rfc_v2 or snmp.rfc_v3
+    return snmp.vrrp or snmp.rfc_v2 or snmp.rfc_v3 or snmp.checker
 
 
 def wants_mail(config: VrrpConfig) -> bool:
     """Is there a relay, somebody who gets mail, and something that is mailed?"""
     mail = config.global_defs.mail
     alerts = any(i.smtp_alert for i in config.instances) or any(g.smtp_alert for g in config.sync_groups)
-    return bool(mail.server and mail.recipients and alerts)
+    return bool(mail.server and mail.recipients and (alerts or wants_checker_mail(config)))
+
+
+def wants_checker_mail(config: VrrpConfig) -> bool:
+    """Real servers mail unless told not to, as in keepalived."""
+    general = next((value for value in (config.global_defs.mail.alert_checker, config.global_defs.mail.alert) if value is not None), True)
+    blocks = [server.settings for server in config.virtual_servers]
+    blocks += [real.settings for server in config.virtual_servers for real in server.real_servers]
+    return bool(config.virtual_servers) and (general or any(block.get("smtp_alert") is True for block in blocks))
 
 
 def with_options(config: VrrpConfig, options: Options) -> VrrpConfig:

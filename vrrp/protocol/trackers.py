@@ -24,6 +24,8 @@ class TrackKind(Enum):
     FILE = "file"
     PROCESS = "process"
     BFD = "bfd"
+    QUORUM = "quorum"
+    """Of a virtual server: always with a negative weight, so unknown counts as up and nothing waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ TAKEN_BY_HAND = {
 
 def test_every_keyword_of_keepalived_has_its_line() -> None:
     assert len(SLOTS) == len(set(SLOTS)) == 531
-    assert {(table.name, keyword.name) for table in ALL_TABLES for keyword in table.keywords} == set(SLOTS)
+    assert {(table.name, keyword.name) for table in ALL_TABLES for keyword in table.keywords if not keyword.ours} == set(SLOTS)
 
 
 def test_no_keyword_has_two_lines() -> None:

@@ -198,7 +198,35 @@ def by_keepalived(path: Path, expected: list[str]) -> list[str]:
         keepalived.wait(20)
 
 
-@pytest.mark.shows("virtual_server_group")
+@pytest.mark.shows(
+    "virtual_server_group",
+    "virtual_server/lb_algo",
+    "virtual_server/lvs_sched",
+    "virtual_server/lb_kind",
+    "virtual_server/lvs_method",
+    "virtual_server/protocol",
+    "virtual_server/ops",
+    "virtual_server/persistence_timeout",
+    "virtual_server/persistence_granularity",
+    "virtual_server/persistence_engine",
+    "virtual_server/sh-port",
+    "virtual_server/sh-fallback",
+    "virtual_server/mh-port",
+    "virtual_server/mh-fallback",
+    "virtual_server/flag-1",
+    "virtual_server/flag-2",
+    "virtual_server/flag-3",
+    "virtual_server/weight",
+    "virtual_server/sorry_server",
+    "virtual_server/sorry_server_lvs_method",
+    "virtual_server/quorum",
+    "virtual_server/ip_family",
+    "virtual_server/real_server",
+    "virtual_server/real_server/weight",
+    "virtual_server/real_server/lvs_method",
+    "virtual_server/real_server/uthreshold",
+    "virtual_server/real_server/lthreshold",
+)
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_table(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
     kernel.flush()
@@ -219,6 +247,15 @@ def good_server() -> Iterator[None]:
 
 @pytest.mark.usefixtures("good_server")
 @pytest.mark.parametrize("name", AFTER_FAILURE)
+@pytest.mark.shows(
+    "virtual_server/sorry_server",
+    "virtual_server/sorry_server_inhibit",
+    "virtual_server/inhibit_on_failure",
+    "virtual_server/alpha",
+    "virtual_server/quorum",
+    "virtual_server/real_server/TCP_CHECK",
+    "virtual_server/real_server/inhibit_on_failure",
+)
 def test_the_same_table_after_failures(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
     kernel.flush()
     path = tmp_path / "conf"

@@ -102,7 +102,13 @@ def names(lab: DirectorLab) -> tuple[str, str]:
     return lab.nodes["web1"].address, lab.nodes["web2"].address
 
 
-@pytest.mark.shows("virtual_server")
+@pytest.mark.shows(
+    "virtual_server",
+    "global_defs/lvs_timeouts",
+    "global_defs/lvs_notify_fifo",
+    "virtual_server/real_server/notify_up",
+    "virtual_server/real_server/notify_down",
+)
 def test_from_start_to_stop(lab: DirectorLab, started: list[Vrrpd], tmp_path: Path) -> None:
     web1, web2 = names(lab)
     up, down, fifo = tmp_path / "up", tmp_path / "down", tmp_path / "fifo"
@@ -173,6 +179,7 @@ def test_an_operator_drains(lab: DirectorLab, started: list[Vrrpd], tmp_path: Pa
     assert again.weights() == {web1: 1, web2: 1}
 
 
+@pytest.mark.shows("global_defs/lvs_flush", "global_defs/lvs_flush_on_stop")
 def test_what_stays_in_the_kernel(lab: DirectorLab, started: list[Vrrpd], tmp_path: Path) -> None:
     web1, web2 = names(lab)
     keeping = Vrrpd(lab, tmp_path, service(lab), "-I", "-C")

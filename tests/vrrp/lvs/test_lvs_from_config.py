@@ -10,10 +10,14 @@ import pytest
 from base.core import NS_PER_S
 from base.diagnostics import Diagnostics, Severity
 from tests.vrrp.config.reading import INSTANCE, read
-from vrrp.config.model.common import Family
+from vrrp.config.model.common import Family, ScriptCommand
+from vrrp.config.model.daemon import FlushOnStop
+from vrrp.conversion import node_parameters
 from vrrp.lvs.from_config import virtual_servers
+from vrrp.lvs.ipvs.values import SyncRole
 from vrrp.lvs.model.settings import (
     BfdProbe,
+    BodyPattern,
     CheckerSettings,
     DnsProbe,
     FileProbe,
@@ -26,17 +30,22 @@ from vrrp.lvs.model.settings import (
     SmtpProbe,
     SorryServer,
     TcpProbe,
+    TlsSettings,
     Transport,
     TunnelChecksum,
     TunnelType,
     UdpProbe,
+    Url,
     VirtualServerSettings,
 )
+from vrrp.lvs.sync import wanted_daemons
+from vrrp.protocol.node import NodeStarted, TrackChanged, VrrpNode
+from vrrp.protocol.trackers import TrackKind
 
 
-def convert(directory: Path, text: str, gates: dict[str, str] | None = None) -> tuple[tuple[VirtualServerSettings, ...], Diagnostics]:
+def convert(directory: Path, text: str) -> tuple[tuple[VirtualServerSettings, ...], Diagnostics]:
     found = Diagnostics()
-    return virtual_servers(read(directory, text).config, found, gates), found
+    return virtual_servers(read(directory, text).config, found), found
 
 
 def one(directory: Path, inside: str = "", real: str = "", *, head: str = "", listen: str = "10.0.0.9 80") -> VirtualServerSettings:
@@ -77,11 +86,23 @@ def test_defaults_are_those_of_keepalived(tmp_path: Path) -> None:
         ("HTTP_GET {\nnb_get_retry 4\nurl {\npath /\n}\n}", 4, 3, 60),
     ],
 )
+@pytest.mark.shows("virtual_server/real_server/HTTP_GET/nb_get_retry")
 def test_timing_of_each_kind(tmp_path: Path, text: str, retry: int, delay_s: float, loop_s: int) -> None:
     timing = checker(tmp_path, text).timing
     assert (timing.retry, timing.delay_before_retry_ns, timing.delay_loop_ns) == (retry, int(delay_s * NS_PER_S), loop_s * NS_PER_S)
 
 
+@pytest.mark.shows(
+    "virtual_server/delay_loop",
+    "virtual_server/retry",
+    "virtual_server/connect_timeout",
+    "virtual_server/alpha",
+    "virtual_server/warmup",
+    "virtual_server/real_server/retry",
+    "virtual_server/real_server/delay_loop",
+    "virtual_server/real_server/alpha",
+    "virtual_server/real_server/connect_timeout",
+)
 def test_what_is_nearest_wins(tmp_path: Path) -> None:
     service = "delay_loop 20\nretry 7\nconnect_timeout 4\nalpha\nwarmup 3"
     found = checker(tmp_path, "TCP_CHECK {\n}", service)
@@ -94,6 +115,14 @@ def test_what_is_nearest_wins(tmp_path: Path) -> None:
     assert isinstance(found.probe, TcpProbe) and found.probe.connection.timeout_ns == 2 * NS_PER_S
 
 
+@pytest.mark.shows(
+    "virtual_server/weight",
+    "virtual_server/inhibit_on_failure",
+    "virtual_server/lb_kind",
+    "virtual_server/real_server/weight",
+    "virtual_server/real_server/inhibit_on_failure",
+    "virtual_server/real_server/lvs_method",
+)
 def test_weight_inhibit_and_method_are_inherited(tmp_path: Path) -> None:
     server = one(tmp_path, "weight 5\ninhibit_on_failure\nlb_kind TUN type gue port 6080 csum\nlb_algo sh\nsh-port\nsh-fallback")
     real = server.real_servers[0]
@@ -104,6 +133,15 @@ def test_weight_inhibit_and_method_are_inherited(tmp_path: Path) -> None:
     assert (real.weight, real.inhibit_on_failure, real.forwarding.method) == (2, False, Method.DIRECT)
 
 
+@pytest.mark.shows(
+    "virtual_server/virtualhost",
+    "virtual_server/real_server/virtualhost",
+    "virtual_server/real_server/SSL_GET/virtualhost",
+    "virtual_server/real_server/SSL_GET/enable_sni",
+    "virtual_server/real_server/SSL_GET/url",
+    "virtual_server/real_server/SSL_GET/url/path",
+    "virtual_server/real_server/SSL_GET/url/virtualhost",
+)
 def test_the_virtual_host_comes_from_the_nearest_level(tmp_path: Path) -> None:
     text = "SSL_GET {\n{own}\nenable_sni\nurl {\npath /a\nvirtualhost url.test\n}\nurl {\npath /b\n}\n}"
     nearest = (("", "", "vs.test"), ("", "virtualhost rs.test", "rs.test"), ("virtualhost c.test", "virtualhost rs.test", "c.test"))
@@ -114,6 +152,19 @@ def test_the_virtual_host_comes_from_the_nearest_level(tmp_path: Path) -> None:
         assert probe.tls.server_name == expected
 
 
+@pytest.mark.shows(
+    "virtual_server/real_server/HTTP_GET/http_protocol",
+    "virtual_server/real_server/HTTP_GET/fast_recovery",
+    "virtual_server/real_server/HTTP_GET/url",
+    "virtual_server/real_server/HTTP_GET/url/path",
+    "virtual_server/real_server/HTTP_GET/url/digest",
+    "virtual_server/real_server/HTTP_GET/url/status_code",
+    "virtual_server/real_server/HTTP_GET/url/regex",
+    "virtual_server/real_server/HTTP_GET/url/regex_options",
+    "virtual_server/real_server/HTTP_GET/url/regex_min_offset",
+    "virtual_server/real_server/HTTP_GET/url/regex_max_offset",
+    "virtual_server/real_server/HTTP_GET/url/regex_no_match",
+)
 def test_a_url_with_everything(tmp_path: Path) -> None:
     text = """HTTP_GET {
         connect_ip 10.0.0.77
@@ -154,6 +205,22 @@ def test_a_url_with_everything(tmp_path: Path) -> None:
     assert (pattern.minimum_offset, pattern.maximum_offset) == (2, 9)
 
 
+@pytest.mark.shows(
+    "virtual_server/real_server/SMTP_CHECK/helo_name",
+    "virtual_server/real_server/DNS_CHECK/type",
+    "virtual_server/real_server/DNS_CHECK/name",
+    "virtual_server/real_server/UDP_CHECK/payload",
+    "virtual_server/real_server/UDP_CHECK/require_reply",
+    "virtual_server/real_server/UDP_CHECK/min_reply_length",
+    "virtual_server/real_server/UDP_CHECK/max_reply_length",
+    "virtual_server/real_server/MISC_CHECK/misc_path",
+    "virtual_server/real_server/MISC_CHECK/misc_timeout",
+    "virtual_server/real_server/MISC_CHECK/misc_dynamic",
+    "virtual_server/real_server/MISC_CHECK/user",
+    "virtual_server/real_server/FILE_CHECK/track_file",
+    "virtual_server/real_server/FILE_CHECK/weight",
+    "virtual_server/real_server/BFD_CHECK/name",
+)
 def test_the_other_kinds(tmp_path: Path) -> None:
     text = """
         SMTP_CHECK {
@@ -204,6 +271,7 @@ def test_the_other_kinds(tmp_path: Path) -> None:
     assert len({found.id for found in checkers}) == len(checkers), "ids are unique even for twins"
 
 
+@pytest.mark.shows("virtual_server/real_server/SMTP_CHECK/host")
 def test_smtp_hosts_become_checkers_of_their_own(tmp_path: Path) -> None:
     hosts = "host {\nconnect_port 25\n}\nhost {\nconnect_ip 10.0.0.2\nconnect_port 587\n}"
     text = f"SMTP_CHECK {{\nhelo_name me.test\nconnect_timeout 3\n{hosts}\n}}"
@@ -257,6 +325,7 @@ def test_groups_are_spread_out(tmp_path: Path) -> None:
     assert server.transport is Transport.TCP
 
 
+@pytest.mark.shows("virtual_server/persistence_timeout", "virtual_server/persistence_granularity", "virtual_server/smtp_alert")
 def test_sorry_server_quorum_and_the_rest(tmp_path: Path) -> None:
     inside = (
         "sorry_server 10.0.0.200 8080\nsorry_server_inhibit\nquorum 3\nhysteresis 2\nomega\nha_suspend\nsmtp_alert\nweight 4\n"
@@ -269,6 +338,7 @@ def test_sorry_server_quorum_and_the_rest(tmp_path: Path) -> None:
     assert server.quorum_up is not None and server.quorum_down is not None
 
 
+@pytest.mark.shows("global_defs/smtp_alert_checker", "global_defs/checker_log_all_failures", "global_defs/rs_init_notifies")
 def test_global_switches_reach_the_services(tmp_path: Path) -> None:
     server = one(
         tmp_path, real="TCP_CHECK {\n}", head="global_defs {\nsmtp_alert_checker on\nchecker_log_all_failures\nrs_init_notifies\n}"
@@ -286,11 +356,13 @@ def test_an_unreachable_quorum_is_lowered_with_a_warning(tmp_path: Path) -> None
     assert [(d.severity, d.position.line) for d in found] == [(Severity.WARNING, 1), (Severity.WARNING, 1)]
 
 
+@pytest.mark.shows("global_defs/lvs_only_while_master", "virtual_server/only_while_master")
 def test_services_that_follow_a_vrrp_instance(tmp_path: Path) -> None:
-    text = INSTANCE.format(extra="") + "virtual_server 10.0.0.9 80 {\nprotocol TCP\nreal_server 10.0.0.1 80 {\n}\n}"
-    (server,), found = convert(tmp_path, text, {"*": "VI_1"})
-    assert server.only_while_master == "VI_1" and found.errors == []
-    _, found = convert(tmp_path, text, {"[10.0.0.9]:tcp:80": "VI_9"})
+    service = "virtual_server 10.0.0.9 80 {{\nprotocol TCP\n{}\nreal_server 10.0.0.1 80 {{\n}}\n}}"
+    for head, own in (("global_defs {\nlvs_only_while_master VI_1\n}\n", ""), ("", "only_while_master VI_1")):
+        (server,), found = convert(tmp_path, head + INSTANCE.format(extra="") + service.format(own))
+        assert server.only_while_master == "VI_1" and found.errors == []
+    _, found = convert(tmp_path, service.format("only_while_master VI_9"))
     assert [d.code for d in found.errors] == ["reference"]
 
 
@@ -327,3 +399,150 @@ def test_twins_and_unknown_groups_are_errors(tmp_path: Path) -> None:
 def test_a_check_without_a_port_is_an_error(tmp_path: Path) -> None:
     _, found = convert(tmp_path, "virtual_server fwmark 5 {\nreal_server 10.0.0.1 {\nTCP_CHECK {\n}\nPING_CHECK {\n}\n}\n}")
     assert [(d.position.line, d.code) for d in found.errors] == [(3, "missing-value")]
+
+
+@pytest.mark.shows(
+    "virtual_server/omega",
+    "virtual_server/ha_suspend",
+    "virtual_server/hysteresis",
+    "virtual_server/quorum_up",
+    "virtual_server/quorum_down",
+    "virtual_server/smtp_alert",
+    "virtual_server/retry",
+    "virtual_server/delay_before_retry",
+    "virtual_server/removal_delay",
+    "virtual_server/real_server/smtp_alert",
+    "virtual_server/real_server/removal_delay",
+    "virtual_server/real_server/delay_before_retry",
+    "virtual_server/real_server/warmup",
+    "virtual_server/real_server/retry",
+    "global_defs/no_checker_emails",
+)
+def test_one_line_each(tmp_path: Path) -> None:
+    plain = one(tmp_path, real="TCP_CHECK {\n}")
+    services: dict[str, tuple[str, object]] = {
+        "omega": ("omega", True),
+        "ha_suspend": ("ha_suspend", True),
+        "quorum 1\nhysteresis 0\nsmtp_alert": ("smtp_alert", True),
+        "quorum_up /bin/up": ("quorum_up", ScriptCommand(("/bin/up",))),
+        "quorum_down /bin/down": ("quorum_down", ScriptCommand(("/bin/down",))),
+    }
+    for line, (name, value) in services.items():
+        assert getattr(one(tmp_path, line, "TCP_CHECK {\n}"), name) == value != getattr(plain, name), line
+    assert one(tmp_path, "quorum 3\nhysteresis 2\nweight 9").hysteresis == 2
+    for line, name, value in (
+        ("retry 9", "retry", 9),
+        ("delay_before_retry 5", "delay_before_retry_ns", 5 * NS_PER_S),
+        ("warmup 7", "warmup_ns", 7 * NS_PER_S),
+    ):
+        assert getattr(checker(tmp_path, "TCP_CHECK {\n}", line).timing, name) == value
+        assert getattr(checker(tmp_path, "TCP_CHECK {\n}", real=line).timing, name) == value
+    assert one(tmp_path, "removal_delay 30").real_servers[0].removal_delay_ns == 30 * NS_PER_S
+    assert one(tmp_path, "removal_delay 30", "removal_delay 5").real_servers[0].removal_delay_ns == 5 * NS_PER_S
+    assert not one(tmp_path, real="smtp_alert off").real_servers[0].smtp_alert and plain.real_servers[0].smtp_alert
+    assert plain.real_servers[0].mail_each_checker
+    assert not one(tmp_path, head="global_defs {\nno_checker_emails\n}").real_servers[0].mail_each_checker
+
+
+@pytest.mark.shows(
+    "SSL",
+    "SSL/password",
+    "SSL/ca",
+    "SSL/certificate",
+    "SSL/key",
+    "virtual_server/real_server/SSL_GET/verify_certificate",
+    "virtual_server/real_server/SSL_GET/sni_name",
+    "virtual_server/real_server/SSL_GET/http_protocol",
+    "virtual_server/real_server/SSL_GET/fast_recovery",
+    "virtual_server/real_server/SSL_GET/nb_get_retry",
+    "virtual_server/real_server/SSL_GET/url/digest",
+    "virtual_server/real_server/SSL_GET/url/status_code",
+    "virtual_server/real_server/SSL_GET/url/regex",
+    "virtual_server/real_server/SSL_GET/url/regex_options",
+    "virtual_server/real_server/SSL_GET/url/regex_min_offset",
+    "virtual_server/real_server/SSL_GET/url/regex_max_offset",
+    "virtual_server/real_server/SSL_GET/url/regex_no_match",
+)
+def test_ssl_get_with_everything(tmp_path: Path) -> None:
+    head = "SSL {\npassword secret\nca /ca.pem\ncertificate /c.pem\nkey /k.pem\n}"
+    url = (
+        "url {\npath /\ndigest 0123456789abcdef0123456789abcdef\nstatus_code 204\nregex x\nregex_options caseless\n"
+        "regex_min_offset 2\nregex_max_offset 9\nregex_no_match\n}"
+    )
+    own = "sni_name a.test\nverify_certificate\nhttp_protocol 1.1\nfast_recovery\nnb_get_retry 4"
+    found = checker(tmp_path, f"SSL_GET {{\n{own}\n{url}\n}}", head=head)
+    assert isinstance(found.probe, HttpProbe) and found.timing.retry == 4
+    assert found.probe.tls == TlsSettings("a.test", True, "/ca.pem", "/c.pem", "/k.pem", "secret")
+    assert (found.probe.protocol, found.probe.fast_recovery) == ("1.1", True)
+    pattern = BodyPattern("x", True, ("caseless",), 2, 9)
+    assert found.probe.urls == (Url("/", "", bytes.fromhex("0123456789abcdef0123456789abcdef"), ((204, 204),), pattern),)
+    unverified = checker(tmp_path, "SSL_GET {\nurl {\npath /\n}\n}").probe
+    assert isinstance(unverified, HttpProbe) and unverified.tls == TlsSettings()
+
+
+@pytest.mark.shows("virtual_server/real_server/HTTP_GET/virtualhost", "virtual_server/real_server/HTTP_GET/url/virtualhost")
+def test_the_host_of_http_get(tmp_path: Path) -> None:
+    probe = checker(tmp_path, "HTTP_GET {\nvirtualhost c.test\nurl {\npath /\n}\nurl {\npath /\nvirtualhost u.test\n}\n}").probe
+    assert isinstance(probe, HttpProbe) and [url.host for url in probe.urls] == ["c.test", "u.test"]
+
+
+@pytest.mark.shows("virtual_server/real_server/BFD_CHECK/alpha")
+def test_bfd_alpha(tmp_path: Path) -> None:
+    head = "bfd_instance b {\nneighbor_ip 10.0.0.1\n}"
+    assert checker(tmp_path, "BFD_CHECK {\nname b\nalpha\n}", head=head).timing.alpha
+    assert not checker(tmp_path, "BFD_CHECK {\nname b\n}", "alpha", "alpha off", head=head).timing.alpha
+
+
+@pytest.mark.shows("virtual_server/quorum_lowers_priority")
+def test_a_lost_quorum_lowers_the_priority_of_an_instance(tmp_path: Path) -> None:
+    text = (
+        INSTANCE.format(extra="") + "virtual_server 10.0.0.9 80 {\nprotocol TCP\nquorum_lowers_priority VI_1 30\nreal_server 10.0.0.1 80\n}"
+    )
+    config = read(tmp_path, text).config
+    node = VrrpNode(node_parameters(config), local_addresses={"VI_1": ip_address("10.0.0.5")})
+    node.handle(0, NodeStarted())
+    name = virtual_servers(config, Diagnostics())[0].id
+    assert node.instances["VI_1"].priority == 100
+    node.handle(1, TrackChanged(TrackKind.QUORUM, name, 0))
+    assert node.instances["VI_1"].priority == 70
+    node.handle(2, TrackChanged(TrackKind.QUORUM, name, 1))
+    assert node.instances["VI_1"].priority == 100
+    _, found = convert(tmp_path, text.replace("priority VI_1", "priority VI_9"))
+    assert [d.code for d in found.errors] == ["reference"]
+
+
+def test_a_service_without_real_servers_is_left_out_as_by_keepalived(tmp_path: Path) -> None:
+    servers, found = convert(tmp_path, "virtual_server 10.0.0.9 80 {\nprotocol TCP\nsorry_server 10.0.0.3 80\n}")
+    assert servers == () and found.errors == []
+
+
+def test_port_0_is_every_port(tmp_path: Path) -> None:
+    named = one(tmp_path, "persistence_timeout 9", listen="10.0.0.9 0")
+    assert named == one(tmp_path, "persistence_timeout 9", listen="10.0.0.9")
+
+
+def test_own_keywords_can_be_hidden_from_keepalived(tmp_path: Path) -> None:
+    own = "virtual_server 10.0.0.9 80 {{\nprotocol TCP\nlb_algo rr\nlb_kind NAT\n{}removal_delay 9\nreal_server 10.0.0.1 80\n}}"
+    open_, hidden = read(tmp_path, own.format("")), read(tmp_path, own.format("@vrrpd "))
+    assert [d.code for d in open_.diagnostics] == ["only-vrrpd"] and hidden.diagnostics == ()
+    assert open_.config == hidden.config
+    other = read(tmp_path, own.format("@^vrrpd "))
+    assert virtual_servers(other.config, Diagnostics())[0].real_servers[0].removal_delay_ns == 0
+
+
+@pytest.mark.shows("global_defs/lvs_flush_onstop")
+def test_the_old_spelling_of_lvs_flush_on_stop(tmp_path: Path) -> None:
+    lvs = read(tmp_path, "global_defs {\nlvs_flush_onstop\n}").config.global_defs.lvs
+    assert lvs.flush_on_stop is FlushOnStop.ALL
+
+
+@pytest.mark.shows("global_defs/lvs_sync_daemon")
+def test_the_sync_daemon_follows_its_instance(tmp_path: Path) -> None:
+    def daemons(line: str, masters: set[str]) -> list[tuple[SyncRole, str, int]]:
+        config = read(tmp_path, f"global_defs {{\nlvs_sync_daemon {line}\n}}\n" + INSTANCE.format(extra="")).config
+        return [(daemon.role, daemon.interface, daemon.sync_id) for daemon in wanted_daemons(config, masters)]
+
+    assert daemons("eth0 VI_1", set()) == [(SyncRole.BACKUP, "eth0", 51)]
+    assert daemons("eth0 inst VI_1 id 7", {"VI_1", "other"}) == [(SyncRole.MASTER, "eth0", 7)]
+    assert daemons("eth0 id 7", set()) == [(SyncRole.MASTER, "eth0", 7), (SyncRole.BACKUP, "eth0", 7)]
+    assert wanted_daemons(read(tmp_path, "").config, {"VI_1"}) == ()

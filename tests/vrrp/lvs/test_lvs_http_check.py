@@ -79,6 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         (Url("/index.html", pattern=BodyPattern(r"</html>\z")), False),
     ],
 )
+@pytest.mark.shows("virtual_server/real_server/HTTP_GET")
 def test_against_a_web_server(site: int, url: Url, good: bool) -> None:
     result = asyncio.run(run_probe(get(site, url)))
     assert isinstance(result, ProbePassed) is good, result
@@ -290,6 +291,7 @@ def check_tls(directory: Path, tls: TlsSettings, url: Url, *, names: list[str | 
     return asyncio.run(main())
 
 
+@pytest.mark.shows("virtual_server/real_server/SSL_GET")
 def test_ssl_get_takes_a_self_signed_certificate_and_sends_the_name(tmp_path: Path) -> None:
     names: list[str | None] = []
     url = Url("/", digest=RIGHT)

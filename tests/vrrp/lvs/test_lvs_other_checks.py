@@ -100,6 +100,7 @@ class Hello:
         return "250 mail.example.test"
 
 
+@pytest.mark.shows("virtual_server/real_server/SMTP_CHECK")
 def test_smtp_against_a_mail_server() -> None:
     handler = Hello()
     controller = Controller(handler, hostname="127.0.0.1", port=unused_port())
@@ -168,6 +169,7 @@ def ask(answer: Callable[[bytes], bytes | None], kind: str = "SOA", name: str = 
 
 
 @pytest.mark.parametrize("kind", ["A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA", "PTR", "SRV", "RRSIG", "DNSKEY"])
+@pytest.mark.shows("virtual_server/real_server/DNS_CHECK")
 def test_dns_asks_for_every_type(kind: str) -> None:
     result, heard = ask(resolver(dns.rcode.NOERROR), kind, "www.example.test")
     assert isinstance(result, ProbePassed)
@@ -211,6 +213,7 @@ def test_dns_answers(answer: Callable[[bytes], bytes | None], good: bool) -> Non
         (b"x" * 60_000, "", (0, 255), False),
     ],
 )
+@pytest.mark.shows("virtual_server/real_server/UDP_CHECK")
 def test_udp_replies(reply: bytes | None, wanted: str | None, lengths: tuple[int, int], good: bool) -> None:
     async def main() -> tuple[Result, bytes]:
         async with answering(lambda data: reply) as (port, server):
@@ -247,6 +250,7 @@ def test_a_wildcard_nibble_matches_every_digit(value: bytes, data: st.DataObject
 
 @pytest.mark.system
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.shows("virtual_server/real_server/PING_CHECK")
 def test_ping_of_ourselves(address: str) -> None:
     async def main() -> list[Result]:
         return await asyncio.gather(*(run_probe(PingProbe(to(0, address))) for _ in range(50)))
@@ -282,6 +286,7 @@ def misc(script: str, *, dynamic: bool = False, timeout_ms: int = 5000, user: st
         (255, False, ProbeFailed),
     ],
 )
+@pytest.mark.shows("virtual_server/real_server/MISC_CHECK")
 def test_misc_exit_statuses(status: int, dynamic: bool, result: object) -> None:
     got = asyncio.run(run_probe(misc(f"exit {status}", dynamic=dynamic)))
     if result is ProbeFailed:
@@ -361,6 +366,7 @@ def test_misc_runs_as_the_user() -> None:
         (0, True, 3, True, 0),
     ],
 )
+@pytest.mark.shows("virtual_server/real_server/FILE_CHECK")
 def test_file_rules(weight: int, reverse: bool, value: int, up: bool, amount: int) -> None:
     verdict = judge(FileProbe("f", "/none", weight, reverse), value)
     assert (verdict.up, verdict.amount) == (up, amount)

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
+import pytest
+
 from base.core import NS_PER_MS, NS_PER_S
 from base.diagnostics import Diagnostics
 from base.log import Log
@@ -259,6 +261,7 @@ def test_weights_by_misc_and_file(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.shows("virtual_server/real_server/BFD_CHECK")
 def test_bfd_and_ha_suspend() -> None:
     async def main() -> None:
         site = Site()

@@ -117,7 +117,7 @@ class FlushOnStop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LvsSettings:
-    """IPVS-wide settings. Timeouts in seconds, None = unchanged."""
+    """IPVS-wide settings. Timeouts in seconds, None = unchanged. ``only_while_master``: the VRRP instance that all services follow."""
 
     sync_daemon: SyncDaemon | None = None
     tcp_timeout_s: int | None = None
@@ -127,6 +127,7 @@ class LvsSettings:
     flush_on_stop: FlushOnStop = FlushOnStop.NO
     log_all_failures: bool = False
     init_notifies: bool = False
+    only_while_master: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,14 @@ class VirtualServerGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class LoweredPriority:
+    """``quorum_lowers_priority INSTANCE AMOUNT``, a keyword of ours: while the quorum is lost, so much is taken off."""
+
+    instance: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualServer:
     """``virtual_server``: exactly one of ``listen`` and ``group`` is set."""
 
@@ -92,3 +100,9 @@ class VirtualServer:
 
     def __str__(self) -> str:
         return str(self.listen) if self.listen is not None else f"group {self.group}"
+
+
+def lowered_priorities(server: VirtualServer) -> tuple[LoweredPriority, ...]:
+    """The VRRP instances that pay for a lost quorum of ``server``."""
+    given = server.settings.get("quorum_lowers_priority", ())
+    return tuple(item for item in given if isinstance(item, LoweredPriority)) if isinstance(given, tuple) else ()

@@ -41,16 +41,16 @@ _INT32 = 2**31 - 1
 
 
 def _process(which: str) -> tuple[Keyword, ...]:
-    """The keywords of one child process; there is no checker process yet."""
+    """The keywords of one child process."""
     path = f"{which}_process"
-    standing = kept if which == "checker" else acts
+    limited = acts if which == "checker" else kept
     return (
-        standing(COMMON, f"{which}_priority", integer(-20, 19), f"{path}.nice", "nice value of the process"),
-        standing(RARE, f"{which}_no_swap", flag(), f"{path}.no_swap", "mlockall"),
-        standing(COMMON, f"{which}_rt_priority", integer(1, 99), f"{path}.rt_priority", "SCHED_RR priority"),
-        standing(RARE, f"{which}_cpu_affinity", cpus(f"{path}.cpus"), "", "CPUs of the process"),
-        kept(RARE, f"{which}_rlimit_rttime", integer(1, UINT32), f"{path}.rlimit_rttime_us", "µs between blocking calls"),
-        kept(RARE, f"{which}_rlimit_rtime", integer(1, UINT32), f"{path}.rlimit_rttime_us", "", instead=f"{which}_rlimit_rttime"),
+        acts(COMMON, f"{which}_priority", integer(-20, 19), f"{path}.nice", "nice value of the process"),
+        acts(RARE, f"{which}_no_swap", flag(), f"{path}.no_swap", "mlockall"),
+        acts(COMMON, f"{which}_rt_priority", integer(1, 99), f"{path}.rt_priority", "SCHED_RR priority"),
+        acts(RARE, f"{which}_cpu_affinity", cpus(f"{path}.cpus"), "", "CPUs of the process"),
+        limited(RARE, f"{which}_rlimit_rttime", integer(1, UINT32), f"{path}.rlimit_rttime_us", "µs between blocking calls"),
+        limited(RARE, f"{which}_rlimit_rtime", integer(1, UINT32), f"{path}.rlimit_rttime_us", "", instead=f"{which}_rlimit_rttime"),
     )
 
 
@@ -251,6 +251,11 @@ def checked_reload() -> Value:
     return Value("[LOG-FILE]", read)
 
 
+def flush_on_stop() -> Value:
+    """The old spelling: everything."""
+    return Value("", lambda reading, statement: Fields({"lvs.flush_on_stop": FlushOnStop.ALL}))
+
+
 def snmp_rfc() -> Value:
     """Both RFC MIBs."""
     return Value("", lambda reading, statement: Fields({"snmp.rfc_v2": True, "snmp.rfc_v3": True}))
@@ -267,10 +272,10 @@ GLOBAL_DEFS = Table(
         acts(RARE, "smtp_helo_name", word(), "mail.helo_name", "HELO name"),
         acts(COMMON, "smtp_alert", switch(), "mail.alert", "mail by default"),
         acts(COMMON, "smtp_alert_vrrp", switch(), "mail.alert_vrrp", "mail by default"),
-        kept(COMMON, "smtp_alert_checker", switch(), "mail.alert_checker", "mail by default", loss=_NO_MAIL),
+        acts(COMMON, "smtp_alert_checker", switch(), "mail.alert_checker", "mail by default"),
         acts(RARE, "no_email_faults", flag(), "mail.no_faults", "no mail on FAULT"),
-        kept(RARE, "no_checker_emails", switch(), "mail.no_checker", "mail only when a real server is added or removed"),
-        kept(RARE, "checker_log_all_failures", switch(), "lvs.log_all_failures", "log every failed probe"),
+        acts(RARE, "no_checker_emails", switch(), "mail.no_checker", "mail only when a real server is added or removed"),
+        acts(RARE, "checker_log_all_failures", switch(), "lvs.log_all_failures", "log every failed probe"),
         acts(CORE, "script_user", user_and_group("script_user", "script_group"), "", "who runs scripts by default"),
         acts(CORE, "enable_script_security", flag(), "script_security", "no root scripts that others could change"),
         kept(RARE, "use_symlink_paths", switch(), "symlink_paths", "keep symbolic links in script paths", newer=True),
@@ -287,11 +292,11 @@ GLOBAL_DEFS = Table(
         kept(RARE, "lvs_process_name", word(max_length=255), "checker_process.name", "", instead="checker_process_name"),
         acts(COMMON, "default_interface", interface(), "default_interface", "interface of addresses that name none (eth0)"),
         acts(COMMON, "dynamic_interfaces", dynamic_interfaces(), "", "interfaces may come later"),
-        kept(COMMON, "lvs_sync_daemon", sync_daemon(), "lvs.sync_daemon", "IPVS connection sync", loss="connections are not synchronised"),
-        kept(RARE, "lvs_timeouts", lvs_timeouts(), "", _LVS),
-        kept(COMMON, "lvs_flush", flag(), "lvs.flush", _LVS),
-        kept(RARE, "lvs_flush_on_stop", optional(choice({"VS": FlushOnStop.VIRTUAL_SERVERS}), FlushOnStop.ALL), "lvs.flush_on_stop", _LVS),
-        kept(RARE, "lvs_flush_onstop", flag(), "", _LVS, instead="lvs_flush_on_stop"),
+        acts(COMMON, "lvs_sync_daemon", sync_daemon(), "lvs.sync_daemon", "IPVS connection sync"),
+        acts(RARE, "lvs_timeouts", lvs_timeouts(), "", _LVS),
+        acts(COMMON, "lvs_flush", flag(), "lvs.flush", _LVS),
+        acts(RARE, "lvs_flush_on_stop", optional(choice({"VS": FlushOnStop.VIRTUAL_SERVERS}), FlushOnStop.ALL), "lvs.flush_on_stop", _LVS),
+        acts(RARE, "lvs_flush_onstop", flush_on_stop(), "", _LVS, instead="lvs_flush_on_stop"),
         acts(COMMON, "vrrp_mcast_group4", multicast_group(4), "vrrp.multicast_group4", "default 224.0.0.18"),
         acts(COMMON, "vrrp_mcast_group6", multicast_group(6), "vrrp.multicast_group6", "default ff02::12"),
         acts(COMMON, "vrrp_version", integer(2, 3), "vrrp.version", "default 2; IPv6 instances are 3"),
@@ -335,10 +340,10 @@ GLOBAL_DEFS = Table(
         kept(RARE, "min_auto_priority_delay", integer(1, 10_000_000), "min_auto_priority_delay_us", "µs late before raising"),
         acts(COMMON, "notify_fifo", fifo("fifo"), "", "FIFO of all events"),
         acts(COMMON, "vrrp_notify_fifo", fifo("vrrp_fifo"), "", "FIFO of VRRP events"),
-        kept(COMMON, "lvs_notify_fifo", fifo("lvs_fifo"), "", "FIFO of LVS events", loss=_NO_FIFO),
+        acts(COMMON, "lvs_notify_fifo", fifo("lvs_fifo"), "", "FIFO of LVS events"),
         acts(COMMON, "notify_fifo_script", script(), "fifo.script", "reader of the FIFO"),
         acts(COMMON, "vrrp_notify_fifo_script", script(), "vrrp_fifo.script", "reader of the FIFO"),
-        kept(COMMON, "lvs_notify_fifo_script", script(), "lvs_fifo.script", "reader of the FIFO", loss=_NO_FIFO),
+        acts(COMMON, "lvs_notify_fifo_script", script(), "lvs_fifo.script", "reader of the FIFO"),
         kept(RARE, "vrrp_notify_priority_changes", switch(), "vrrp.notify_priority_changes", "priority events in the FIFOs"),
         kept(RARE, "fifo_write_vrrp_states_on_reload", flag(), "fifo_write_states_on_reload", "repeat states after a reload"),
         acts(COMMON, "enable_snmp_vrrp", flag(), "snmp.vrrp", "KEEPALIVED-MIB"),
@@ -366,7 +371,8 @@ GLOBAL_DEFS = Table(
         kept(RARE, "process_monitor_rcv_bufs_force", switch(), "buffers.process_monitor.force", "SO_RCVBUFFORCE"),
         kept(RARE, "vrrp_rx_bufs_policy", buffer_policy(), "buffers.vrrp_policy", "receive buffer of adverts"),
         kept(RARE, "vrrp_rx_bufs_multiplier", integer(1, UINT32), "buffers.vrrp_multiplier", "receive buffer of adverts (3)"),
-        kept(RARE, "rs_init_notifies", switch(), "lvs.init_notifies", _LVS),
+        acts(RARE, "lvs_only_while_master", word("INSTANCE"), "lvs.only_while_master", "only_while_master for every service", ours=True),
+        acts(RARE, "rs_init_notifies", switch(), "lvs.init_notifies", _LVS),
         acts(COMMON, "vrrp_startup_delay", seconds(0, _SECONDS_32), "vrrp.startup_delay_ns", "instances act only after this time"),
         kept(RARE, "vrrp_delay_after_boot", seconds(0, _SECONDS_32), "vrrp.delay_after_boot_ns", "the same, from boot", newer=True),
         kept(RARE, "log_unknown_vrids", flag(), "vrrp.log_unknown_vrids", "log adverts of foreign VRIDs"),

@@ -6,9 +6,9 @@ import ipaddress
 import re
 
 from base.core import NS_PER_US
-from vrrp.config.keyword import REJECTED, Collected, Keyword, Mark, Reading, Rejected, Table, Value, kept, read_block
+from vrrp.config.keyword import REJECTED, Collected, Keyword, Mark, Reading, Rejected, Table, Value, acts, kept, read_block
 from vrrp.config.model.common import Family, IpAddress
-from vrrp.config.model.services import Checker, RealServer, ServiceAddress, Settings, VirtualServer, VirtualServerGroup
+from vrrp.config.model.services import Checker, LoweredPriority, RealServer, ServiceAddress, Settings, VirtualServer, VirtualServerGroup
 from vrrp.config.syntax import Statement, Word
 from vrrp.config.values import (
     UINT32,
@@ -161,6 +161,18 @@ def _sorry_server() -> Value:
     return Value("ADDRESS [PORT]", read)
 
 
+def _lowered_priority() -> Value:
+    def read(reading: Reading, statement: Statement) -> object:
+        if len(statement.arguments) < 2:
+            remedy = "write: quorum_lowers_priority INSTANCE AMOUNT"
+            return reading.error(statement, "quorum_lowers_priority needs an instance and a number", remedy, "missing-value")
+        remark_extra(reading, statement, 2)
+        amount = read_integer(reading, statement.arguments[1], statement.keyword, 1, 253)
+        return amount if isinstance(amount, Rejected) else (LoweredPriority(statement.arguments[0].text, amount),)
+
+    return Value("INSTANCE 1..253", read)
+
+
 def _digest() -> Value:
     def read(reading: Reading, statement: Statement) -> object:
         given = argument(reading, statement, "MD5")
@@ -273,16 +285,17 @@ def _check_checker(reading: Reading, statement: Statement, collected: Collected)
         reading.error(statement, "BFD_CHECK has no name", "add: name BFD-INSTANCE", "missing-value")
 
 
-def _connection() -> tuple[Keyword, ...]:
-    """The 13 keywords of every checker that opens a connection."""
+def _connection(*, ports: bool = True) -> tuple[Keyword, ...]:
+    """The 13 keywords of every checker that opens a connection; an echo has no ``ports``."""
+    with_ports = acts if ports else kept
     return (
-        kept(COMMON, "connect_ip", address(), "", "probe target"),
-        kept(CORE, "connect_port", integer(1, 65_535), "", "probe port"),
-        kept(COMMON, "bindto", address(), "", "source address"),
-        kept(RARE, "bind_port", integer(1, 65_535), "", "source port"),
-        kept(RARE, "bind_if", interface(), "", "source interface"),
-        kept(CORE, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
-        kept(RARE, "fwmark", integer(0, UINT32), "", "SO_MARK"),
+        acts(COMMON, "connect_ip", address(), "", "probe target"),
+        with_ports(CORE, "connect_port", integer(1, 65_535), "", "probe port"),
+        acts(COMMON, "bindto", address(), "", "source address"),
+        with_ports(RARE, "bind_port", integer(1, 65_535), "", "source port"),
+        acts(RARE, "bind_if", interface(), "", "source interface"),
+        acts(CORE, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
+        acts(RARE, "fwmark", integer(0, UINT32), "", "SO_MARK"),
         *_timing(),
     )
 
@@ -290,12 +303,12 @@ def _connection() -> tuple[Keyword, ...]:
 def _timing() -> tuple[Keyword, ...]:
     """The six keywords of every checker that probes."""
     return (
-        kept(CORE, "retry", integer(0, UINT32), "", "extra tries while up"),
-        kept(CORE, "delay_before_retry", seconds(0, _MAX_NS), "", "time between tries"),
-        kept(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
-        kept(RARE, "delay_loop", seconds(1_000, _MAX_NS), "", "own period"),
-        kept(RARE, "alpha", switch(), "", "down until the first success"),
-        kept(RARE, "log_all_failures", switch(), "", "log each failure"),
+        acts(CORE, "retry", integer(0, UINT32), "", "extra tries while up"),
+        acts(CORE, "delay_before_retry", seconds(0, _MAX_NS), "", "time between tries"),
+        acts(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
+        acts(RARE, "delay_loop", seconds(1_000, _MAX_NS), "", "own period"),
+        acts(RARE, "alpha", switch(), "", "down until the first success"),
+        acts(RARE, "log_all_failures", switch(), "", "log each failure"),
     )
 
 
@@ -303,15 +316,15 @@ def _url(path: str, tls: bool) -> Table:
     return Table(
         f"{path}/url",
         (
-            kept(CORE, "path", word("PATH", 8192), "", "request path"),
-            kept(CORE, "digest", _digest(), "", "MD5 of the body"),
-            kept(CORE, "status_code", _status_codes(), "", "accepted status codes (200-299)"),
-            kept(COMMON, "virtualhost", word("HOST"), "", "Host:"),
-            kept(COMMON, "regex", word("REGEX", 8192), "", "must match the body"),
-            kept(RARE, "regex_no_match", flag(), "", "must not match"),
-            kept(RARE, "regex_options", words("OPTION …"), "", "PCRE options"),
-            kept(RARE, "regex_min_offset", integer(0, UINT32), "", "where matching begins"),
-            kept(RARE, "regex_max_offset", integer(0, UINT32), "", "where matching ends"),
+            acts(CORE, "path", word("PATH", 8192), "", "request path"),
+            acts(CORE, "digest", _digest(), "", "MD5 of the body"),
+            acts(CORE, "status_code", _status_codes(), "", "accepted status codes (200-299)"),
+            acts(COMMON, "virtualhost", word("HOST"), "", "Host:"),
+            acts(COMMON, "regex", word("REGEX", 8192), "", "must match the body"),
+            acts(RARE, "regex_no_match", flag(), "", "must not match"),
+            acts(RARE, "regex_options", words("OPTION …"), "", "PCRE options"),
+            acts(RARE, "regex_min_offset", integer(0, UINT32), "", "where matching begins"),
+            acts(RARE, "regex_max_offset", integer(0, UINT32), "", "where matching ends"),
             kept(RARE, "regex_stack", _numbers(2), "", "PCRE stack"),
             *((kept(RARE, "tls_compliant", switch(), "", "send close_notify", newer=True),) if tls else ()),
         ),
@@ -326,17 +339,19 @@ SMTP_HOST = Table(f"{_RS}/SMTP_CHECK/host", _connection())
 def _http(name: str) -> Table:
     path = f"{_RS}/{name}"
     tls = name == "SSL_GET"
+    with_tls = acts if tls else kept
     return Table(
         path,
         (
             *_connection(),
-            kept(CORE, "url", _sub_block(_RS_URLS[name]), "", "may repeat", accumulates=True),
-            kept(CORE, "nb_get_retry", integer(0, UINT32), "", "", instead="retry"),
-            kept(COMMON, "virtualhost", word("HOST"), "", "Host:"),
-            kept(RARE, "http_protocol", choice({"1.0": "1.0", "1.0C": "1.0C", "1.1": "1.1", "1.0c": "1.0C"}), "", "HTTP version"),
-            kept(COMMON, "enable_sni", switch(), "", "SNI = virtualhost"),
-            kept(RARE, "sni_name", word("HOST"), "", "explicit SNI", newer=True),
-            kept(RARE, "fast_recovery", switch(), "", "no pause between URLs while coming up"),
+            acts(CORE, "url", _sub_block(_RS_URLS[name]), "", "may repeat", accumulates=True),
+            acts(CORE, "nb_get_retry", integer(0, UINT32), "", "", instead="retry"),
+            acts(COMMON, "virtualhost", word("HOST"), "", "Host:"),
+            acts(RARE, "http_protocol", choice({"1.0": "1.0", "1.0C": "1.0C", "1.1": "1.1", "1.0c": "1.0C"}), "", "HTTP version"),
+            with_tls(COMMON, "enable_sni", switch(), "", "SNI = virtualhost"),
+            with_tls(RARE, "sni_name", word("HOST"), "", "explicit SNI", newer=True),
+            *((acts(RARE, "verify_certificate", switch(), "", "the server's certificate must be valid", ours=True),) if tls else ()),
+            acts(RARE, "fast_recovery", switch(), "", "no pause between URLs while coming up"),
             *((kept(RARE, "tls_compliant", switch(), "", "send close_notify", newer=True),) if tls else ()),
         ),
     )
@@ -351,43 +366,43 @@ def _checker_tables() -> tuple[Table, ...]:
             f"{_RS}/MISC_CHECK",
             (
                 *_timing(),
-                kept(CORE, "misc_path", command_only(), "", "command"),
-                kept(CORE, "misc_timeout", seconds(1_000, _MAX_NS), "", "default: delay_loop"),
-                kept(COMMON, "misc_dynamic", switch(), "", "exit code 2..255 sets the weight"),
-                kept(COMMON, "user", user_and_group("user", "group"), "", "run as"),
+                acts(CORE, "misc_path", command_only(), "", "command"),
+                acts(CORE, "misc_timeout", seconds(1_000, _MAX_NS), "", "default: delay_loop"),
+                acts(COMMON, "misc_dynamic", switch(), "", "exit code 2..255 sets the weight"),
+                acts(COMMON, "user", user_and_group("user", "group"), "", "run as"),
             ),
         ),
         Table(
             f"{_RS}/SMTP_CHECK",
             (
                 *_connection(),
-                kept(COMMON, "helo_name", word(), "", "HELO name"),
-                kept(RARE, "host", _sub_block(SMTP_HOST), "", "targets; better: one SMTP_CHECK per target", accumulates=True),
+                acts(COMMON, "helo_name", word(), "", "HELO name"),
+                acts(RARE, "host", _sub_block(SMTP_HOST), "", "targets; better: one SMTP_CHECK per target", accumulates=True),
             ),
         ),
         Table(
             f"{_RS}/DNS_CHECK",
             (
                 *_connection(),
-                kept(COMMON, "type", choice({name: name for name in _DNS_TYPES}), "", "default SOA"),
-                kept(COMMON, "name", word(), "", "default ."),
+                acts(COMMON, "type", choice({name: name for name in _DNS_TYPES}), "", "default SOA"),
+                acts(COMMON, "name", word(), "", "default ."),
             ),
         ),
         Table(
             f"{_RS}/UDP_CHECK",
             (
                 *_connection(),
-                kept(COMMON, "payload", _hex_string(False), "", "what is sent"),
-                kept(COMMON, "require_reply", _hex_string(True), "", "a reply must come, and match"),
-                kept(RARE, "min_reply_length", integer(0, 65_535), "", "default 0"),
-                kept(RARE, "max_reply_length", integer(0, 65_535), "", "default 255"),
+                acts(COMMON, "payload", _hex_string(False), "", "what is sent"),
+                acts(COMMON, "require_reply", _hex_string(True), "", "a reply must come, and match"),
+                acts(RARE, "min_reply_length", integer(0, 65_535), "", "default 0"),
+                acts(RARE, "max_reply_length", integer(0, 65_535), "", "default 255"),
             ),
         ),
-        Table(f"{_RS}/PING_CHECK", _connection()),
-        Table(f"{_RS}/BFD_CHECK", (kept(RARE, "name", word(), "", "bfd_instance"), kept(RARE, "alpha", switch(), "", "own alpha"))),
+        Table(f"{_RS}/PING_CHECK", _connection(ports=False)),
+        Table(f"{_RS}/BFD_CHECK", (acts(RARE, "name", word(), "", "bfd_instance"), acts(RARE, "alpha", switch(), "", "own alpha"))),
         Table(
             f"{_RS}/FILE_CHECK",
-            (kept(RARE, "track_file", word(), "", "its name"), kept(RARE, "weight", weight(-_INT32, _INT32), "", "multiplier")),
+            (acts(RARE, "track_file", word(), "", "its name"), acts(RARE, "weight", weight(-_INT32, _INT32), "", "multiplier")),
         ),
     )
 
@@ -398,24 +413,25 @@ _FREQUENT = {"HTTP_GET": CORE, "SSL_GET": CORE, "TCP_CHECK": CORE, "MISC_CHECK":
 REAL_SERVER = Table(
     _RS,
     (
-        kept(CORE, "weight", integer(0, _INT32), "", "default 1"),
-        kept(COMMON, "lvs_method", _method(), "", "forwarding"),
-        kept(RARE, "uthreshold", integer(0, UINT32), "", "most connections"),
-        kept(RARE, "lthreshold", integer(0, UINT32), "", "least connections"),
-        kept(CORE, "inhibit_on_failure", switch(), "", "weight 0 instead of removal"),
-        kept(COMMON, "notify_up", script(), "", "on up"),
-        kept(COMMON, "notify_down", script(), "", "on down"),
-        kept(COMMON, "alpha", switch(), "", "down until the first success"),
-        kept(COMMON, "retry", integer(0, UINT32), "", "extra tries"),
-        kept(COMMON, "delay_before_retry", seconds(0, _MAX_NS), "", "time between tries"),
-        kept(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
-        kept(COMMON, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
-        kept(COMMON, "delay_loop", seconds(1_000, _MAX_NS), "", "period"),
-        kept(COMMON, "virtualhost", word("HOST"), "", "Host:"),
-        kept(COMMON, "smtp_alert", switch(), "", "mail"),
+        acts(CORE, "weight", integer(0, _INT32), "", "default 1"),
+        acts(COMMON, "lvs_method", _method(), "", "forwarding"),
+        acts(RARE, "uthreshold", integer(0, UINT32), "", "most connections"),
+        acts(RARE, "lthreshold", integer(0, UINT32), "", "least connections"),
+        acts(CORE, "inhibit_on_failure", switch(), "", "weight 0 instead of removal"),
+        acts(RARE, "removal_delay", seconds(0, _MAX_NS), "", "failed: weight 0 for so long, then removed", ours=True),
+        acts(COMMON, "notify_up", script(), "", "on up"),
+        acts(COMMON, "notify_down", script(), "", "on down"),
+        acts(COMMON, "alpha", switch(), "", "down until the first success"),
+        acts(COMMON, "retry", integer(0, UINT32), "", "extra tries"),
+        acts(COMMON, "delay_before_retry", seconds(0, _MAX_NS), "", "time between tries"),
+        acts(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
+        acts(COMMON, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
+        acts(COMMON, "delay_loop", seconds(1_000, _MAX_NS), "", "period"),
+        acts(COMMON, "virtualhost", word("HOST"), "", "Host:"),
+        acts(COMMON, "smtp_alert", switch(), "", "mail"),
         kept(RARE, "snmp_name", word(), "", "label"),
         *(
-            kept(_FREQUENT.get(name, COMMON), name, _checker(table), "", "health check", accumulates=True)
+            acts(_FREQUENT.get(name, COMMON), name, _checker(table), "", "health check", accumulates=True)
             for table in CHECKERS
             for name in (table.name.rpartition("/")[2],)
         ),
@@ -443,55 +459,66 @@ def _real_server() -> Value:
 VIRTUAL_SERVER = Table(
     "virtual_server",
     (
-        kept(CORE, "delay_loop", seconds(1_000, _MAX_NS), "", "time between probes (60)"),
-        kept(CORE, "lb_algo", choice({name: name for name in SCHEDULERS}), "", "scheduler"),
-        kept(COMMON, "lvs_sched", choice({name: name for name in SCHEDULERS}), "", "scheduler (wlc)"),
-        kept(CORE, "lb_kind", _method(), "", "forwarding"),
-        kept(COMMON, "lvs_method", _method(), "", "forwarding (NAT)"),
-        kept(CORE, "protocol", choice({"TCP": "TCP", "UDP": "UDP", "SCTP": "SCTP"}, ignore_case=True), "", "missing: UDP"),
-        kept(CORE, "persistence_timeout", integer(1, 2_678_400, missing=360), "", "seconds"),
-        kept(COMMON, "persistence_granularity", _granularity(), "", "netmask"),
-        kept(RARE, "persistence_engine", word("sip", 16), "", "engine"),
-        kept(COMMON, "ops", flag(), "", "one-packet scheduling, UDP only"),
+        acts(CORE, "delay_loop", seconds(1_000, _MAX_NS), "", "time between probes (60)"),
+        acts(CORE, "lb_algo", choice({name: name for name in SCHEDULERS}), "", "scheduler"),
+        acts(COMMON, "lvs_sched", choice({name: name for name in SCHEDULERS}), "", "scheduler (wlc)"),
+        acts(CORE, "lb_kind", _method(), "", "forwarding"),
+        acts(COMMON, "lvs_method", _method(), "", "forwarding (NAT)"),
+        acts(CORE, "protocol", choice({"TCP": "TCP", "UDP": "UDP", "SCTP": "SCTP"}, ignore_case=True), "", "missing: UDP"),
+        acts(CORE, "persistence_timeout", integer(1, 2_678_400, missing=360), "", "seconds"),
+        acts(COMMON, "persistence_granularity", _granularity(), "", "netmask"),
+        acts(RARE, "persistence_engine", word("sip", 16), "", "engine"),
+        acts(COMMON, "ops", flag(), "", "one-packet scheduling, UDP only"),
         kept(RARE, "hashed", flag(), "", "no effect"),
-        kept(RARE, "flag-1", flag(), "", "scheduler flag"),
-        kept(RARE, "flag-2", flag(), "", "scheduler flag"),
-        kept(RARE, "flag-3", flag(), "", "scheduler flag"),
-        kept(COMMON, "sh-port", flag(), "", "scheduler flag"),
-        kept(COMMON, "sh-fallback", flag(), "", "scheduler flag"),
-        kept(COMMON, "mh-port", flag(), "", "scheduler flag"),
-        kept(COMMON, "mh-fallback", flag(), "", "scheduler flag"),
-        kept(RARE, "ip_family", choice({"inet": Family.IPV4, "inet6": Family.IPV6}), "", "for fwmark with TUN"),
-        kept(COMMON, "ha_suspend", flag(), "", "no probes while the address is not local"),
-        kept(COMMON, "virtualhost", word("HOST"), "", "Host:"),
-        kept(COMMON, "alpha", switch(), "", "down until the first success"),
-        kept(COMMON, "omega", flag(), "", "down notifiers at shutdown"),
-        kept(COMMON, "quorum", integer(1, UINT32), "", "least live weight (1)"),
-        kept(COMMON, "hysteresis", integer(0, UINT32), "", "dead band (0)"),
-        kept(COMMON, "quorum_up", script(), "", "script"),
-        kept(COMMON, "quorum_down", script(), "", "script"),
-        kept(RARE, "weight", integer(0, _INT32), "", "default weight of real servers"),
-        kept(COMMON, "inhibit_on_failure", switch(), "", "weight 0 instead of removal"),
-        kept(COMMON, "retry", integer(0, UINT32), "", "extra tries"),
-        kept(COMMON, "delay_before_retry", seconds(0, _MAX_NS), "", "time between tries"),
-        kept(COMMON, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
-        kept(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
-        kept(COMMON, "smtp_alert", switch(), "", "mail"),
+        acts(RARE, "flag-1", flag(), "", "scheduler flag"),
+        acts(RARE, "flag-2", flag(), "", "scheduler flag"),
+        acts(RARE, "flag-3", flag(), "", "scheduler flag"),
+        acts(COMMON, "sh-port", flag(), "", "scheduler flag"),
+        acts(COMMON, "sh-fallback", flag(), "", "scheduler flag"),
+        acts(COMMON, "mh-port", flag(), "", "scheduler flag"),
+        acts(COMMON, "mh-fallback", flag(), "", "scheduler flag"),
+        acts(RARE, "ip_family", choice({"inet": Family.IPV4, "inet6": Family.IPV6}), "", "for fwmark with TUN"),
+        acts(COMMON, "ha_suspend", flag(), "", "no probes while the address is not local"),
+        acts(COMMON, "virtualhost", word("HOST"), "", "Host:"),
+        acts(COMMON, "alpha", switch(), "", "down until the first success"),
+        acts(COMMON, "omega", flag(), "", "down notifiers at shutdown"),
+        acts(COMMON, "quorum", integer(1, UINT32), "", "least live weight (1)"),
+        acts(COMMON, "hysteresis", integer(0, UINT32), "", "dead band (0)"),
+        acts(COMMON, "quorum_up", script(), "", "script"),
+        acts(COMMON, "quorum_down", script(), "", "script"),
+        acts(RARE, "weight", integer(0, _INT32), "", "default weight of real servers"),
+        acts(COMMON, "inhibit_on_failure", switch(), "", "weight 0 instead of removal"),
+        acts(RARE, "removal_delay", seconds(0, _MAX_NS), "", "failed servers: weight 0 for so long, then removed", ours=True),
+        acts(RARE, "only_while_master", word("INSTANCE"), "", "in IPVS only while this vrrp_instance is MASTER", ours=True),
+        acts(
+            RARE,
+            "quorum_lowers_priority",
+            _lowered_priority(),
+            "",
+            "while the quorum is lost the vrrp_instance has so much less priority",
+            ours=True,
+            accumulates=True,
+        ),
+        acts(COMMON, "retry", integer(0, UINT32), "", "extra tries"),
+        acts(COMMON, "delay_before_retry", seconds(0, _MAX_NS), "", "time between tries"),
+        acts(COMMON, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
+        acts(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
+        acts(COMMON, "smtp_alert", switch(), "", "mail"),
         kept(RARE, "snmp_name", word(), "", "label"),
-        kept(CORE, "sorry_server", _sorry_server(), "", "used when the quorum is lost"),
-        kept(RARE, "sorry_server_inhibit", switch(), "", "inhibit for the sorry server"),
-        kept(RARE, "sorry_server_lvs_method", _method(), "", "forwarding to the sorry server"),
-        kept(CORE, "real_server", _real_server(), "", "a server behind the service", accumulates=True),
+        acts(CORE, "sorry_server", _sorry_server(), "", "used when the quorum is lost"),
+        acts(RARE, "sorry_server_inhibit", switch(), "", "inhibit for the sorry server"),
+        acts(RARE, "sorry_server_lvs_method", _method(), "", "forwarding to the sorry server"),
+        acts(CORE, "real_server", _real_server(), "", "a server behind the service", accumulates=True),
     ),
 )
 
 SSL = Table(
     "SSL",
     (
-        kept(RARE, "password", word("PASSWORD"), "password", "of the key"),
-        kept(RARE, "ca", word("PATH", 4096), "ca", "CA file"),
-        kept(RARE, "certificate", word("PATH", 4096), "certificate", "certificate file"),
-        kept(RARE, "key", word("PATH", 4096), "key", "key file"),
+        acts(RARE, "password", word("PASSWORD"), "password", "of the key"),
+        acts(RARE, "ca", word("PATH", 4096), "ca", "CA file"),
+        acts(RARE, "certificate", word("PATH", 4096), "certificate", "certificate file"),
+        acts(RARE, "key", word("PATH", 4096), "key", "key file"),
     ),
 )
 

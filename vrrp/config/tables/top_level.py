@@ -114,7 +114,7 @@ TABLE = Table(
         acts(RARE, "bfd_instance", named(BFD_INSTANCE), "", "an RFC 5880 session", accumulates=True),
         acts(CORE, "virtual_server", virtual_server(), "", "an IPVS service", accumulates=True),
         acts(COMMON, "virtual_server_group", virtual_server_group(), "", "addresses that share one pool", accumulates=True),
-        kept(RARE, "SSL", nameless(SSL), "", "key material of SSL_GET", accumulates=True),
+        acts(RARE, "SSL", nameless(SSL), "", "key material of SSL_GET", accumulates=True),
         acts(COMMON, "static_ipaddress", addresses(static=True), "", "addresses kept all the time", accumulates=True),
         acts(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True),
         acts(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True),

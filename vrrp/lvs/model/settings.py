@@ -233,6 +233,7 @@ class CheckerSettings:
 class RealServerSettings:
     """One real server. ``id`` as keepalived writes it: ``[192.0.2.1]:tcp:80``. ``port`` 0 = that of the service.
 
+    ``mail_each_checker``: mail on every change of a checker (keepalived without no_checker_emails), not only of the server.
     ``removal_delay_ns`` is ours: a failed server stays with weight 0 for this long, so that open connections may end.
     """
 
@@ -248,6 +249,7 @@ class RealServerSettings:
     notify_up: ScriptCommand | None = None
     notify_down: ScriptCommand | None = None
     smtp_alert: bool = True
+    mail_each_checker: bool = False
     checkers: tuple[CheckerSettings, ...] = ()
     position: Position = field(default=NOWHERE, compare=False)
 

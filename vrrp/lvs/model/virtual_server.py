@@ -390,7 +390,7 @@ class VirtualServerCore:
             return []
         del state.down[checker]
         if not state.alive:
-            return []
+            return self._checker_mail(state, f"{checker} passes")
         state.leaves_ns = None
         return self._decide(f"{server} is up: {checker} passes", self._real_news(state, True, f"{checker} passes"))
 
@@ -399,9 +399,10 @@ class VirtualServerCore:
         if state is None:
             return []
         was_alive = state.alive
+        was_down = checker in state.down
         state.down[checker] = reason
         if not was_alive:
-            return []
+            return [] if was_down else self._checker_mail(state, f"{checker}: {reason}" if reason else checker)
         if state.settings.removal_delay_ns and not state.settings.inhibit_on_failure:
             state.leaves_ns = now_ns + state.settings.removal_delay_ns
         why = f"{checker}: {reason}" if reason else checker
@@ -465,6 +466,12 @@ class VirtualServerCore:
 
     def _real_notify(self, state: RealServerState, up: bool) -> RunNotify:
         return RunNotify(Subject.REAL_SERVER, state.settings.id, up, state.settings.notify_up if up else state.settings.notify_down)
+
+    def _checker_mail(self, state: RealServerState, why: str) -> list[Command]:
+        """A checker of a dead server changed, the server did not."""
+        if not (state.settings.smtp_alert and state.settings.mail_each_checker and self._started):
+            return []
+        return [MailAlert(f"Realserver {state.settings.id} of virtual server {self.settings.id} - DOWN", why)]
 
     def _real_news(self, state: RealServerState, up: bool, why: str) -> list[Command]:
         news: list[Command] = [self._real_notify(state, up)]
