@@ -110,6 +110,8 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> Insta
         garp_lower_prio_repeat=model.garp.lower_priority_repeat,
         garp_lower_prio_delay_ns=model.garp.lower_priority_delay_ns,
         startup_delay_ns=startup_delay_ns,
+        unheard_limit=model.unheard_limit,
+        late_backup_priority=model.timer_expired_backup_priority if model.timer_expired_backup else 0,
         in_sync_group=bool(model.sync_group),
         check_addresses=not model.skip_check_adv_addr,
         auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,

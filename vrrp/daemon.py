@@ -236,7 +236,7 @@ class VrrpDaemon:
     def _on_child(self, message: JsonObject) -> None:
         match message.get("op"):
             case "ready":
-                self._child_ready()
+                self._child_ready(message)
             case "notify":
                 self._notify(message["kind"], message["name"], message["state"], message["priority"])
             case "report":
@@ -257,7 +257,11 @@ class VrrpDaemon:
                 self.will.clear()
                 self._if_all_said_goodbye()
 
-    def _child_ready(self) -> None:
+    def _child_ready(self, message: JsonObject) -> None:
+        if self._ready and self.config.global_defs.fifo_write_states_on_reload:
+            for fifo in self._vrrp_fifos():
+                for state in message["states"]:
+                    fifo.changed(Change(*state))
         if not self._ready:
             self.scripts.repeat_results()
             self.files.repeat()
@@ -363,8 +367,12 @@ class VrrpDaemon:
 
     def _report(self, message: JsonObject) -> None:
         """FIFO-only events of keepalived."""
-        if message["kind"] == "lower_priority_master_heard":
-            instance = self.config.instance(message["name"])
+        instance = self.config.instance(message["name"])
+        if message["kind"] == "priority_changed" and instance is not None and instance.notify_priority_changes:
+            word = "MASTER_PRIORITY" if message["state"] == "MASTER" else "BACKUP_PRIORITY"
+            for fifo in self._vrrp_fifos():
+                fifo.changed(Change("INSTANCE", message["name"], word, message["priority"]))
+        elif message["kind"] == "lower_priority_master_heard":
             change = Change("INSTANCE", message["name"], "MASTER_RX_LOWER_PRI", 0 if instance is None else instance.priority)
             self.notifier.changed(self._commands_of("INSTANCE", message["name"]), change)
             for fifo in self._vrrp_fifos():

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from base.channel import JsonObject
 from base.clock import now_ns
 from base.log import Log
-from vrrp.protocol.commands import AddAddresses, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.commands import AddAddresses, ProbeEgress, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.events import AddressFailed, AdvertSentAgain, AdvertUnsent, InstanceEvent
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import NodeCommand, RunGroupNotify
 from vrrp.system.endpoint import ADD_TOLERATED, REMOVE_TOLERATED, Endpoint, Held
@@ -42,21 +43,27 @@ class Executor:
         self._netlink = CommandSocket()
         self.routing = Routing(log, self._tell_routing)
 
-    def execute(self, at_ns: int, commands: Iterable[NodeCommand]) -> list[tuple[str, str]]:
-        """Carry out ``commands``; returns (instance, error) of those whose addresses the kernel refused."""
-        failed: list[tuple[str, str]] = []
+    def execute(self, at_ns: int, commands: Iterable[NodeCommand]) -> list[tuple[str, InstanceEvent]]:
+        """Carry out ``commands``; returns what became of them, for those that it matters to: addresses that the kernel refused, adverts
+        that left to nobody, or to somebody again."""
+        outcome: list[tuple[str, InstanceEvent]] = []
         news: list[RunNotify | RunGroupNotify | Report] = []
         for command in commands:
             match command:
                 case SendAdvert(name, advert):
                     endpoint = self.endpoints[name]
                     if endpoint.packets is not None and endpoint.send_socket is not None:
-                        for destination, code in endpoint.packets.send(advert, endpoint.send_socket):
-                            self._egress_failed(endpoint, destination, code)
+                        failures = endpoint.packets.send(advert, endpoint.send_socket)
+                        if failures or endpoint.unsent:
+                            outcome += self._egress_changed(endpoint, failures)
+                case ProbeEgress(name):
+                    endpoint = self.endpoints[name]
+                    if endpoint.packets is not None and endpoint.send_socket is not None:
+                        outcome += self._egress_changed(endpoint, endpoint.packets.probe(endpoint.send_socket))
                 case AddAddresses(name):
                     error = self._add_addresses(name)
                     if error:
-                        failed.append((name, error))
+                        outcome.append((name, AddressFailed(error)))
                     else:
                         self.routing.install(at_ns, name)
                 case RemoveAddresses(name):
@@ -67,7 +74,17 @@ class Executor:
                     news.append(command)
         for item in news:
             self._tell(item)
-        return failed
+        return outcome
+
+    def _egress_changed(self, endpoint: Endpoint, failures: list[tuple[str, int]]) -> list[tuple[str, InstanceEvent]]:
+        """Something did not leave, or did not last time."""
+        name, unsent, packets = endpoint.model.name, endpoint.unsent, endpoint.packets
+        for destination, code in failures:
+            self._egress_failed(endpoint, destination, code)
+        endpoint.unsent = bool(failures) and packets is not None and len(failures) == len(packets.destinations)
+        if endpoint.unsent:
+            return [(name, AdvertUnsent(os.strerror(failures[0][1])))]
+        return [(name, AdvertSentAgain())] if unsent else []
 
     def _egress_failed(self, endpoint: Endpoint, destination: str, code: int) -> None:
         word = errno.errorcode.get(code, str(code))
@@ -125,10 +142,14 @@ class Executor:
                 self._log.info(f"VRRP_Group({name}) entering {state} STATE: {reason}")
                 self._tell_state("GROUP", name, state, 0, reason)
             case Report(name, kind, detail):
-                self._to_parent({"op": "report", "name": name, "kind": kind.value, "detail": detail})
+                self._to_parent({"op": "report", "name": name, "kind": kind.value, "detail": detail, **self._standing(name)})
                 self._log.limited(f"{name} {kind.value}", f"({name}) {kind.value.replace('_', ' ')}: {detail}")
                 self._publish({"event": "report", "name": name, "kind": kind.value, "detail": detail, "at_ns": now_ns()})
                 self._prepare(name)
+
+    def _standing(self, name: str) -> JsonObject:
+        instance = self.instances.get(name)
+        return {} if instance is None else {"state": instance.state.value, "priority": instance.priority}
 
     def _tell_routing(self, at_ns: int, news: RoutingNews) -> None:
         name = "static entries" if news.owner == STATIC else news.owner

@@ -32,7 +32,6 @@ from vrrp.conversion import kept_instances, node_parameters, renamed_instances
 from vrrp.execution import Executor
 from vrrp.protocol.authentication_header import IPPROTO_AH
 from vrrp.protocol.events import (
-    AddressFailed,
     AddressLost,
     AdvertReceived,
     AdvertRepeated,
@@ -56,7 +55,7 @@ from vrrp.protocol.node import (
 )
 from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, has_old_checksum, parse_packet, receive_advert
 from vrrp.protocol.trackers import TrackKind
-from vrrp.status import process_status
+from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
 from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.netlink import AddressEvent, Monitor
@@ -191,8 +190,8 @@ class VrrpProcess:
         self.feed(at_ns, InstanceEventHappened(name, event))
 
     def _execute(self, at_ns: int, commands: list[NodeCommand]) -> None:
-        for name, error in self.executor.execute(at_ns, commands):
-            self.feed_instance(now_ns(), name, AddressFailed(error))
+        for name, event in self.executor.execute(at_ns, commands):
+            self.feed_instance(now_ns(), name, event)
 
     # ---- adverts --------------------------------------------------------------------------------------------------
 
@@ -357,7 +356,7 @@ class VrrpProcess:
         gc.collect()
         gc.freeze()
         gc.disable()
-        self.channel.send({"op": "ready"})
+        self.channel.send({"op": "ready", "states": [] if self.node is None else states_of(self.node)})
 
     def _start(self, config: VrrpConfig) -> None:
         self.wiring.interfaces.resync()

@@ -10,6 +10,7 @@ from base.clock import boot_id, now_ns
 from base.core import NS_PER_MS
 from vrrp.conversion import group_of
 from vrrp.protocol.instance import State, VrrpInstance
+from vrrp.protocol.node import VrrpNode
 from vrrp.system.endpoint import Endpoint
 from vrrp.system.routing import Routing
 
@@ -35,6 +36,14 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         "egress_errors": dict(endpoint.egress_errors),
         "hmac": None if endpoint.hmac is None else {"active_key": endpoint.hmac.policy.active_key, "clock_skew_s": endpoint.hmac.skew_s},
     }
+
+
+def states_of(node: VrrpNode) -> list[list[Any]]:
+    """[INSTANCE or GROUP, name, state, priority] of everything that has a state; the members of a group stand for it, as in keepalived's
+    FIFO after a reload."""
+    alone = [(name, i) for name, i in node.instances.items() if not i.parameters.in_sync_group]
+    instances = [["INSTANCE", name, i.state.value, i.priority] for name, i in alone if i.state is not State.INIT]
+    return instances + [["GROUP", name, g.state.value, 0] for name, g in node.groups.items() if g.state is not State.INIT]
 
 
 def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:

@@ -11,6 +11,8 @@ from vrrp.config.model.instance import VrrpInstance
 def instance_faults(model: VrrpInstance) -> tuple[str, ...]:
     """Why this instance cannot take part in an election at all."""
     faults = []
+    if model.unicast_fault_no_peer and not model.unicast:
+        faults.append("no unicast_peer (unicast_fault_no_peer)")
     if not model.interface:
         faults.append("no support yet for an instance without an interface")
     return tuple(faults)

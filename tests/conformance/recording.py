@@ -30,7 +30,8 @@ Everything
     ``start`` ``stop`` ``wait`` · ``oversleep`` and ``stall SECONDS``: nothing fired since the last input, all of it is late now ·
     ``reload`` followed by router and other lines, which replace those of the same name; ``reload without NAME``
 One router, each followed by its name
-    ``started`` ``priority N`` ``fault CAUSE`` ``clear CAUSE`` ``address IP|none`` ``lost IP`` ``refused ERROR`` ``announce`` ``promote``
+    ``started`` ``priority N`` ``fault CAUSE`` ``clear CAUSE`` ``address IP|none`` ``lost IP`` ``refused ERROR`` ``unsent ERROR``
+    ``sent`` ``announce`` ``promote``
     ``demote`` ``grant epoch=1 expires=20`` ``yield until=30`` ``unyield`` ``bridge priority=150 age=0.5 valid=3``
 Trackers
     ``script NAME ok|failed`` · ``track interface|file|process|bfd NAME VALUE``
@@ -41,7 +42,7 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ from vrrp.conversion import (
 )
 from vrrp.protocol import events as ev
 from vrrp.protocol.authentication_header import IPPROTO_AH, Authenticator
-from vrrp.protocol.commands import AddAddresses, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.commands import AddAddresses, ProbeEgress, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
 from vrrp.protocol.hmac_session import HmacSession, clock_sequence
 from vrrp.protocol.hmac_trailer import make_trailer
 from vrrp.protocol.instance import State, Timer, VrrpInstance
@@ -146,6 +147,13 @@ class Recording:
             elif line and not line.startswith("#"):
                 replay.configure(line)
         return "\n".join(out).rstrip("\n") + "\n", replay.seen
+
+
+def _linked(model: InstanceModel) -> frozenset[IPAddress]:
+    """The unicast peers in the /24 (IPv6: /64) of our own address."""
+    local = _local(model)
+    net = ip_network(f"{local}/{24 if local.version == 4 else 64}", strict=False)
+    return frozenset(peer.address for peer in model.unicast_peers if peer.address in net)
 
 
 class Replay:
@@ -297,7 +305,7 @@ class Replay:
             session = self._sessions[name]
             if session is not None:
                 datagram = session.open(datagram, WALL_NS + self._now, None)
-            advert = receive_advert(datagram, expectations(model, _local(model)))
+            advert = receive_advert(datagram, expectations(model, _local(model), _linked(model)))
         except DecodeError as error:
             self.seen.refused.add(error.reason)
             self._out.append(f"{name} refuses: {error.reason.value}")
@@ -363,6 +371,8 @@ class Replay:
                 return f"{name} add addresses"
             case RemoveAddresses(name):
                 return f"{name} remove addresses"
+            case ProbeEgress(name):
+                return f"{name} probe"
             case SendGarp(name, repeat):
                 return f"{name} announce {repeat} times"
             case RunNotify(name, state, priority):
@@ -473,6 +483,10 @@ def _event(word: str, rest: list[str]) -> ev.InstanceEvent:
             return ev.AddressLost(ip_address(rest[0]))
         case "refused":
             return ev.AddressFailed(rest[0])
+        case "unsent":
+            return ev.AdvertUnsent(" ".join(rest))
+        case "sent":
+            return ev.AdvertSentAgain()
         case "grant":
             return ev.TakeoverGranted(int(fields["epoch"]), seconds(fields["expires"]))
         case "yield":

@@ -26,6 +26,7 @@ OF_THE_SHELL = {ReportKind.ROUTING_RESTORED, ReportKind.ROUTING_REFUSED}
 @pytest.mark.shows("vrrp_instance/garp_master_delay", "vrrp_instance/garp_master_repeat", "vrrp_instance/garp_lower_prio_delay")
 @pytest.mark.shows("vrrp_instance/garp_master_refresh", "vrrp_instance/garp_master_refresh_repeat", "vrrp_instance/garp_lower_prio_repeat")
 @pytest.mark.shows("vrrp_instance/skip_check_adv_addr", "vrrp_instance/check_unicast_src", "vrrp_instance/v3_checksum_as_v2")
+@pytest.mark.shows("vrrp_instance/timer_expired_backup", "vrrp_instance/thread_timer_expired")
 @pytest.mark.shows("vrrp_instance/notify_deleted", "global_defs/vrrp_startup_delay", "global_defs/vrrp_min_garp", "vrrp_instance/version")
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_what_comes_out_is_what_was_recorded(path: Path) -> None:

@@ -45,6 +45,9 @@ An unknown keyword is an error that names the nearest known one; keepalived logs
 64 over IPv6 without `unicast_ttl` (keepalived's); `PEER min_ttl 1` believes any; peers behind a router may have any TTL |
 | `check_unicast_src off` | switches it on | switches it off |
 | auth_hmac without a usable active_key or key file | switches it off: bare adverts | refuses the file |
+| MASTER whose adverts cannot leave (EPERM, no route) | logs each; stays MASTER for ever | says so once, counts, shows `unsent_in_a_row`; \
+`unheard_fault` hands over and comes back when packets may leave |
+| `track_src_ip`, and the address goes | 2.2.7: stays MASTER | FAULT, as documented |
 | `skip_check_adv_addr off` | switches it on | switches it off |
 | `track_process` in a network namespace | no kernel events: nothing ever counts as running | looks at /proc 4 times a second |
 | `track_interface` and other names given twice | complains | warns, the first counts |

@@ -170,6 +170,7 @@ class _Instance:
     def _inherited(self, instance: VrrpInstance) -> VrrpInstance:
         """What the instance takes from global_defs unless its own lines say otherwise."""
         vrrp, mail = self._defs.vrrp, self._defs.mail
+        of_group = None if self._group is None else self._group.notify_priority_changes
         alert = mail.alert_vrrp if mail.alert_vrrp is not None else mail.alert
         return replace(
             instance,
@@ -182,7 +183,7 @@ class _Instance:
             higher_prio_send_advert=vrrp.higher_prio_send_advert,
             owner_ignore_adverts=vrrp.owner_ignore_adverts,
             v3_checksum_as_v2=vrrp.v3_checksum_as_v2,
-            notify_priority_changes=vrrp.notify_priority_changes,
+            notify_priority_changes=vrrp.notify_priority_changes if of_group is None else of_group,
             smtp_alert=bool(alert),
             garp=vrrp.garp,
         )
@@ -399,6 +400,9 @@ class _Instance:
                 "write state BACKUP on all nodes, with different priorities",
             )
             instance = replace(instance, nopreempt=False)
+        if instance.timer_expired_backup and not instance.nopreempt:
+            self._warn("timer_expired_backup", "timer_expired_backup needs nopreempt; it is left out", "add: nopreempt, with state BACKUP")
+            instance = replace(instance, timer_expired_backup=False)
         if instance.preempt_delay_ns and (master or instance.nopreempt):
             cause = "state MASTER" if master else "nopreempt"
             remedy = "write state BACKUP on all nodes, with different priorities" if master else "remove one of them"

@@ -18,6 +18,13 @@ class SendAdvert:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeEgress:
+    """Try whether a packet like our adverts may leave again; nobody may take it for an advert."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddAddresses:
     """Put every address, route and rule of the instance into the kernel. One that is there already is a success."""
 
@@ -66,6 +73,8 @@ class ReportKind(Enum):
     ROUTING_RESTORED = "routing_restored"
     ROUTING_REFUSED = "routing_refused"
     LISTENING_AFTER_STALL = "listening_after_stall"
+    UNHEARD = "unheard"
+    HEARD_AGAIN = "heard_again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +86,4 @@ class Report:
     detail: str
 
 
-InstanceCommand: TypeAlias = SendAdvert | AddAddresses | RemoveAddresses | SendGarp | RunNotify | Report
+InstanceCommand: TypeAlias = SendAdvert | ProbeEgress | AddAddresses | RemoveAddresses | SendGarp | RunNotify | Report

@@ -84,6 +84,18 @@ class ParametersChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AdvertUnsent:
+    """The kernel let no copy of our last advert leave: a firewall rule in OUTPUT (EPERM), no route, no buffers."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertSentAgain:
+    """After that, something left again: an advert, or a probe."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessStalled:
     """This process did not run for ``stalled_ns``; what it believes about silence is worth nothing."""
 
@@ -148,6 +160,8 @@ InstanceEvent: TypeAlias = (
     | AddressLost
     | AddressFailed
     | ParametersChanged
+    | AdvertUnsent
+    | AdvertSentAgain
     | ProcessStalled
     | TakeoverGranted
     | YieldRequested

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from vrrp.protocol.commands import (
     AddAddresses,
     InstanceCommand,
+    ProbeEgress,
     RemoveAddresses,
     Report,
     ReportKind,
@@ -33,6 +34,8 @@ from vrrp.protocol.events import (
     AdvertBridged,
     AdvertReceived,
     AdvertRepeated,
+    AdvertSentAgain,
+    AdvertUnsent,
     AnnounceRequested,
     DemotedByGroup,
     FaultCleared,
@@ -65,6 +68,9 @@ ADDRESS_RETRY_NS = 10_000_000_000
 REANNOUNCE_GAP_NS = 1_000_000_000
 """Unscheduled announcements of one instance are at least so far apart, or one advert interval if that is longer."""
 ADDRESS_FAULT = "virtual address"
+EGRESS_PROBE_NS = 1_000_000_000
+"""An instance in FAULT because its adverts cannot leave tries so often whether they could now."""
+UNHEARD_FAULT = "nobody hears us"
 
 
 class State(Enum):
@@ -85,6 +91,7 @@ class Timer(Enum):
     PREEMPT_DELAY = "preempt_delay"
     MASTER_DOWN = "master_down"
     FAULT_RETRY = "fault_retry"
+    EGRESS_PROBE = "egress_probe"
     RESTORE = "restore"
     GARP_AGAIN = "garp_again"
     GARP_LOWER_AGAIN = "garp_lower_again"
@@ -103,6 +110,7 @@ class Counters:
     """What keepalived's statistics count, and what it forgets."""
 
     adverts_sent: int = 0
+    adverts_unsent: int = 0
     adverts_received: int = 0
     become_master: int = 0
     release_master: int = 0
@@ -146,6 +154,8 @@ class VrrpInstance:
         self.reason = "not started"
         self.since_ns = 0
         self.last_heard_ns = 0
+        self.unsent_in_a_row = 0
+        """Adverts that could not leave, since the last one that did. A MASTER with some is heard by nobody."""
         self.wants_master = False
         """In a sync group: ready to be MASTER, waits for the other members."""
         self.waiting_for_fence = False
@@ -214,6 +224,7 @@ class VrrpInstance:
             "local_address": None if self.local_address is None else str(self.local_address),
             "addresses": [str(address) for address in self.parameters.addresses],
             "faults": list(self.faults),
+            "unsent_in_a_row": self.unsent_in_a_row,
             "wants_master": self.wants_master,
             "gate": "closed" if self.gate_closed else "open",
             "waiting_for_fence": self.waiting_for_fence,
@@ -684,8 +695,25 @@ class VrrpInstance:
             else:
                 del self.faults[cause]
 
+    def _others_took_over(self, stalled_ns: int) -> bool:
+        """timer_expired_backup: have the others not heard us for long enough that one of them is MASTER now?
+
+        keepalived's limit, counted from the last advert: three intervals and the skew of the highest other priority. An advert was due
+        when the sleep began or within one interval after.
+        """
+        p = self.parameters
+        if not p.late_backup_priority or p.preempt:
+            return False
+        unit_ns = 1_000_000_000 if p.version == 2 else p.interval_ns
+        return stalled_ns + p.interval_ns >= 3 * p.interval_ns + (256 - p.late_backup_priority) * unit_ns // 256
+
     def _master_stalled(self, now_ns: int, event: ProcessStalled, commands: Commands) -> None:
         """After a sleep longer than the others' patience: listen for one interval before speaking."""
+        if self._others_took_over(event.stalled_ns):
+            reason = f"stood still for {event.stalled_ns // 1_000_000} ms (timer_expired_backup)"
+            self._leave_master(now_ns, State.BACKUP, reason, "BACKUP", commands, say_zero=False)
+            self._arm_master_down(now_ns)
+            return
         if event.stalled_ns < self.parameters.down_timer_adverts * self.parameters.interval_ns:
             return
         detail = f"stood still for {event.stalled_ns // 1_000_000} ms"
@@ -699,6 +727,37 @@ class VrrpInstance:
     def _demoted(self, now_ns: int, event: object, commands: Commands) -> None:
         self._leave_master(now_ns, State.BACKUP, "sync group went to BACKUP", "BACKUP", commands, say_zero=False)
         self._arm_master_down(now_ns)
+
+    # ---- a MASTER that nobody can hear (#1934) ----------------------------------------------------------------------
+
+    def _unsent_idle(self, now_ns: int, event: AdvertUnsent, commands: Commands) -> None:
+        self.counters.adverts_unsent += 1
+
+    def _unsent_master(self, now_ns: int, event: AdvertUnsent, commands: Commands) -> None:
+        self.counters.adverts_unsent += 1
+        self.unsent_in_a_row += 1
+        if self.unsent_in_a_row == 1:
+            detail = f"{event.error}: our adverts leave to nobody; the others will take this node for dead and become MASTER too"
+            self._report(ReportKind.UNHEARD, detail, commands)
+        if 0 < self.parameters.unheard_limit <= self.unsent_in_a_row:
+            self._timers[Timer.EGRESS_PROBE] = now_ns + EGRESS_PROBE_NS
+            self._fault_master(now_ns, FaultRaised(f"{UNHEARD_FAULT}: {event.error}"), commands)
+
+    def _sent_again(self, now_ns: int, event: object, commands: Commands) -> None:
+        if self.unsent_in_a_row:
+            self._report(ReportKind.HEARD_AGAIN, f"after {self.unsent_in_a_row} adverts", commands)
+            self.unsent_in_a_row = 0
+
+    def _sent_again_fault(self, now_ns: int, event: object, commands: Commands) -> None:
+        self._sent_again(now_ns, event, commands)
+        self._timers.pop(Timer.EGRESS_PROBE, None)
+        for cause in [cause for cause in self.faults if cause.startswith(UNHEARD_FAULT)]:
+            self._fault_cleared(now_ns, FaultCleared(cause), commands)
+
+    def _probe_egress(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
+        if any(cause.startswith(UNHEARD_FAULT) for cause in self.faults):
+            self._timers[Timer.EGRESS_PROBE] = now_ns + EGRESS_PROBE_NS
+            commands.append(ProbeEgress(self.parameters.name))
 
     # ---- FAULT ----------------------------------------------------------------------------------------------------
 
@@ -789,6 +848,8 @@ _EVENT_ROWS: Mapping[type, tuple[Handler, Handler, Handler, Handler]] = {
     AddressLost:         (_V._ignore,           _V._ignore,            _V._address_lost,      _V._ignore),
     AddressFailed:       (_V._ignore,           _V._ignore,            _V._address_failed,    _V._ignore),
     ParametersChanged:   (_V._reload,           _V._reload_backup,     _V._reload_master,     _V._reload),
+    AdvertUnsent:        (_V._unsent_idle,      _V._unsent_idle,       _V._unsent_master,     _V._unsent_idle),
+    AdvertSentAgain:     (_V._sent_again,       _V._sent_again,        _V._sent_again,        _V._sent_again_fault),
     ProcessStalled:      (_V._ignore,           _V._backup_stalled,    _V._master_stalled,    _V._ignore),
     TakeoverGranted:     (_V._granted,          _V._granted_waiting,   _V._granted,           _V._granted),
     YieldRequested:      (_V._yield_idle,       _V._yield_idle,        _V._yield_master,      _V._yield_idle),
@@ -807,6 +868,7 @@ _TIMER_ROWS: Mapping[Timer, tuple[Handler, Handler, Handler, Handler]] = {
     Timer.PREEMPT_DELAY:    (_V._impossible,    _V._preempt_delay_ended,   _V._impossible,         _V._impossible),
     Timer.MASTER_DOWN:      (_V._impossible,    _V._master_down,           _V._impossible,         _V._impossible),
     Timer.FAULT_RETRY:      (_V._impossible,    _V._impossible,            _V._impossible,         _V._fault_retry),
+    Timer.EGRESS_PROBE:     (_V._impossible,    _V._impossible,            _V._impossible,         _V._probe_egress),
     Timer.RESTORE:          (_V._impossible,    _V._impossible,            _V._restore,            _V._impossible),
     Timer.GARP_AGAIN:       (_V._impossible,    _V._impossible,            _V._garp_again,         _V._impossible),
     Timer.GARP_LOWER_AGAIN: (_V._impossible,    _V._impossible,            _V._garp_lower_again,   _V._impossible),

@@ -42,6 +42,10 @@ class InstanceParameters:
     garp_lower_prio_repeat: int = 5
     garp_lower_prio_delay_ns: int = 5 * NS_PER_S
     startup_delay_ns: int = 0
+    unheard_limit: int = 0
+    """So many adverts in a row that could not leave are a FAULT; 0 = never (keepalived)."""
+    late_backup_priority: int = 0
+    """timer_expired_backup: highest priority of the others; 0 = off. A MASTER that was late for them to take over goes to BACKUP."""
     in_sync_group: bool = False
     check_addresses: bool = True
     """False = keepalived's skip_check_adv_addr: do not compare the advertised list with ours."""

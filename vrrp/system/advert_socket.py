@@ -242,6 +242,10 @@ class SendSocket:
         self._sock.close()
 
 
+_PROBE = bytes.fromhex("3100000000640000")
+"""The header of a v3 advert for VRID 0, which is reserved (RFC 9568 section 5.2.3), without checksum and addresses."""
+
+
 class AdvertPackets:
     """The packets of one virtual router's advert: encoded once, resent with only the IPv4 id counted up."""
 
@@ -317,6 +321,16 @@ class AdvertPackets:
             if code:
                 failures.append((destination, code))
         self._identification = next_identification(self._identification)
+        return failures
+
+    def probe(self, socket_: AdvertSender) -> list[tuple[str, int]]:
+        """Send what a firewall takes for an advert and no router does: VRID 0, priority 0. Returns the failures."""
+        failures = []
+        for destination in self.destinations:
+            header = self._header(destination, len(_PROBE))
+            code = socket_.send(header + _PROBE, str(destination), direct=destination.is_multicast)
+            if code:
+                failures.append((str(destination), code))
         return failures
 
     def _trailer(self, session: HmacSession) -> bytes:

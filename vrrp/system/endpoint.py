@@ -50,6 +50,8 @@ class Endpoint:
     problems: tuple[str, ...] = ()
     untracked: frozenset[IPAddress] = frozenset()
     """Addresses with ``no_track``: whoever removes them may."""
+    unsent: bool = False
+    """The last advert left to nobody."""
     last_tail: bytes = b""
     """Source, destination and payload of the advert accepted last; empty where no advert may come twice (AH, auth_hmac)."""
     rejected: Counter[RejectReason] = field(default_factory=Counter)
@@ -69,7 +71,7 @@ class Endpoint:
 
     def inherit(self, before: Endpoint) -> None:
         """Keep the counters across a reload, and what is encoded if nothing changed."""
-        self.rejected, self.egress_errors = before.rejected, before.egress_errors
+        self.rejected, self.egress_errors, self.unsent = before.rejected, before.egress_errors, before.unsent
         if self.authenticator is not None and before.authenticator is not None:
             self.authenticator.sequence = before.authenticator.sequence
         if self.hmac is not None and before.hmac is not None:
@@ -127,7 +129,9 @@ def build_endpoint(
     problems = list(instance_faults(model))
     if local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
-    elif send_socket is not None:
+    elif model.track_source and model.source is not None and not _has_address(interfaces, model.interface, local):
+        problems.append(f"no source address {local} on {model.interface} (track_src_ip)")
+    if local is not None and send_socket is not None:
         ttl = MULTICAST_TTL if model.unicast_ttl is None or not model.unicast else model.unicast_ttl
         endpoint.packets = AdvertPackets(
             local,
@@ -158,6 +162,11 @@ def build_endpoint(
     endpoint.add_blob = b"".join(blobs)
     endpoint.problems = tuple(problems)
     return endpoint
+
+
+def _has_address(interfaces: InterfaceTable, name: str, address: IPAddress) -> bool:
+    interface = interfaces.get(name)
+    return interface is not None and address in interface.addresses
 
 
 def _message(address: VirtualAddress, index: int, *, add: bool) -> bytes:

@@ -89,8 +89,10 @@ class Wiring:
         names = {m.interface for m in self.config.instances}
         names |= {a.interface for m in self.config.instances for a in all_addresses(m)}
         found = ((name, self.interfaces.get(name)) for name in sorted(names))
-        return tuple(
-            (name, None if i is None else (i.index, i.mac, i.connected(virtual=virtual), *_sources(i, virtual))) for name, i in found
+        tracked = tuple(self.interfaces.holds(m.source) for m in self.config.instances if m.track_source and m.source is not None)
+        return (
+            tracked,
+            *((name, None if i is None else (i.index, i.mac, i.connected(virtual=virtual), *_sources(i, virtual))) for name, i in found),
         )
 
     # ---- sockets --------------------------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ class VrrpInstance:
     owner_ignore_adverts: bool = False
     timer_expired_backup: bool = False
     timer_expired_backup_priority: int = 0
+    unheard_limit: int = 0
     promote_secondaries: bool = False
     linkbeat_polling: bool = False
     garp: GarpSettings = DEFAULT_GARP
@@ -198,7 +199,7 @@ class SyncGroup:
     members: tuple[str, ...]
     track: TrackSet = NO_TRACKS
     notify: NotifyCommands = NO_NOTIFY
-    notify_priority_changes: bool = False
+    notify_priority_changes: bool | None = None
     smtp_alert: bool = False
     tracking_weight: bool = False
     position: Position = field(default=NOWHERE, compare=False)

@@ -204,6 +204,6 @@ VRRP_SYNC_GROUP = Table(
             instead="track_interface, track_script and track_file in the sync group",
         ),
         acts(RARE, "sync_group_tracking_weight", flag(), "tracking_weight", "members may have weights"),
-        kept(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
+        acts(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
     ),
 )

@@ -40,7 +40,7 @@ _VMAC_LOSS = "the addresses keep the interface's own MAC address"
 
 def backup_priority() -> Value:
     """``[PRIORITY]`` of timer_expired_backup."""
-    inner = integer(0, 254, missing=0)
+    inner = integer(1, 254, missing=254)
 
     def read(reading: Reading, statement: Statement) -> object:
         priority = inner.read(reading, statement)
@@ -155,28 +155,14 @@ VRRP_INSTANCE = Table(
         acts(COMMON, "track_process", tracks("PROCESS", 254), "track_process", "processes that must run", accumulates=True),
         acts(COMMON, "track_bfd", tracks("BFD", 253), "track_bfd", "BFD sessions", accumulates=True),
         acts(COMMON, "dont_track_primary", flag(False), "track_primary", "ignore the state of the own interface"),
-        kept(
-            RARE,
-            "track_src_ip",
-            flag(),
-            "track_source",
-            "FAULT while the configured source address is missing",
-            loss="a missing source address is no FAULT",
-        ),
+        acts(RARE, "track_src_ip", flag(), "track_source", "FAULT while the configured source address is missing"),
         acts(CORE, "nopreempt", flag(), "nopreempt", "leave a lower-priority master alone; needs state BACKUP"),
         acts(RARE, "preempt", flag(False), "nopreempt", "the default"),
         acts(COMMON, "preempt_delay", seconds(0, 1000 * NS_PER_S), "preempt_delay_ns", "wait before preempting; needs state BACKUP"),
         acts(CORE, "unicast_src_ip", address(), "source", "source of unicast adverts"),
         acts(CORE, "unicast_peer", peers(), "unicast_peers", "adverts go to these addresses instead of the group", accumulates=True),
         acts(RARE, "unicast_ttl", integer(0, 255), "unicast_ttl", "TTL or hop limit of unicast adverts"),
-        kept(
-            RARE,
-            "unicast_fault_no_peer",
-            flag(),
-            "unicast_fault_no_peer",
-            "FAULT instead of multicast when the peer list is empty",
-            loss="adverts go to the group",
-        ),
+        acts(RARE, "unicast_fault_no_peer", flag(), "unicast_fault_no_peer", "FAULT instead of multicast when the peer list is empty"),
         acts(COMMON, "check_unicast_src", switch(), "check_unicast_source", "drop adverts that come from no peer: the default here"),
         acts(
             RARE,
@@ -230,8 +216,16 @@ VRRP_INSTANCE = Table(
             "a losing master sends one last advert, so that the winner announces itself",
         ),
         acts(RARE, "down_timer_adverts", integer(1, 100), "down_timer_adverts", "missed adverts until master down"),
-        kept(RARE, "timer_expired_backup", backup_priority(), "", "a nopreempt master that ran late demotes itself", newer=True),
-        kept(RARE, "thread_timer_expired", backup_priority(), "", "timer_expired_backup", newer=True, instead="timer_expired_backup"),
+        acts(RARE, "timer_expired_backup", backup_priority(), "", "a nopreempt master that ran late demotes itself", newer=True),
+        acts(RARE, "thread_timer_expired", backup_priority(), "", "timer_expired_backup", newer=True, instead="timer_expired_backup"),
+        acts(
+            RARE,
+            "unheard_fault",
+            integer(1, 1000, missing=3),
+            "unheard_limit",
+            "FAULT after so many adverts in a row that could leave to nobody (firewall, route); BACKUP when they could again",
+            ours=True,
+        ),
         acts(RARE, "owner_ignore_adverts", switch(), "owner_ignore_adverts", "priority 255 ignores adverts", newer=True),
         acts(CORE, "notify", script(), "notify.any_state", "called with INSTANCE NAME STATE PRIORITY"),
         acts(CORE, "notify_master", script(), "notify.master", "on becoming MASTER"),
@@ -246,7 +240,7 @@ VRRP_INSTANCE = Table(
             "DELETED instead of FAULT when a reload removes the instance",
         ),
         acts(COMMON, "notify_master_rx_lower_pri", script(), "notify.master_rx_lower_priority", "a MASTER heard a lower-priority master"),
-        kept(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
+        acts(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
         acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
         kept(RARE, "lvs_sync_daemon_interface", interface(), "", "IPVS connection sync", instead="lvs_sync_daemon in global_defs"),
         kept(RARE, "kernel_rx_buf_size", integer(0, UINT32), "receive_buffer_bytes", "receive buffer of the socket"),
