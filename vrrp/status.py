@@ -9,8 +9,9 @@ from base.channel import JsonObject
 from base.clock import boot_id, now_ns
 from base.core import NS_PER_MS
 from vrrp.conversion import group_of
-from vrrp.protocol.instance import State, VrrpInstance
+from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import VrrpNode
+from vrrp.protocol.states import State
 from vrrp.system.endpoint import Endpoint
 from vrrp.system.routing import Routing
 

@@ -64,7 +64,7 @@ from vrrp.protocol.authentication_header import IPPROTO_AH, Authenticator
 from vrrp.protocol.commands import AddAddresses, ProbeEgress, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
 from vrrp.protocol.hmac_session import HmacSession, clock_sequence
 from vrrp.protocol.hmac_trailer import make_trailer
-from vrrp.protocol.instance import State, Timer, VrrpInstance
+from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import (
     InstanceEventHappened,
     NodeCommand,
@@ -92,6 +92,7 @@ from vrrp.protocol.packet import (
     pass_auth_data,
     receive_advert,
 )
+from vrrp.protocol.states import State, Timer
 from vrrp.protocol.trackers import TrackKind
 
 S = 1_000_000_000

@@ -12,8 +12,9 @@ import pytest
 
 from tests.conformance.recording import ADVERT_KINDS, Recording, Seen
 from vrrp.protocol.commands import ReportKind
-from vrrp.protocol.instance import EVENT_TABLE, TIMER_TABLE, State
+from vrrp.protocol.instance import EVENT_TABLE, TIMER_TABLE
 from vrrp.protocol.packet import RejectReason
+from vrrp.protocol.states import State
 
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.txt"))
 UPDATE = "BRAIN_UPDATE=1 .venv/bin/python -m pytest tests/conformance"

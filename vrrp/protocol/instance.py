@@ -13,8 +13,7 @@ queue · one refresh timer, cancelled on leaving MASTER · an address that someb
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vrrp.protocol.commands import (
@@ -54,6 +53,7 @@ from vrrp.protocol.events import (
 )
 from vrrp.protocol.packet import CS_NS, Advert, IPAddress
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.states import Counters, Master, State, Timer
 
 if TYPE_CHECKING:
     from base.core import JsonValue
@@ -73,61 +73,10 @@ EGRESS_PROBE_NS = 1_000_000_000
 UNHEARD_FAULT = "nobody hears us"
 
 
-class State(Enum):
-    """RFC 5798 section 6.3 and keepalived's FAULT."""
-
-    INIT = "INIT"
-    BACKUP = "BACKUP"
-    MASTER = "MASTER"
-    FAULT = "FAULT"
-
-
-class Timer(Enum):
-    """Everything a virtual router waits for. Timers due at the same instant fire in this order."""
-
-    STARTUP = "startup"
-    ADVERT = "advert"
-    YIELD_END = "yield_end"
-    PREEMPT_DELAY = "preempt_delay"
-    MASTER_DOWN = "master_down"
-    FAULT_RETRY = "fault_retry"
-    EGRESS_PROBE = "egress_probe"
-    RESTORE = "restore"
-    GARP_AGAIN = "garp_again"
-    GARP_LOWER_AGAIN = "garp_lower_again"
-    REANNOUNCE = "reannounce"
-    GARP_REFRESH = "garp_refresh"
-
-
 _TIMER_ORDER = tuple(Timer)
 _BACKUP_TIMERS = (Timer.MASTER_DOWN, Timer.PREEMPT_DELAY)
 _SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH)
 _MASTER_TIMERS = (Timer.ADVERT, *_SPEAKING_TIMERS)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What keepalived's statistics count, and what it forgets."""
-
-    adverts_sent: int = 0
-    adverts_unsent: int = 0
-    adverts_received: int = 0
-    become_master: int = 0
-    release_master: int = 0
-    priority_zero_sent: int = 0
-    priority_zero_received: int = 0
-    lower_priority_heard: int = 0
-    addresses_differ: int = 0
-    adverts_bridged: int = 0
-    addresses_restored: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Master:
-    """The MASTER that this instance believes in, from its last accepted advert."""
-
-    source: IPAddress
-    priority: int
 
 
 Commands: TypeAlias = list[InstanceCommand]

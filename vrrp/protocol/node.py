@@ -22,9 +22,10 @@ from vrrp.protocol.events import (
     Started,
     Stopped,
 )
-from vrrp.protocol.instance import State, VrrpInstance
+from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.packet import IPAddress
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.states import State
 from vrrp.protocol.sync_group import GroupParameters, SyncGroup
 from vrrp.protocol.trackers import (
     ScriptParameters,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from vrrp.protocol.commands import InstanceCommand
 from vrrp.protocol.events import DemotedByGroup, FaultCleared, FaultRaised, PromotedByGroup
-from vrrp.protocol.instance import State, VrrpInstance
+from vrrp.protocol.instance import VrrpInstance
+from vrrp.protocol.states import State
 
 
 @dataclass(frozen=True, slots=True)

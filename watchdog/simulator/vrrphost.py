@@ -25,9 +25,10 @@ from vrrp.protocol.events import (
     YieldCancelled,
     YieldRequested,
 )
-from vrrp.protocol.instance import State, VrrpInstance
+from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.packet import DEFAULT_GROUP_IPV4, Advert, Datagram, DecodeError, Expectations, Family, encode_advert, receive_advert
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.states import State
 from watchdog.config.model import GroupKey, GroupSettings, Mode
 from watchdog.frames.heartbeat import GroupState
 from watchdog.judgement.commands import BridgeAdvert, GateState, SetGate

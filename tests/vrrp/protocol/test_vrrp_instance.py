@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from vrrp.protocol import events as ev
 from vrrp.protocol.commands import AddAddresses, InstanceCommand, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
-from vrrp.protocol.instance import EVENT_TABLE, TIMER_TABLE, State, Timer, VrrpInstance
+from vrrp.protocol.instance import EVENT_TABLE, TIMER_TABLE, VrrpInstance
 from vrrp.protocol.packet import Advert, Family
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.states import State, Timer
 
 S = 1_000_000_000
 MS = 1_000_000

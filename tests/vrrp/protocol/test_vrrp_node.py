@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from base.journal import Journal
 from vrrp.protocol import events as ev
 from vrrp.protocol.commands import InstanceCommand, RunNotify
-from vrrp.protocol.instance import State
 from vrrp.protocol.node import (
     InstanceEventHappened,
     NodeParameters,
@@ -26,6 +25,7 @@ from vrrp.protocol.node import (
 )
 from vrrp.protocol.packet import Advert, Family
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.states import State
 from vrrp.protocol.sync_group import GroupParameters
 from vrrp.protocol.trackers import ScriptParameters, TrackKind, TrackReference
 
