@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from vrrp.config.keyword import REJECTED, Reading, Rejected, Value, nearest
 from vrrp.config.model.common import Family, IpAddress, IpNetwork
-from vrrp.config.model.routing import NextHop, Route, Rule
+from vrrp.config.model.routing import ENCAP_OPTIONS, TARGETED_ENCAPS, NextHop, Route, Rule
 from vrrp.config.syntax import Statement, Word
 from vrrp.config.values import UINT32, check_interface, line_list, parse_address, read_integer
 
@@ -63,10 +64,15 @@ class _LineWords:
         self.line = line
         self.failed = False
         self._known = known
-        self._rest: Iterator[Word] = iter(line.words)
+        self._rest: deque[Word] = deque(line.words)
 
     def __iter__(self) -> Iterator[Word]:
-        return self._rest
+        while self._rest:
+            yield self._rest.popleft()
+
+    def follows(self, words: Iterable[str]) -> bool:
+        """Is the next word one of these? It stays the next."""
+        return bool(self._rest) and self._rest[0].text in words
 
     def fail(self, where: Word | Statement, message: str, remedy: str) -> None:
         """Report an error and remember it."""
@@ -75,7 +81,7 @@ class _LineWords:
 
     def value(self, option: Word) -> Word | None:
         """The word after ``option``."""
-        value = next(self._rest, None)
+        value = self._rest.popleft() if self._rest else None
         if value is None:
             self.fail(option, f"'{option.text}' has no value", f"write: {option.text} VALUE")
         return value
@@ -98,6 +104,37 @@ class _LineWords:
         if address is None:
             self.fail(value, f"'{value.text}' after {option.text} is no IP address", "write one such as 192.0.2.1")
         return address
+
+    def gateway(self, option: Word) -> tuple[IpAddress | None, bool]:
+        """``[inet|inet6] ADDRESS`` after ``option``, and whether the family was given."""
+        given = self.follows(("inet", "inet6"))
+        if not given:
+            return self.address(option), False
+        family = self.value(option)
+        assert family is not None
+        address = self.address(family)
+        if address is not None and address.version != (6 if family.text == "inet6" else 4):
+            self.fail(
+                family, f"{address} is not of the family {family.text}", "write inet before an IPv4 address, inet6 before an IPv6 one"
+            )
+        return address, True
+
+    def encap(self, option: Word) -> tuple[str, ...]:
+        """The words of a tunnel after ``encap``."""
+        kind = self.value(option)
+        if kind is None:
+            return ()
+        if kind.text not in ENCAP_OPTIONS:
+            self.fail(kind, f"'encap {kind.text}' is unknown", f"write one of {', '.join(ENCAP_OPTIONS)}")
+            return ()
+        words = [kind.text]
+        if kind.text in TARGETED_ENCAPS and (target := self.value(kind)) is not None:
+            words.append(target.text)
+        while self.follows(ENCAP_OPTIONS[kind.text]):
+            name = self._rest.popleft()
+            if (value := self.value(name)) is not None:
+                words += [name.text, value.text]
+        return tuple(words)
 
     def interface(self, option: Word) -> str:
         """The interface after ``option``."""
@@ -137,6 +174,9 @@ class _RouteLine:
         self._no_track = False
         self._interface = ""
         self._family: Family | None = None
+        self._encap: tuple[str, ...] = ()
+        self._other_family = False
+        """A gateway's family is given, so that it may differ from the route's."""
 
     def read(self) -> object:
         """A Route or REJECTED."""
@@ -147,12 +187,8 @@ class _RouteLine:
             if name in ("via", "gw"):
                 if name == "gw":
                     self._words.reading.warning(word, "'gw' in a route is deprecated", "write 'via'", "deprecated")
-                following = self._words.value(word)
-                if following is not None and following.text in ("inet", "inet6"):
-                    following = self._words.value(following)
-                gateway = parse_address(following.text) if following is not None else None
-                if following is not None and gateway is None:
-                    self._words.fail(following, f"'{following.text}' after {name} is no IP address", "write one such as 192.0.2.1")
+                gateway, other_family = self._words.gateway(word)
+                self._other_family |= other_family
             elif name == "or":
                 self._words.reading.warning(word, "'or' in a route is deprecated", "write 'nexthop via …' twice", "deprecated")
                 self._hops.append(NextHop(self._words.address(word)))
@@ -165,7 +201,7 @@ class _RouteLine:
             else:
                 self._word(word)
         if gateway is not None or self._interface or not self._hops:
-            self._hops.insert(0, NextHop(gateway, self._interface, 1, onlink))
+            self._hops.insert(0, NextHop(gateway, self._interface, 1, onlink, encap=self._encap))
         return self._finish()
 
     def _word(self, word: Word) -> None:
@@ -194,7 +230,7 @@ class _RouteLine:
             value = self._words.value(word)
             self._options += [name, value.text if value is not None else ""]
         elif name == "encap":
-            self._options += [name, *(rest.text for rest in self._words)]
+            self._encap = self._words.encap(word)
         elif name in _FLAGS:
             self._options.append(name)
         elif name in ("inet", "inet6"):
@@ -229,13 +265,17 @@ class _RouteLine:
         """``nexthop via … dev … weight … onlink``: all words up to the next ``nexthop`` belong to it."""
         gateway: IpAddress | None = None
         interface, realms, weight, onlink = "", "", 1, False
+        encap: tuple[str, ...] = ()
         options: list[str] = []
         for word in self._words:
             if word.text == "nexthop":
-                self._hops.append(NextHop(gateway, interface, weight, onlink, realms, tuple(options)))
-                gateway, interface, realms, weight, onlink, options = None, "", "", 1, False, []
+                self._hops.append(NextHop(gateway, interface, weight, onlink, realms, encap, tuple(options)))
+                gateway, interface, realms, weight, onlink, encap, options = None, "", "", 1, False, (), []
             elif word.text == "via":
-                gateway = self._words.address(word)
+                gateway, other_family = self._words.gateway(word)
+                self._other_family |= other_family
+            elif word.text == "encap":
+                encap = self._words.encap(word)
             elif word.text in ("dev", "oif"):
                 interface = self._words.interface(word)
             elif word.text == "weight":
@@ -249,7 +289,7 @@ class _RouteLine:
                 self._word(word)
             else:
                 options.append(word.text)
-        self._hops.append(NextHop(gateway, interface, weight, onlink, realms, tuple(options)))
+        self._hops.append(NextHop(gateway, interface, weight, onlink, realms, encap, tuple(options)))
 
     def _set_destination(self, word: Word) -> None:
         self._destination_given = True
@@ -267,11 +307,11 @@ class _RouteLine:
     def _finish(self) -> object:
         if not self._destination_given and not self._words.failed:
             self._words.fail(self._line, "a route without a destination", "write: NETWORK via GATEWAY dev INTERFACE")
-        addresses: list[IpAddress] = [hop.gateway for hop in self._hops if hop.gateway is not None]
+        addresses: list[IpAddress] = [hop.gateway for hop in self._hops if hop.gateway is not None and not self._other_family]
         if self._source is not None:
             addresses.append(self._source)
         versions = {address.version for address in addresses} | ({self._destination.version} if self._destination is not None else set())
-        if len(versions) > 1 and not self._words.failed and "encap" not in self._options:
+        if len(versions) > 1 and not self._words.failed:
             self._words.fail(self._line, "a route mixes IPv4 and IPv6 addresses", "use addresses of one family")
         if self._words.failed:
             return REJECTED

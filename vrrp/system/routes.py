@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.rtmsg import nh, rtmsg
 
 from vrrp.config.model.common import Family
+from vrrp.config.model.daemon import GlobalDefs
 from vrrp.config.model.routing import NextHop, Route, Rule
+from vrrp.system.lwtunnel import EncapError, encapsulation
 
 RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 RTM_NEWRULE, RTM_DELRULE = 32, 33
@@ -40,7 +42,7 @@ _SCOPE_OF_KIND = {
 }  # fmt: skip
 _METRICS = {
     "mtu": 2, "window": 3, "rtt": 4, "rttvar": 5, "ssthresh": 6, "cwnd": 7, "advmss": 8, "reordering": 9, "hoplimit": 10,
-    "initcwnd": 11, "features": 12, "rto_min": 13, "initrwnd": 14, "quickack": 15,
+    "initcwnd": 11, "features": 12, "rto_min": 13, "initrwnd": 14, "quickack": 15, "fastopen_no_cookie": 17,
 }  # fmt: skip
 _TIME_UNITS = {"rtt": 8, "rttvar": 4, "rto_min": 1}
 """What a metric with the suffix ms or s is multiplied with (iproute2)."""
@@ -66,6 +68,43 @@ class CannotEncode(ValueError):
 
 class NoInterface(CannotEncode):
     """An interface of the line does not exist now."""
+
+
+def name_directories(settings: GlobalDefs) -> tuple[str, ...]:
+    """Where iproute2 keeps its names, the directory that wins first."""
+    etc, *usr = NAME_DIRECTORIES
+    return (settings.iproute_etc_dir or etc, *([settings.iproute_usr_dir] if settings.iproute_usr_dir else usr))
+
+
+_ATTRIBUTES = (
+    *rtmsg.nla_map[:22],
+    ("RTA_ENCAP", "hex"),
+    *rtmsg.nla_map[23:24],
+    ("RTA_PAD", "hex"),
+    ("RTA_UID", "uint32"),
+    ("RTA_TTL_PROPAGATE", "uint8"),
+)
+"""pyroute2's, with those that it does not know yet, and the tunnels as bytes (lwtunnel)."""
+
+
+class _Metrics(rtmsg.metrics):  # type: ignore[misc]
+    prefix = "RTAX_"
+    nla_map = (*rtmsg.metrics.nla_map, ("RTAX_FASTOPEN_NO_COOKIE", "uint32"))
+
+
+class _NextHopMessage(nh):  # type: ignore[misc]
+    nla_map = _ATTRIBUTES
+    prefix = "RTA_"
+
+
+class _RouteMessage(rtmsg):  # type: ignore[misc]
+    nla_map = _ATTRIBUTES
+    prefix = "RTA_"
+    metrics = _Metrics
+
+    @staticmethod
+    def get_nh(_message: Any, *_args: Any, **_kwargs: Any) -> type[_NextHopMessage]:
+        return _NextHopMessage
 
 
 class Names:
@@ -137,7 +176,7 @@ def _address_family(family: Family) -> int:
 
 def route_message(route: Route, index_of: IndexOf, names: Names, *, add: bool) -> bytes:
     """RTM_NEWROUTE or RTM_DELROUTE. Raises CannotEncode, NoInterface."""
-    message = rtmsg()
+    message = _RouteMessage()
     message["family"] = _address_family(route.family)
     attributes: list[tuple[str, Any]] = []
     message["dst_len"] = 0
@@ -173,6 +212,8 @@ def route_message(route: Route, index_of: IndexOf, names: Names, *, add: bool) -
             attributes.append(("RTA_EXPIRES", struct.pack("=I", _positive(word, next(options)))))
         elif word == "features":
             metrics.append(("RTAX_FEATURES", _features(next(options))))
+        elif word == "ttl-propagate":
+            attributes.append(("RTA_TTL_PROPAGATE", _switch(word, next(options))))
         elif word == "congctl":
             metrics.append(("RTAX_CC_ALGO", next(options)))
         elif word != "prepend":  # prepend is what the kernel does anyway
@@ -184,16 +225,12 @@ def route_message(route: Route, index_of: IndexOf, names: Names, *, add: bool) -
     message["flags"] = 0
     if len(route.next_hops) == 1:
         hop = route.next_hops[0]
-        _refuse_options(hop)
         message["flags"] = RTNH_F_ONLINK if hop.onlink else 0
-        if hop.gateway is not None:
-            attributes.append(("RTA_GATEWAY", str(hop.gateway)))
         if hop.interface:
             attributes.append(("RTA_OIF", _index(hop.interface, index_of)))
-        if hop.realms:
-            attributes.append(("RTA_FLOW", names.realms(hop.realms)))
+        attributes += _of_next_hop(route, hop, names)
     elif route.next_hops:
-        attributes.append(("RTA_MULTIPATH", [_next_hop(hop, index_of, names) for hop in route.next_hops]))
+        attributes.append(("RTA_MULTIPATH", [_next_hop(route, hop, index_of, names) for hop in route.next_hops]))
     message["attrs"] = attributes
     return _encode(message, RTM_NEWROUTE if add else RTM_DELROUTE, flags | NLM_F_ACK if add else 0)
 
@@ -256,20 +293,36 @@ def _features(text: str) -> int:
     return _positive("features", text)
 
 
-def _refuse_options(hop: NextHop) -> None:
+def _switch(word: str, text: str) -> int:
+    if text not in ("enabled", "disabled"):
+        raise CannotEncode(f"'{text}' after {word} is neither enabled nor disabled")
+    return int(text == "enabled")
+
+
+def _of_next_hop(route: Route, hop: NextHop, names: Names) -> list[tuple[str, Any]]:
+    """What a single next hop and one of several have in common."""
     if hop.options:
         raise CannotEncode(f"'{hop.options[0]}' of a next hop is not supported")
-
-
-def _next_hop(hop: NextHop, index_of: IndexOf, names: Names) -> dict[str, Any]:
-    _refuse_options(hop)
     attributes: list[tuple[str, Any]] = []
-    if hop.gateway is not None:
+    if hop.gateway is not None and hop.gateway.version == int(route.family):
         attributes.append(("RTA_GATEWAY", str(hop.gateway)))
+    elif hop.gateway is not None:
+        attributes.append(("RTA_VIA", {"family": _address_family(Family(hop.gateway.version)), "addr": str(hop.gateway)}))
     if hop.realms:
         attributes.append(("RTA_FLOW", names.realms(hop.realms)))
+    if hop.encap:
+        try:
+            kind, payload = encapsulation(hop.encap)
+        except EncapError as error:
+            raise CannotEncode(str(error)) from None
+        attributes += [("RTA_ENCAP_TYPE", kind), ("RTA_ENCAP", payload)]
+    return attributes
+
+
+def _next_hop(route: Route, hop: NextHop, index_of: IndexOf, names: Names) -> dict[str, Any]:
     index = _index(hop.interface, index_of) if hop.interface else 0
-    return {"hops": hop.weight - 1, "oif": index, "flags": RTNH_F_ONLINK if hop.onlink else 0, "attrs": attributes}
+    flags = RTNH_F_ONLINK if hop.onlink else 0
+    return {"hops": hop.weight - 1, "oif": index, "flags": flags, "attrs": _of_next_hop(route, hop, names)}
 
 
 # ---- rules --------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from vrrp.system.routes import (
     Names,
     acknowledged,
     describe,
+    name_directories,
     numbered,
     route_message,
     rule_message,
@@ -195,7 +196,7 @@ class Routing:
 
     def configure(self, config: VrrpConfig, interfaces: InterfaceTable, renamed: Mapping[str, str] | None = None) -> None:
         """Encode what ``config`` wants. Entries in force that are wanted no more leave the kernel now; new ones come by ``install``."""
-        self._names = Names()
+        self._names = Names(name_directories(config.global_defs))
         preferences = itertools.count(LAST_PREFERENCE, -1)
         plans = {}
         for name, addresses, routes, rules in (

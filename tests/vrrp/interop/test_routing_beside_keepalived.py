@@ -56,6 +56,17 @@ static_rules {
     from 10.98.0.0/16 table 42 preference 900
 }
 """
+TUNNELS = """
+    10.9.21.0/24 encap ip id 100 dst 10.77.0.3 src 10.77.0.1 ttl 7 tos 4 dev eth0
+    2001:db8:22::/64 encap ip6 id 5 dst 2001:db8::3 hoplimit 9 dev eth0
+    10.9.23.0/24 dev eth0 fastopen_no_cookie 1
+"""
+BEYOND_KEEPALIVED = """
+    10.9.20.0/24 via inet6 fe80::9 dev eth0
+    10.9.24.0/24 nexthop encap ip id 7 dst 10.77.0.4 via 10.77.0.9 dev eth0 weight 2 nexthop via inet6 fe80::8 dev eth0
+    10.9.25.0/24 via 10.77.0.9 dev eth0 ttl-propagate enabled
+"""
+"""Debian's keepalived takes these lines and leaves the route out, or what stands behind the first gateway: iproute2 is the model."""
 MOVING = f"virtual_routes {{{ROUTES}}}\nvirtual_rules {{{RULES}}}"
 
 
@@ -117,6 +128,50 @@ class TestBesideKeepalived:
             assert seen[1][part] == seen[0][part], part
         assert len(seen[1]["routes -4"]) == 12
         assert len(seen[1]["rules -4"]) == 15
+
+    def test_tunnels(self) -> None:
+        seen = []
+        for daemon in ("keepalived", "vrrpd"):
+            with Lab("a") as lab:
+                node = lab.nodes["a"]
+                clean = kernel(node)
+                running: Daemon = getattr(lab, daemon)("a", conf(150, instance=f"virtual_routes {{{TUNNELS}}}"))
+                lab.until(lambda node=node: has_route(node, "10.9.23.0/24"))
+                seen.append(kernel(node))
+                running.stop()
+                lab.until(lambda node=node, clean=clean: kernel(node) == clean, what="nothing is left after the stop")
+        assert seen[1] == seen[0]
+        assert len(seen[1]["routes -4"]) == 2 and len(seen[1]["routes -6"]) == 1
+
+    def test_gateways_of_the_other_family_and_tunnels_of_next_hops_as_iproute2_sets_them(self) -> None:
+        seen = []
+        with Lab("a") as lab:
+            node = lab.nodes["a"]
+            for line in BEYOND_KEEPALIVED.strip().splitlines():
+                destination, *words = line.split()
+                node.run("ip", "route", "add", destination, "proto", "keepalived", "scope", "global", *words)
+            seen.append(kernel(node)["routes -4"])
+        with Lab("a") as lab:
+            node = lab.nodes["a"]
+            lab.vrrpd("a", conf(150, instance=f"virtual_routes {{{BEYOND_KEEPALIVED}}}"))
+            lab.until(lambda: has_route(node, "10.9.25.0/24"))
+            seen.append(kernel(node)["routes -4"])
+        assert seen[1] == seen[0] and len(seen[0]) == 3
+
+    @pytest.mark.shows("global_defs/iproute_usr_dir", "global_defs/iproute_etc_dir")
+    def test_names_of_tables_come_from_the_directories_of_iproute2(self, tmp_path: Path) -> None:
+        """keepalived 2.2.7 does not know the words yet."""
+        for name, text in (("usr", "100 uplink\n101 backup\n"), ("etc", "# ours\n102 uplink\n")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "rt_tables").write_text(text)
+        directories = f"iproute_usr_dir {tmp_path}/usr\n iproute_etc_dir {tmp_path}/etc"
+        lines = "10.9.1.0/24 dev eth0 table uplink\n 10.9.2.0/24 dev eth0 table backup"
+        with Lab("a") as lab:
+            node = lab.nodes["a"]
+            lab.vrrpd("a", conf(150, global_extra=directories, instance=f"virtual_routes {{\n {lines}\n}}"))
+            for number, destination in (("102", "10.9.1.0/24"), ("101", "10.9.2.0/24")):
+                shown = ("ip", "route", "show", "table", number)  # an error as long as there is no such table
+                lab.until(lambda shown=shown, destination=destination: destination in node.run(*shown, check=False))
 
     def test_leaving_master_takes_the_moving_entries_and_leaves_the_static_ones(self) -> None:
         with Lab("a", "b") as lab:

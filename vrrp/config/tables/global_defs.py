@@ -392,7 +392,7 @@ GLOBAL_DEFS = Table(
         kept(RARE, "stats_dump_file", word("PATH", 4096), "stats_dump_file", "dump path", newer=True),
         kept(RARE, "json_dump_file", word("PATH", 4096), "json_dump_file", "dump path", newer=True),
         acts(COMMON, "json_version", integer(1, 2), "json_version", "shape of the JSON dump", newer=True),
-        kept(RARE, "iproute_usr_dir", word("DIRECTORY", 4096), "iproute_usr_dir", "where rt_tables is", newer=True),
-        kept(RARE, "iproute_etc_dir", word("DIRECTORY", 4096), "iproute_etc_dir", "where rt_tables is", newer=True),
+        acts(RARE, "iproute_usr_dir", word("DIRECTORY", 4096), "iproute_usr_dir", "where rt_tables is", newer=True),
+        acts(RARE, "iproute_etc_dir", word("DIRECTORY", 4096), "iproute_etc_dir", "the same, and wins", newer=True),
     ),
 )
