@@ -198,8 +198,7 @@ def _interfaces_of_routes(model: VrrpInstance) -> list[str]:
 def _tracks_of(model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
     own = _track_references(model.track)
     if group is not None:
-        # keepalived: weights would pull the members of a group apart.
-        own = [t for t in own if not t.weight or group.tracking_weight] + _track_references(group.track)
+        own += _track_references(group.track)
     own += [TrackReference(TrackKind.INTERFACE, name) for name in _interfaces_of_routes(model)]
     if model.interface and model.track_primary:
         own.insert(0, TrackReference(TrackKind.INTERFACE, model.interface))

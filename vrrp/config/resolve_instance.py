@@ -492,7 +492,7 @@ class _Instance:
             return tracks
 
         def unweighted(kind: str, entries: tuple[Track, ...]) -> tuple[Track, ...]:
-            return tuple(kept for entry in entries if (kept := self._without_weight(kind, entry, weights_lost)) is not None)
+            return tuple(self._without_weight(kind, entry, weights_lost) for entry in entries)
 
         return TrackSet(
             interfaces=unweighted("interface", tracks.interfaces),
@@ -502,16 +502,15 @@ class _Instance:
             bfds=unweighted("bfd", tracks.bfds),
         )
 
-    def _without_weight(self, kind: str, entry: Track, cause: str) -> Track | None:
-        """A weighted tracker cannot count here: in a sync group it is dropped, for an owner it loses its weight."""
+    def _without_weight(self, kind: str, entry: Track, cause: str) -> Track:
+        """A weighted tracker loses its weight in a sync group and at an owner: a failure is then a FAULT (keepalived 2.2.7, measured)."""
         if not entry.weight:
             return entry
         in_group = self._group is not None and not self._group.tracking_weight
-        effect = "is not tracked" if in_group else "counts with weight 0: a failure is a FAULT"
         remedy = "track it in the vrrp_sync_group, or write weight 0" if in_group else "write weight 0, or a lower priority"
-        message = f"{self._name}: the weighted {kind} {entry.name} {effect}, because {cause}"
+        message = f"{self._name}: the weighted {kind} {entry.name} counts with weight 0: a failure is a FAULT, because {cause}"
         self._reading.warning(entry.position, message, remedy, "weight")
-        return None if in_group else replace(entry, weight=0)
+        return replace(entry, weight=0)
 
 
 def _seconds(value_ns: int) -> str:

@@ -231,12 +231,13 @@ class VrrpNode:
 
     def _wire(self) -> None:
         """Rebuild what is derived from the parameters: group membership and who tracks what."""
-        before = {name: group.state for name, group in self.groups.items()}
+        before = self.groups
         self.groups = {}
         self._group_of = {}
         for group in self.parameters.groups:
             wired = SyncGroup(group, [self.instances[m] for m in group.members if m in self.instances])
-            wired.state = before.get(group.name, State.INIT)
+            if group.name in before:
+                wired.adopt(before[group.name])
             self.groups[group.name] = wired
             self._group_of.update(dict.fromkeys(group.members, wired))
         self._trackers = {}

@@ -2,10 +2,16 @@
 
 Pure. A group becomes MASTER only when every member wants to; the first member that leaves MASTER takes all along, and a
 FAULT of one is a FAULT of all until every member is clean again.
+
+Two nodes whose members do not all win on the same side (priorities or addresses crossed) drive each other out: both become MASTER,
+each loses one member and goes back, both at the same time, for ever (keepalived #2190). So a group that was driven out of MASTER waits
+before it tries again: the one that lost its first member (by VRID, the same order on both nodes) one master down interval longer
+than the other, and if that happens again and again both a number of intervals that is drawn from their addresses and doubles in range.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from vrrp.protocol.commands import InstanceCommand
@@ -22,6 +28,12 @@ class GroupParameters:
     members: tuple[str, ...]
 
 
+MAX_DOUBLINGS = 4
+"""The longest wait after being driven out is drawn from 2 ** MAX_DOUBLINGS master down intervals."""
+CALM_INTERVALS = 8
+"""A group that was MASTER for so many master down intervals was not driven out by a quarrel."""
+
+
 class SyncGroup:
     """Watches its members' states and pulls the others after a change."""
 
@@ -30,6 +42,15 @@ class SyncGroup:
         self.members = members
         self.state = State.INIT
         self._cause = f"sync group {parameters.name}"
+        self._hold_until_ns = 0
+        self._quarrels = 0
+        self._promoted_ns = 0
+        self._driven_out_ns = 0
+
+    def adopt(self, before: SyncGroup) -> None:
+        """A reload: the state and the quarrels of the group with the same name."""
+        self.state, self._promoted_ns, self._driven_out_ns = before.state, before._promoted_ns, before._driven_out_ns
+        self._hold_until_ns, self._quarrels = before._hold_until_ns, before._quarrels
 
     def follow(self, now_ns: int) -> list[InstanceCommand]:
         """Call after anything happened to a member; returns what the other members do."""
@@ -55,11 +76,36 @@ class SyncGroup:
     def _follow_master(self, now_ns: int, commands: list[InstanceCommand]) -> None:
         masters = [m for m in self.members if m.state is State.MASTER]
         if masters and len(masters) < len(self.members):
+            self._driven_out(now_ns, {m.parameters.vrid for m in self.members} - {m.parameters.vrid for m in masters})
             for member in masters:
                 commands += member.handle(now_ns, DemotedByGroup())
         elif not masters and all(m.wants_master for m in self.members):
+            if now_ns < self._hold_until_ns:
+                return
+            self._promoted_ns = now_ns
             for member in self.members:
                 commands += member.handle(now_ns, PromotedByGroup())
+        elif self._hold_until_ns and all(self._follows_a_master(m) for m in self.members):
+            self._hold_until_ns = self._quarrels = 0  # somebody else is MASTER of everything: there is no quarrel
+
+    def _follows_a_master(self, member: VrrpInstance) -> bool:
+        """Not one whose last words were still under way when it was driven out like us."""
+        return member.master is not None and member.last_heard_ns > self._driven_out_ns + member.master_interval_ns // 2
+
+    def _driven_out(self, now_ns: int, lost_vrids: set[int]) -> None:
+        interval_ns = max(m.master_down_ns() for m in self.members)
+        if now_ns - self._promoted_ns > CALM_INTERVALS * interval_ns:
+            self._quarrels = 0
+        self._driven_out_ns = now_ns
+        lost_first = min(m.parameters.vrid for m in self.members) in lost_vrids
+        drawn = self._draw(1 << min(self._quarrels, MAX_DOUBLINGS))
+        self._quarrels += 1
+        self._hold_until_ns = now_ns + (drawn + lost_first) * interval_ns
+
+    def _draw(self, below: int) -> int:
+        """Not the same on both nodes: it comes from the own addresses. The same in every replay."""
+        text = f"{self.parameters.name} {[str(m.local_address) for m in self.members]} {self._quarrels}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % below
 
     def _common_state(self) -> State:
         states = {m.state for m in self.members}

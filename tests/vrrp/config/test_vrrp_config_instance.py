@@ -208,10 +208,10 @@ vrrp_instance A {
 
 
 @pytest.mark.shows("vrrp_sync_group/sync_group_tracking_weight")
-def test_a_sync_group_drops_weighted_trackers(tmp_path: Path) -> None:
+def test_a_member_of_a_sync_group_tracks_without_weights(tmp_path: Path) -> None:
     head = "vrrp_sync_group G {\n group {\n VI_1 VI_2\n }\n track_interface {\n eth3\n }\n}\n"
     instance, loaded = read_instance(tmp_path, "track_interface {\n eth1 weight 5\n eth2\n}", head)
-    assert instance.track.interfaces == (Track("eth2"),)
+    assert instance.track.interfaces == (Track("eth1", 0), Track("eth2"))
     assert instance.sync_group == "G"
     assert loaded.config.sync_groups[0].track.interfaces == (Track("eth3"),)
     allowed, _ = read_instance(

@@ -195,12 +195,12 @@ VRRP_SYNC_GROUP = Table(
         acts(COMMON, "notify_fault", script(), "notify.fault", "on becoming FAULT"),
         acts(RARE, "notify_stop", script(), "notify.stop", "when the daemon stops"),
         acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
-        kept(
+        acts(
             RARE,
             "global_tracking",
             flag(),
-            "",
-            "weights of the members",
+            "tracking_weight",
+            "the same as sync_group_tracking_weight",
             instead="track_interface, track_script and track_file in the sync group",
         ),
         acts(RARE, "sync_group_tracking_weight", flag(), "tracking_weight", "members may have weights"),
