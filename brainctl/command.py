@@ -15,6 +15,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("brainctl.explain", "one incident: evidence, times, rule, action"),
     "fence": ("brainctl.fence", "fence devices: list, status, check, enroll, off, on, ack"),
     "maintenance": ("brainctl.maintenance", "planned work: nothing is fenced or paged until it ends"),
+    "lvs": ("brainctl.lvs", "virtual servers: who takes traffic and why; drain a server by hand"),
     "replay": ("brainctl.replay", "run a journal through the same core and compare every command"),
     "demo": ("brainctl.demo.command", "a whole data centre in namespaces: split it and watch"),
     "simulate": ("brainctl.simulate", "the same cores in a virtual world with seeded faults"),

@@ -21,6 +21,12 @@ _WORDS = {OK: ("OK", "green"), WARNING: ("WARNING", "yellow"), CRITICAL: ("CRITI
 _GRADE = {"HEALTHY": OK, "PATH_DEGRADED": WARNING, "MISCONFIGURED": WARNING, "UNKNOWN": WARNING}
 WATCH_INTERVAL_S = 1.0
 
+
+def word_of(code: int) -> tuple[str, str]:
+    """The word of an exit status, and its colour."""
+    return _WORDS[code]
+
+
 Document = dict[str, Any]
 
 

@@ -153,3 +153,28 @@ def test_without_the_daemon_only_the_record_speaks(pair: Pair) -> None:
     text = brainctl(pair, "b", "status")
     assert text.returncode == 3
     assert "does not answer" in text.stdout
+
+
+def test_a_drain_of_a_real_server_is_in_the_record(pair: Pair) -> None:
+    """vrrpd's checker process beside braind: who took a server out, and why, is one question away."""
+    home = pair.directory / "a"
+    conf = home / "lvs.conf"
+    conf.write_text("virtual_server 192.0.2.9 80 {\nlb_algo rr\nlb_kind NAT\nprotocol TCP\nreal_server 192.0.2.1 80\n}\n")
+    argv = [*pair.lab.inside("a"), sys.executable, "-m", "vrrp.daemon", "-C", "-n", "-l", "-f", str(conf), "--run-dir", f"{home}/run"]
+    vrrpd = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+    try:
+        assert wait(pair, lambda: (home / "run/vrrpd-lvs.sock").exists(), 30)
+        done = brainctl(pair, "a", "lvs", "drain", "192.0.2.9", "192.0.2.1", "--why", "new disk")
+        assert done.returncode == 0, done.stderr
+        shown = json.loads(brainctl(pair, "a", "lvs", "--json").stdout)
+        (server,) = shown["services"][0]["real_servers"]
+        assert (server["drained"], server["note"], shown["exit"]) == (True, "new disk", 2), "weight 0 is no quorum"
+        wanted = "lvs drain [192.0.2.9]:tcp:80 [192.0.2.1]:tcp:80"
+        assert wait(pair, lambda: wanted in brainctl(pair, "a", "log", "--json").stdout, 15)
+        assert brainctl(pair, "a", "lvs", "undrain", "192.0.2.9:80", "192.0.2.1:80").returncode == 0
+        assert brainctl(pair, "a", "lvs", "drain", "192.0.2.9:80", "192.0.2.7").returncode == 3
+        assert brainctl(pair, "a", "lvs", "drain", "192.0.2.9:80").returncode == 3
+    finally:
+        vrrpd.terminate()
+        vrrpd.wait(20)
+    assert brainctl(pair, "a", "lvs").returncode == 3, "nobody answers"

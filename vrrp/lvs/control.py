@@ -48,8 +48,8 @@ class LvsControl:
             "status": (lambda _client, _request: self.status(), False),
             "services": (self._services, False),
             "subscribe": (self._subscribe, False),
-            "drain": (lambda _client, request: self._drain(request, True), True),
-            "undrain": (lambda _client, request: self._drain(request, False), True),
+            "drain": (lambda client, request: self._drain(client, request, True), True),
+            "undrain": (lambda client, request: self._drain(client, request, False), True),
         }
 
     def publish(self, message: JsonObject) -> None:
@@ -129,13 +129,13 @@ class LvsControl:
                 return {"services": services, "next": passed - count + begin + len(taken)}
         return {"services": services, "next": None}
 
-    def _drain(self, request: JsonObject, drained: bool) -> JsonObject:
+    def _drain(self, client: Client, request: JsonObject, drained: bool) -> JsonObject:
         service, server = request.get("service"), request.get("server")
         if not isinstance(service, str) or not isinstance(server, str):
             raise RequestError("bad_field", "fields service and server", "send two names; op services lists them")
         note = request.get("note", "")
         try:
-            self._daemon.drain(service, server, drained, note[:200] if isinstance(note, str) else "")
+            self._daemon.drain(service, server, drained, note[:200] if isinstance(note, str) else "", f"uid {client.peer.uid}")
         except LookupError:
             raise RequestError("unknown_server", f"{server} of {service}", "brainctl lvs lists services and servers") from None
         except OSError as error:

@@ -26,6 +26,7 @@ from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import FlushOnStop, LvsSettings
+from vrrp.lvs.audit import Audit
 from vrrp.lvs.control import LvsControl
 from vrrp.lvs.drains import DrainFile
 from vrrp.lvs.from_config import virtual_servers
@@ -52,7 +53,7 @@ class CheckerDaemon:
         self.channel = Channel(self.pump, parent, self._on_parent, lambda _why: self.stop())
         self.ipvs = LazyIpvs()
         self.control = LvsControl(self)
-        self.news = Newsroom(log, self.channel.send, self.control.publish)
+        self.news = Newsroom(log, self.channel.send, self.control.publish, self._audit)
         self.process = CheckerProcess(self.ipvs, self.news, log, random.SystemRandom().random)
         self.config = VrrpConfig()
         self.masters: frozenset[str] = frozenset()
@@ -225,15 +226,18 @@ class CheckerDaemon:
 
     # ---- the operator ---------------------------------------------------------------------------------------------
 
-    def drain(self, service: str, server: str, drained: bool, note: str) -> None:
+    def _audit(self, subject: str, text: str) -> None:
+        Audit(self._run_dir, self.log).note(subject, text)
+
+    def drain(self, service: str, server: str, drained: bool, note: str, who: str) -> None:
         """Drain a server or take it back, and remember it. Raises LookupError if there is no such server, OSError from the disk."""
         if not self.process.drain(service, server, drained, note):
             raise LookupError(service, server)
         self.drain_file.write(self.process.drains)
-        self.log.info(
-            f"{service}: {server} is {'drained' if drained else 'no longer drained'} by the operator{f': {note}' if note else ''}"
-        )
-        self.news.event("drain" if drained else "undrain", service=service, server=server, note=note)
+        what = "drained" if drained else "no longer drained"
+        self.log.info(f"{service}: {server} is {what} by {who}{f': {note}' if note else ''}")
+        self._audit(f"lvs {'drain' if drained else 'undrain'} {service} {server}", f"{who} {note}".strip())
+        self.news.event("drain" if drained else "undrain", service=service, server=server, note=note, who=who)
 
 
 def main() -> int:

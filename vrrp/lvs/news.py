@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from base.channel import JsonObject
 from base.clock import now_ns
+from base.core import NS_PER_S
 from base.log import Log
 from vrrp.config.model.common import ScriptCommand
 from vrrp.lvs.ipvs.translation import describe_destination, describe_service
@@ -17,6 +18,8 @@ from vrrp.lvs.model.desired import AddDestination, Change, DropDestination, Edit
 from vrrp.lvs.model.virtual_server import MailAlert, QuorumChanged, RunNotify
 
 KEPT_EVENTS = 200
+AUDIT_EVERY_NS = 60 * NS_PER_S
+"""Another program that fights for the table must not fill the record."""
 TOLD_CHANGES = 20
 """Changes of one repair that are told one by one; the rest is a number."""
 
@@ -44,7 +47,15 @@ def describe(change: Change) -> str:
 class Newsroom:
     """``to_parent`` and ``publish`` take one message each. ``events``: the last ones, oldest first."""
 
-    def __init__(self, log: Log, to_parent: Callable[[JsonObject], object], publish: Callable[[JsonObject], None]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        to_parent: Callable[[JsonObject], object],
+        publish: Callable[[JsonObject], None],
+        audit: Callable[[str, str], None] = lambda _subject, _text: None,
+    ) -> None:
+        self._audit = audit
+        self._audit_after_ns = 0
         self._log = log
         self._to_parent = to_parent
         self._publish = publish
@@ -82,3 +93,6 @@ class Newsroom:
         more = f" and {len(changes) - len(told)} more" if len(changes) > len(told) else ""
         self._log.warning(f"IPVS was changed by somebody else; put right: {', '.join(told)}{more}")
         self.event("repaired", changes=told, count=len(changes))
+        if now_ns() >= self._audit_after_ns:
+            self._audit_after_ns = now_ns() + AUDIT_EVERY_NS
+            self._audit("IPVS was changed by somebody else", f"put right: {', '.join(told)}{more}")

@@ -451,7 +451,7 @@ class CheckerProcess:
         try:
             actual = {key: entry for key, entry in self.backend.services().items() if key in ours}
         except OSError as error:
-            self._complain(str(error))
+            self._complain(error.strerror or str(error))
             return
         changes = diff(wanted, actual)
         if not self._change(changes):
@@ -471,7 +471,8 @@ class CheckerProcess:
         except OSError as error:
             failures = [error]
         if failures:
-            self._complain(str(failures[0]))
+            first = failures[0]
+            self._complain(first.strerror or str(first) if isinstance(first, OSError) else str(first))
         return not failures
 
     def _complain(self, reason: str) -> None:

@@ -38,7 +38,7 @@ Row = Iterator[tuple[Oid, Value]]
 
 def keepalived_mib(view: View) -> Row:
     """Every value of both parts."""
-    yield from _globals(view)
+    yield from global_mib(view)
     yield from _groups(view)
     for instance in view.instances():
         yield from _instance(instance)
@@ -55,7 +55,8 @@ def _tristate(value: bool | None) -> Value:
     return integer(3 if value is None else 1 if value else 2)
 
 
-def _globals(view: View) -> Row:
+def global_mib(view: View) -> Row:
+    """The global part."""
     defs = view.config.global_defs
     mail = defs.mail
     yield (*GLOBAL, 1, 0), text(view.version)

@@ -20,11 +20,15 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from base.channel import JsonObject, LineDecoder, ProtocolError, encode_line
+from base.core import NS_PER_S
+from base.diagnostics import Diagnostics
 from base.log import Log
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
+from vrrp.lvs.from_config import virtual_servers
+from vrrp.outside.checker_mib import CHECK, CheckerView, checker_mib, checker_notification
 from vrrp.outside.events import AdvertRefused, Kind, OutsideEvent, StateChanged, StateTracker
-from vrrp.outside.keepalived_mib import GLOBAL, KEEPALIVED, VRRP, keepalived_mib
+from vrrp.outside.keepalived_mib import GLOBAL, KEEPALIVED, VRRP, global_mib, keepalived_mib
 from vrrp.outside.links import read_links
 from vrrp.outside.mail import Mail, MailConfigError, MailQueue, MailRules, compose, relay_of
 from vrrp.outside.mib_tree import MibTree
@@ -73,6 +77,16 @@ class OutsideProcess:
         self._stop = asyncio.Event()
         self._stop_at_once = False
         self._parts: list[str] = []
+        self._checkers: dict[str, JsonObject] = {}
+        self._checkers_s = 0.0
+        self._checkers_up = False
+        self._checker_client = VrrpdClient(
+            os.path.join(run_dir, "vrrpd-lvs.sock"),
+            log,
+            on_up=lambda _status: self._checker_process(up=True),
+            on_event=lambda _event: None,
+            on_down=lambda: self._checker_process(up=False),
+        )
         self._client = VrrpdClient(
             os.path.join(run_dir, "vrrpd.sock"), log, on_up=self._vrrpd_up, on_event=self._vrrpd_said, on_down=self._vrrpd_down
         )
@@ -107,6 +121,8 @@ class OutsideProcess:
                     self._parts = []
                     # Not foreign data: our own parent sends it over an inherited socketpair.
                     self._configure(pickle.loads(blob))  # noqa: S301
+            case "lvs_notify":
+                self._tell_checker_news(message)
             case "mail":
                 self._send_mail(Mail(f"[{self._router_id}] {message['subject']}", message["body"]))
             case "stop":
@@ -161,6 +177,7 @@ class OutsideProcess:
         if not self._configured:
             self._configured = True
             self._start("vrrpd", self._client.run())
+            self._start("checkers", self._checker_client.run())
             self._start("mail", self._mail.run())
         elif self._dbus is not None:
             self._dbus.reloaded()
@@ -176,7 +193,7 @@ class OutsideProcess:
 
     def _configure_snmp(self, config: VrrpConfig) -> None:
         snmp = config.global_defs.snmp
-        settings = (snmp.socket, snmp.vrrp, snmp.rfc_v2, snmp.rfc_v3) if wants_snmp(config) else None
+        settings = (snmp.socket, snmp.vrrp, snmp.checker, snmp.rfc_v2, snmp.rfc_v3) if wants_snmp(config) else None
         if settings == self._snmp_settings:
             return
         self._snmp_settings = settings
@@ -191,7 +208,13 @@ class OutsideProcess:
         except ValueError as error:
             self.log.error(f"no SNMP: snmp_socket: {error}")
             return
-        wanted = ((GLOBAL, snmp.vrrp), (VRRP, snmp.vrrp), (VRRP_MIB, snmp.rfc_v2), (VRRPV3_MIB, snmp.rfc_v3))
+        wanted = (
+            (GLOBAL, snmp.vrrp or snmp.checker),
+            (VRRP, snmp.vrrp),
+            (CHECK, snmp.checker),
+            (VRRP_MIB, snmp.rfc_v2),
+            (VRRPV3_MIB, snmp.rfc_v3),
+        )
         subtrees = [subtree for subtree, on in wanted if on]
         self._snmp = SnmpAgent(address, subtrees, self.log, identity=KEEPALIVED, tree=self._tree)
         self._start("snmp", self._snmp.run())
@@ -315,6 +338,42 @@ class OutsideProcess:
         states = {i["name"]: str(i["state"]) for i in self._status.get("instances", [])}
         self._dbus.show((Exported(i.name, i.interface, i.vrid, int(i.family)), states.get(i.name, "INIT")) for i in self._config.instances)
 
+    # ---- the checker process --------------------------------------------------------------------------------------
+
+    def _checker_process(self, *, up: bool) -> None:
+        self._checkers_up = up
+        self._checkers, self._checkers_s = {}, 0.0
+
+    def _checker_view(self) -> CheckerView:
+        settings = {each.id: each for each in virtual_servers(self._config, Diagnostics())}
+        return CheckerView(self._config, settings, self._checkers, self._router_id)
+
+    def _tell_checker_news(self, message: JsonObject) -> None:
+        snmp = self._config.global_defs.snmp
+        if self._snmp is not None and snmp.traps and snmp.checker:
+            told = checker_notification(message, self._checker_view())
+            if told is not None:
+                self._snmp.notify(told)
+        self._mib = None
+
+    async def _read_checkers(self) -> None:
+        """Numbers at most as old as snmp_vs_stats_update_interval and snmp_rs_stats_update_interval allow."""
+        snmp = self._config.global_defs.snmp
+        limit_s = min(snmp.virtual_server_interval_ns, snmp.real_server_interval_ns) / NS_PER_S
+        if not self._checkers_up or time.monotonic() - self._checkers_s < limit_s:
+            return
+        found: dict[str, JsonObject] = {}
+        skip: int | None = 0
+        while skip is not None:
+            page = await self._checker_client.call("services", skip=skip)
+            for service in page["services"]:
+                if service["id"] in found:
+                    found[service["id"]]["real_servers"] += service["real_servers"]
+                else:
+                    found[service["id"]] = service
+            skip = page["next"]
+        self._checkers, self._checkers_s = found, time.monotonic()
+
     # ---- SNMP -----------------------------------------------------------------------------------------------------
 
     def _view(self, uptime_cs: int) -> View:
@@ -347,7 +406,16 @@ class OutsideProcess:
                 view = self._view(uptime_cs)
                 snmp = self._config.global_defs.snmp
                 parts = ((keepalived_mib, snmp.vrrp), (routing_mib, snmp.vrrp), (vrrp_mib, snmp.rfc_v2), (vrrpv3_mib, snmp.rfc_v3))
-                self._mib = MibTree(value for make, on in parts if on for value in make(view))
+                values = [value for make, on in parts if on for value in make(view)]
+                if snmp.checker:
+                    try:
+                        await self._read_checkers()
+                    except VrrpdGoneError as error:
+                        self.log.limited("checkers", f"SNMP: {error}")
+                    values += checker_mib(self._checker_view())
+                    if not snmp.vrrp:
+                        values += global_mib(view)
+                self._mib = MibTree(values)
         return self._mib
 
 

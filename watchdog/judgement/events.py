@@ -272,6 +272,8 @@ class OperatorAction(Enum):
     FENCE_ON = "fence_on"
     ACKNOWLEDGE = "acknowledge"
     HANDOVER = "handover"
+    NOTE = "note"
+    """Nothing is done: something on this node shall stand in the record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Runs in the lab's guest: see tests/guest.py.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -71,6 +72,15 @@ class Vrrpd:
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(30)
+
+
+def brainctl(daemon: Vrrpd) -> dict[str, Any]:
+    """``brainctl lvs --json``."""
+    argv = [sys.executable, "-m", "brainctl.command", "lvs", "--run-dir", str(daemon.run_dir)]
+    done = subprocess.run([*argv, "--json"], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["exit"] == done.returncode
+    return found
 
 
 def service(lab: DirectorLab, *lines: str, head: str = "", web1: str = "", weight2: int = 1) -> str:
@@ -143,6 +153,7 @@ def test_from_start_to_stop(lab: DirectorLab, started: list[Vrrpd], tmp_path: Pa
     eventually(lambda: daemon.weights() == {web1: 1, web2: 5}, 25)
     status = eventually(lambda: daemon.ask("status"))
     assert (status["repairs"], status["services"], status["real_servers"]) == (1, 1, 2)
+    assert any("IPVS" in problem for problem in brainctl(daemon)["problems"])
     assert any(event["event"] == "repaired" and event["count"] == 3 for event in status["events"])
 
     # A dead checker process comes back and leaves the table alone meanwhile.
@@ -174,9 +185,20 @@ def test_an_operator_drains(lab: DirectorLab, started: list[Vrrpd], tmp_path: Pa
     eventually(lambda: again.weights() == {web1: 0, web2: 1}, 40)
     (shown,) = again.ask("services")["services"]
     first = shown["real_servers"][0]
+    assert brainctl(again)["exit"] == 1
     assert (first["drained"], first["note"], first["weight"]) == (True, "new disk", 0)
     again.ask("undrain", **which)
     assert again.weights() == {web1: 1, web2: 1}
+    lab.answer("dir1")
+    assert lab.ask_often(4) == {"web1": 2, "web2": 2}
+    eventually(lambda: brainctl(again)["services"][0]["counters"]["connections"] == 4)
+    (shown,) = brainctl(again)["services"]
+    assert brainctl(again)["exit"] == 0
+    assert [server["counters"]["connections"] for server in shown["real_servers"]] == [2, 2]
+    assert [checker["up"] for server in shown["real_servers"] for checker in server["checkers"]] == [True, True]
+    for server in lab.servers.values():
+        server.stop()
+    eventually(lambda: brainctl(again)["exit"] == 2)
 
 
 @pytest.mark.shows("global_defs/lvs_flush", "global_defs/lvs_flush_on_stop")

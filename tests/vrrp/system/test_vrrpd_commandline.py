@@ -57,7 +57,7 @@ def test_options_without_effect_say_so() -> None:
     assert set(options.without_effect) == {NO_EFFECT["address_monitoring"], NO_EFFECT["all_children"]}
     assert (options.checker_only, options.vrrp_only, options.keep_ipvs) == (True, False, True)
     both, _ = parse(["-C", "-P"])
-    assert (both.checker_only, both.vrrp_only) == (False, False), "as keepalived: both halves"
+    assert (both.checker_only, both.vrrp_only) == (False, False), "both halves; keepalived would run nothing"
 
 
 @pytest.mark.parametrize("name", ["STOP", "RELOAD", "DATA", "STATS", "STATS_CLEAR", "JSON"])
