@@ -38,6 +38,7 @@ from vrrp.lvs.supervision import CheckerChild
 from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
 from vrrp.system.firewall import Firewall
+from vrrp.system.firewall_guard import FirewallGuard
 from vrrp.system.notify import Change, Fifo, Notifier
 from vrrp.system.process_events import TrackedProcesses
 from vrrp.system.scripts import ScriptRunner, TrackedScripts
@@ -68,6 +69,7 @@ class VrrpDaemon:
         self.notifier = Notifier(self.runner, self.timers, log)
         self.will = LastWill()
         self.firewall = Firewall()
+        self.firewall_guard = FirewallGuard(self.pump, self.timers, self.firewall, log)
         self.sysctls = Sysctls()
         self.masters: set[str] = set()
         self.fifos: list[Fifo] = []
@@ -122,6 +124,7 @@ class VrrpDaemon:
             self.child.stop()
             self._execute_will()
             self.checkers.stop()
+            self.firewall_guard.close()
             if problem := self.firewall.remove():
                 self.log.error(f"the firewall rules of no_accept are still there: {problem}")
             self.sysctls.restore()
@@ -382,6 +385,7 @@ class VrrpDaemon:
         """Firewall rules and sysctls, before the vrrp process may become MASTER."""
         if problem := self.firewall.apply(self.config):
             self.log.error(f"no_accept has no effect, packets to the virtual addresses are let in: {problem}")
+        self.firewall_guard.watch()
         for problem in self.sysctls.apply(wanted_sysctls(self.config)):
             self.log.error(problem)
 

@@ -7,14 +7,17 @@ moment with half of the rules, and after an error the old ones are still there. 
 
 from __future__ import annotations
 
+import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
 from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import FirewallSettings
 
+IndexOf = Callable[[str], int | None]
+"""Interface name → index, None if there is no such interface now."""
 DEFAULT_TABLE = "keepalived"
 NFT_PATIENCE_S = 5.0
 
@@ -25,12 +28,26 @@ def guarded_addresses(config: VrrpConfig) -> tuple[VirtualAddress, ...]:
     return tuple(address for model in models for address in (*model.addresses, *model.excluded_addresses))
 
 
-def ruleset(addresses: Sequence[VirtualAddress], settings: FirewallSettings) -> str:
-    """The tables for ``nft -f -``, "" for no address."""
+def interface_index(name: str) -> int | None:
+    """The index of an interface of this namespace."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def ruleset(addresses: Sequence[VirtualAddress], settings: FirewallSettings, index_of: IndexOf = interface_index) -> str:
+    """The tables for ``nft -f -``, "" for no address. With ``nftables_ifindex`` an interface that does not exist has no elements."""
     v4 = [str(address.address) for address in addresses if address.address.version == 4]
     v6 = [address for address in addresses if isinstance(address.address, IPv6Address)]
-    local = [f'{address.address} . "{address.interface}"' for address in v6 if address.address.is_link_local]
+    local = [(address.address, address.interface) for address in v6 if address.address.is_link_local]
     others = [str(address.address) for address in v6 if not address.address.is_link_local]
+    if settings.nft_ifindex:
+        key, words = "iface_index", ("iif", "oif")
+        elements = [f"{address} . {index}" for address, name in local if (index := index_of(name)) is not None]
+    else:
+        key, words = "ifname", ("iifname", "oifname")
+        elements = [f'{address} . "{name}"' for address, name in local]
     drop = "counter drop" if settings.nft_counters else "drop"
     return "".join(
         [
@@ -38,9 +55,9 @@ def ruleset(addresses: Sequence[VirtualAddress], settings: FirewallSettings) -> 
             _table(
                 "ip6",
                 settings,
-                _set("vips", "ipv6_addr", others) + _set("vips_link_local", "ipv6_addr . ifname", local),
-                _v6_rules("daddr", "iifname", drop),
-                _v6_rules("saddr", "oifname", drop),
+                _set("vips", "ipv6_addr", others) + _set("vips_link_local", f"ipv6_addr . {key}", elements),
+                _v6_rules("daddr", words[0], drop),
+                _v6_rules("saddr", words[1], drop),
             )
             if v6
             else "",
@@ -71,23 +88,49 @@ def _table(family: str, settings: FirewallSettings, sets: str, inward: Sequence[
 
 
 class Firewall:
-    """The tables of one daemon. Every method returns what went wrong, in words, or ""."""
+    """The tables of one daemon. Methods that act return what went wrong, in words, or ""."""
 
     def __init__(self) -> None:
         self._table = ""
         self._rules = ""
+        self._listed = ""
+        self._config: VrrpConfig | None = None
+
+    @property
+    def active(self) -> bool:
+        """Are there rules of ours?"""
+        return bool(self._rules)
 
     def apply(self, config: VrrpConfig) -> str:
         """Make the kernel's tables those of ``config``; nothing is run if nothing differs."""
         settings = config.global_defs.firewall
         rules = ruleset(guarded_addresses(config), settings)
         table = settings.nft_table or DEFAULT_TABLE
+        self._config = config
         if rules == self._rules and (table == self._table or not rules):
             return ""
         names = ({self._table} if self._rules else set()) | ({table} if rules else set())
         problem = _nft(_removal(names) + rules)
         if not problem:
             self._table, self._rules = table, rules
+            self._listed = _listing(table) if rules else ""
+        return problem
+
+    def in_place(self) -> bool:
+        """Are the kernel's tables what ``apply`` made, and would it make the same today?"""
+        if self._config is None or not self._rules:
+            return True
+        wanted = ruleset(guarded_addresses(self._config), self._config.global_defs.firewall)
+        return wanted == self._rules and _listing(self._table) == self._listed
+
+    def put_back(self) -> str:
+        """Make the tables again, whatever is there."""
+        if self._config is None:
+            return ""
+        before, self._rules = self._rules, ""
+        problem = self.apply(self._config)
+        if problem:
+            self._rules = before
         return problem
 
     def remove(self) -> str:
@@ -101,6 +144,18 @@ class Firewall:
 def _removal(names: set[str]) -> str:
     """Adding first makes the deletion of a table that is not there no error."""
     return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for name in sorted(names) for family in ("ip", "ip6"))
+
+
+def _listing(table: str) -> str:
+    """Our tables as nft prints them, without counters."""
+    found = ""
+    for family in ("ip", "ip6"):
+        command = ["nft", "--stateless", "list", "table", family, table]
+        try:
+            found += subprocess.run(command, capture_output=True, text=True, timeout=NFT_PATIENCE_S, check=False).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+    return found
 
 
 def _nft(script: str) -> str:

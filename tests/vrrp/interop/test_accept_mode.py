@@ -50,6 +50,55 @@ class TestNoAccept:
                 assert node.run("nft", "list", "ruleset") == ""
         assert seen[0] == seen[1]
 
+    @pytest.mark.shows("global_defs/nftables_ifindex")
+    def test_link_local_addresses_are_guarded_by_interface_index_as_by_keepalived(self) -> None:
+        text = NO_ACCEPT.replace("nftables", "nftables\n nftables_ifindex")
+        seen = []
+        for daemon in ("keepalived", "vrrpd"):
+            with Lab("a") as lab:
+                node = lab.nodes["a"]
+                getattr(lab, daemon)("a", text)
+                lab.until(lambda node=node: "ip6 keepalived vips_link_local" in sets(node))
+                rules = node.run("nft", "list", "ruleset")
+                assert "type ipv6_addr . iface_index" in rules
+                assert {"daddr . iif @vips_link_local", "saddr . oif @vips_link_local"} <= set(
+                    re.findall(r"\w+ \. \w+ @vips_link_local", rules)
+                )
+                seen.append(sets(node))
+        assert seen[0] == seen[1]
+
+    @pytest.mark.shows("global_defs/vrrp_iptables", "global_defs/vrrp_ipsets")
+    def test_rules_asked_for_by_the_words_of_iptables_are_nft_rules(self) -> None:
+        """As keepalived's where ``iptables`` is the nf_tables one, as on Debian; a build without iptables does not know the words."""
+        with Lab("a", "b") as lab:
+            node = lab.nodes["a"]
+            iptables = NO_ACCEPT.replace("nftables", "vrrp_iptables keepalived_in keepalived_out\n vrrp_ipsets vips4 vips6")
+            ours = lab.vrrpd("a", iptables)
+            lab.until(lambda: is_in(ours, "MASTER"))
+            assert not answers(lab.nodes["b"], VIP) and not answers(lab.nodes["b"], "10.77.0.120")
+            assert answers(lab.nodes["b"], node.address)
+            assert sets(node)["ip keepalived vips"] == f"{VIP}, 10.77.0.120"
+            ours.stop()
+            assert node.run("nft", "list", "ruleset") == ""
+
+    def test_a_firewall_that_is_flushed_or_emptied_is_put_back(self) -> None:
+        with Lab("a") as lab:
+            node = lab.nodes["a"]
+            ours = lab.vrrpd("a", NO_ACCEPT)
+            lab.until(lambda: is_in(ours, "MASTER"))
+            whole = sets(node)
+            for script in ("flush ruleset", "flush set ip keepalived vips", "delete table ip6 keepalived"):
+                node.nft(script)
+                lab.until(lambda: sets(node) == whole, what=f"the rules are back after: {script}")
+            node.nft("table ip mine {\n chain c { type filter hook input priority 0; counter; }\n}\n")
+            handle = node.run("nft", "-a", "list", "table", "ip", "keepalived")
+            lab.always(
+                lambda: node.run("nft", "-a", "list", "table", "ip", "keepalived") == handle, 1.0, "others' changes move nothing of ours"
+            )
+            rewrite(ours, conf(150))
+            lab.until(lambda: sets(node) == {"tables": "ip mine", "drops": "0"})
+            lab.always(lambda: sets(node) == {"tables": "ip mine", "drops": "0"}, 0.7, "nothing is put back that is not wanted")
+
     @pytest.mark.shows("vrrp_instance/accept")
     def test_without_the_word_everybody_is_let_in_and_a_reload_changes_that(self) -> None:
         with Lab("a", "b") as lab:
