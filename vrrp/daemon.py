@@ -59,6 +59,8 @@ class VrrpDaemon:
     def __init__(self, options: Options, config: VrrpConfig, log: Log) -> None:
         self.options = options
         self.config = config
+        self._former = config
+        """What a reload replaces, until the vrrp process has changed over."""
         self.log = log
         self.timers = Timers()
         self.pump = Pump(next_deadline=self._next_deadline, on_deadline=self._on_deadline)
@@ -272,6 +274,7 @@ class VrrpDaemon:
             self.bfd.repeat()
             self.checkers.repeat()
         self.log.info("Reload complete" if self._ready else "Startup complete")
+        self._former = self.config
         self._ready = True
         tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
         scripts = {t.name for track in tracks for t in track.scripts}
@@ -345,10 +348,13 @@ class VrrpDaemon:
     # ---- notifies -------------------------------------------------------------------------------------------------
 
     def _commands_of(self, kind: str, name: str) -> NotifyCommands:
-        if kind == "GROUP":
-            return next((g.notify for g in self.config.sync_groups if g.name == name), NO_NOTIFY)
-        instance = self.config.instance(name)
-        return NO_NOTIFY if instance is None else instance.notify
+        """Also of what a reload has just removed: its last scripts run."""
+        for config in (self.config, self._former):
+            found = config.sync_groups if kind == "GROUP" else config.instances
+            for model in found:
+                if model.name == name:
+                    return model.notify
+        return NO_NOTIFY
 
     def _notify(self, kind: str, name: str, state: str, priority: int) -> None:
         if kind == "INSTANCE":
@@ -419,7 +425,7 @@ class VrrpDaemon:
         for diagnostic in remarks:
             log_diagnostic(self.log, diagnostic)
         self.log.info("Reloading")
-        self.config = config
+        self._former, self.config = self.config, config
         self._open_fifos()
         self._prepare_kernel()
         self._configure_checkers()
