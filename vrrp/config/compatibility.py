@@ -50,7 +50,7 @@ An unknown keyword is an error that names the nearest known one; keepalived logs
 | `track_src_ip`, and the address goes | 2.2.7: stays MASTER | FAULT, as documented |
 | two nodes whose sync group members win on different sides | drive each other out again and again (#2190) | one waits longer: settles \
 within a few master down intervals |
-| several addresses in a subnet that is not the node's own, the first moves away | the kernel takes the others along; MASTER without them | they are put back at once |
+| the first of several addresses in another subnet moves away | MASTER without the others: the kernel took them along | puts them back |
 | `skip_check_adv_addr off` | switches it on | switches it off |
 | `track_process` in a network namespace | no kernel events: nothing ever counts as running | looks at /proc 4 times a second |
 | `track_interface` and other names given twice | complains | warns, the first counts |
