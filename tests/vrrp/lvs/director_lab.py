@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,8 +19,12 @@ from typing import Any
 from tests.lab import Lab, Node, inside, ip
 
 VIP, VIP6 = "10.99.0.1", "fd99::1"
+GUE_PORT = 6080
+LONG_CHUNKS = 60
 NAMES = ("client", "dir1", "dir2", "web1", "web2")
 ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+
+LONG_ANSWER = b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n"
 
 
 def write_sysctls(node: Node, value: int, *names: str) -> None:
@@ -29,8 +34,36 @@ def write_sysctls(node: Node, value: int, *names: str) -> None:
             Path("/proc/sys/net", name).write_text(str(value))
 
 
+def batch(node: Node, *lines: str) -> None:
+    """Many ``ip`` commands by one process: starting one is dear in the guest."""
+    argv = ["ip", "-n", node.namespace, "-batch", "-"]
+    done = subprocess.run(argv, input="\n".join(lines), text=True, check=False, capture_output=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+
+
+def tunnel_ends(node: Node) -> list[str]:
+    """Commands that let a node unpack whatever a director may send it: IPv4 or IPv6 in either of them, by IP in IP, GRE and GUE."""
+    subprocess.run(["modprobe", "-a", "fou", "fou6"], check=True, timeout=20)
+    lines = []
+    for name, kind, local, options in (
+        ("ipip1", "ipip", node.address, ""),
+        ("sit1", "sit", node.address, "mode ip6ip"),
+        ("tnl6", "ip6tnl", node.address6, "mode any"),
+        ("gre1", "gre", node.address, ""),
+        ("gre6", "ip6gre", node.address6, ""),
+    ):
+        lines += [f"link add name {name} type {kind} local {local} remote any {options}", f"link set {name} up"]
+    return [*lines, f"fou add port {GUE_PORT} gue", f"fou add port {GUE_PORT} gue -6"]
+
+
+def expect_gre_checksum(node: Node, wanted: bool) -> None:
+    """GRE ends take packets with a checksum or without one, not both."""
+    word = "icsum" if wanted else "noicsum"
+    batch(node, *(f"link set {name} type {kind} {word}" for name, kind in (("gre1", "gre"), ("gre6", "ip6gre"))))
+
+
 class WebServer:
-    """Answers every HTTP request on one port with its name, of four letters; ``stop`` closes the port."""
+    """Answers every HTTP request on one port with its name, of four letters; ``stop`` closes the port. ``/long`` takes seconds."""
 
     def __init__(self, node: Node, port: int = 80) -> None:
         self._node, self._port = node, port
@@ -52,8 +85,18 @@ class WebServer:
                 connection, _ = listener.accept()
                 with connection, contextlib.suppress(OSError):
                     connection.settimeout(5)
-                    connection.recv(4096)
-                    connection.sendall(ANSWER + self._node.name.encode())
+                    if connection.recv(4096).startswith(b"GET /long "):
+                        threading.Thread(target=self._drip, args=(connection.dup(),), daemon=True).start()
+                    else:
+                        connection.sendall(ANSWER + self._node.name.encode())
+
+    def _drip(self, connection: socket.socket) -> None:
+        """The long download."""
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(LONG_ANSWER)
+            for _ in range(LONG_CHUNKS):
+                connection.sendall(bytes(1000))
+                time.sleep(0.1)
 
     def stop(self) -> None:
         """Close the port: connections are refused."""
@@ -61,6 +104,22 @@ class WebServer:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = None
+
+
+def ask(client: Node, address: str, port: int = 80, timeout_s: float = 3) -> str:
+    """The name of the server that answers one request, or "" if none does."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with client.socket(family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect((address, port))
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            received = b""
+            while data := connection.recv(4096):
+                received += data
+            return received.removeprefix(ANSWER).decode()
+    except OSError:
+        return ""
 
 
 class DirectorLab(Lab):
@@ -76,13 +135,10 @@ class DirectorLab(Lab):
             node = self.nodes[name]
             # Virtual addresses belong to other nets than the switch, so the servers never see ARP for them.
             device = "eth0" if name.startswith("dir") else "lo"
-            ip("-n", node.namespace, "addr", "add", f"{VIP}/32", "dev", device)
-            ip("-n", node.namespace, "addr", "add", f"{VIP6}/128", "dev", device, "nodad")
+            lines = [f"addr add {VIP}/32 dev {device}", f"addr add {VIP6}/128 dev {device} nodad"]
             if device == "eth0":
                 write_sysctls(node, 1, "ipv4/ip_forward", "ipv6/conf/all/forwarding")
-            if name != "dir1":
-                ip("-n", node.namespace, "link", "add", "ipip1", "type", "ipip", "local", node.address, "remote", "any")
-                ip("-n", node.namespace, "link", "set", "ipip1", "up")
+            batch(node, *lines, *(tunnel_ends(node) if name != "dir1" else ()))
         self.route_client("dir1")
         self.servers = {name: WebServer(self.nodes[name]) for name in ("web1", "web2")}
         return self
@@ -113,18 +169,7 @@ class DirectorLab(Lab):
 
     def ask(self, address: str = VIP, port: int = 80, timeout_s: float = 3) -> str:
         """The name of the server that answers one request, or "" if none does."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            with self.nodes["client"].socket(family, socket.SOCK_STREAM) as connection:
-                connection.settimeout(timeout_s)
-                connection.connect((address, port))
-                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                received = b""
-                while data := connection.recv(4096):
-                    received += data
-                return received.removeprefix(ANSWER).decode()
-        except OSError:
-            return ""
+        return ask(self.nodes["client"], address, port, timeout_s)
 
     def ask_often(self, times: int, address: str = VIP) -> Counter[str]:
         """Who answered how often."""

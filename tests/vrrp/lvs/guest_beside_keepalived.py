@@ -1,35 +1,27 @@
-"""The same file, our director and Debian's keepalived, one after the other: the kernel's table must be the same.
+"""The same file, vrrpd and Debian's keepalived, each in its namespace: the kernel's tables must be the same in every phase of their lives.
 
-Runs in the lab's guest: see tests/guest.py. Servers without checkers are in the pool from the start, so the table is what the file says.
+Runs in the lab's guest: see tests/guest.py. Starting a daemon is dear there, so all configurations stand in one file, each with virtual
+addresses, marks and group names of its own, and each is compared by itself. Servers without checkers are in the pool from the start.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
+import re
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
-from base.diagnostics import Diagnostics
-from base.log import Log
-from vrrp.config.load import load_config
-from vrrp.lvs.from_config import virtual_servers
-from vrrp.lvs.ipvs.kernel import IpvsKernel
-from vrrp.lvs.model.desired import Change
-from vrrp.lvs.model.virtual_server import MailAlert, QuorumChanged, RunNotify
-from vrrp.lvs.process import CheckerProcess
+from tests.lab import Daemon, Lab
 
+PORT = 9001
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo", "ovf", "sed", "nq")
 WEB, WEB6 = "virtual_server 10.9.0.1 80", "virtual_server fd09::1 80"
 ONE, TWO = "real_server 10.9.1.1 80", "real_server 10.9.1.2 8080"
 ONE6 = "real_server fd09::11 80"
-PATIENCE_S = 10
 
 
 def block(head: str, *lines: str) -> str:
@@ -97,17 +89,17 @@ SAME = {
 }
 
 
-GOOD, BAD, BAD_TOO = (f"real_server 127.0.0.{number} 9001" for number in (2, 3, 4))
+GOOD, BAD, BAD_TOO = (f"real_server 127.0.0.{number} {PORT}" for number in (2, 3, 4))
 CHECK = "TCP_CHECK {\n connect_timeout 2\n retry 0\n}"
-QUICK = ("delay_loop 0.3", "warmup 0", "lb_algo rr")
+QUICK = ("delay_loop 1", "warmup 0", "lb_algo rr")
 
 
 def checked(*lines: str, heads: Sequence[str] = (GOOD, BAD), options: Sequence[str] = ()) -> str:
-    """A service whose servers are probed: only 127.0.0.2 answers."""
+    """A service whose servers are probed."""
     return service(*QUICK, *lines, servers=tuple(block(head, *options, CHECK) for head in heads))
 
 
-AFTER_FAILURE = {
+CHECKED = {
     "one of two fails": checked(),
     "one of two fails and is inhibited": checked(options=("weight 3", "inhibit_on_failure")),
     "all inhibited by the service": checked("inhibit_on_failure"),
@@ -122,80 +114,153 @@ AFTER_FAILURE = {
     "alpha": checked("alpha"),
     "group": group("10.9.0.1 80", "10.9.0.2 81", "fwmark 7") + checked().replace(WEB, "virtual_server group g"),
 }
-STEADY_S = 2.5
+pytestmark = pytest.mark.timeout(300)
+CONFIGURATIONS = {**SAME, **CHECKED}
+PHASES = ("start", "failure", "all fail", "recovery", "reload to the next file", "failure after a reload", "reload while failed", "stop")
+RELOADED = PHASES[PHASES.index("reload to the next file") :]
+"""A group whose members change family or kind by a reload, and a sorry server that is inhibited no more: keepalived 2.2.7 leaves the old
+services and the old weight 0 in the kernel, even when it ends. There ours is measured by what a fresh start makes of the file."""
+LEFT_BEHIND = {name for name in CONFIGURATIONS if name.startswith("group")} | {"all fail, sorry server inhibits"}
+PATIENCE_S, STEADY_S = 25, 2.5
+KEY = re.compile(r"10\.10\.(\d+)\.|fd09:(\d+)::|(?:-f |FWM +)(\d+)\d")
 
 
-class Silent:
-    """Tells nobody."""
+def placed(text: str, number: int) -> str:
+    """A configuration that shares nothing with the others, by its number."""
+    text = text.replace("10.9.0.", f"10.10.{number}.").replace("fd09::", f"fd09:{number}::")
+    return text.replace("fwmark ", f"fwmark {number}").replace("group g", f"group g{number}")
 
-    def notify(self, service: str, notice: RunNotify) -> None:
-        pass
 
-    def mail(self, service: str, alert: MailAlert) -> None:
-        pass
+def file_of(shift: int = 0) -> str:
+    """All configurations; with a shift each stands in the place of another one."""
+    texts = list(CONFIGURATIONS.values())
+    return "\n".join(placed(texts[(place + shift) % len(texts)], place + 1) for place in range(len(texts))) + "\n"
 
-    def quorum(self, service: str, change: QuorumChanged) -> None:
-        pass
 
-    def repaired(self, changes: Sequence[Change]) -> None:
-        pass
+Tables = dict[str, list[str]]
+
+
+def split(lines: Sequence[str]) -> Tables:
+    """The lines about each configuration by its name."""
+    names, found = list(CONFIGURATIONS), {name: [] for name in CONFIGURATIONS}
+    for line in lines:
+        match = KEY.search(line)
+        assert match, line
+        found[names[int(next(filter(None, match.groups()))) - 1]].append(line)
+    return {name: sorted(chosen) for name, chosen in found.items()}
+
+
+def neutral(lines: Sequence[str]) -> list[str]:
+    """A configuration's table without the marks of its place."""
+    text = re.sub(r"10\.10\.\d+\.", "10.9.0.", "\n".join(lines))
+    return sorted(re.sub(r"(-f |FWM +)\d+(\d)", r"\1\2", re.sub(r"fd09:\d+::", "fd09::", text)).splitlines())
+
+
+def comparable(phase: str) -> list[str]:
+    """The configurations in which keepalived can be the measure."""
+    return [name for name in CONFIGURATIONS if phase not in RELOADED or name not in LEFT_BEHIND]
+
+
+class Servers:
+    """127.0.0.2, .3 and .4 in both namespaces: listening or refusing."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._open: dict[tuple[str, int], socket.socket] = {}
+
+    def listen(self, *numbers: int) -> None:
+        """These listen, the others refuse."""
+        for name, node in self._lab.nodes.items():
+            for number in (2, 3, 4):
+                listener = self._open.pop((name, number), None)
+                if listener is not None and number not in numbers:
+                    listener.close()
+                elif listener is not None:
+                    self._open[name, number] = listener
+                elif number in numbers:
+                    fresh = node.socket(socket.AF_INET, socket.SOCK_STREAM)
+                    fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    fresh.bind((f"127.0.0.{number}", PORT))
+                    fresh.listen(4096)
+                    self._open[name, number] = fresh
+
+
+@dataclass
+class Story:
+    """What the two tables were at the end of each phase."""
+
+    lab: Lab
+    tables: dict[tuple[str, str], Tables] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def table(self, who: str) -> Tables:
+        """All that ipvsadm can say of one namespace."""
+        saved = self.lab.nodes[who].run("ipvsadm", "-Sn").splitlines()
+        service = ""
+        for line in self.lab.nodes[who].run("ipvsadm", "-Ln", "--thresholds").splitlines()[3:]:
+            if line.startswith("  ->"):
+                saved.append(f"{service} {' '.join(line.split()[:4])}")
+            else:
+                service = line.strip()
+        return split([line.strip() for line in saved])
+
+    def settle(self, phase: str, moved: Callable[[Tables], bool]) -> None:
+        """Wait until both tables have moved, stand still and are equal, or until patience ends."""
+        begin = since = time.monotonic()
+        before: list[Tables] = []
+        while True:
+            now = [self.table(who) for who in ("ours", "theirs")]
+            if now != before or not all(map(moved, now)):
+                before, since = now, time.monotonic()
+            still_s = time.monotonic() - since
+            same = all(now[0][name] == now[1][name] for name in comparable(phase))
+            if still_s > (STEADY_S if same else 3 * STEADY_S) or time.monotonic() - begin > PATIENCE_S:
+                break
+            time.sleep(0.3)
+        self.tables[phase, "ours"], self.tables[phase, "theirs"] = now
+        self.seconds[phase] = time.monotonic() - begin
+
+
+def reload(daemons: Sequence[Daemon], text: str) -> None:
+    """Give both a new file."""
+    for daemon in daemons:
+        (daemon.directory / "conf").write_text(text)
+        daemon.signal(signal.SIGHUP)
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[IpvsKernel]:
-    with IpvsKernel() as made:
-        yield made
+def story() -> Iterator[Story]:
+    with Lab("ours", "theirs") as lab:
+        told, servers, probe = Story(lab), Servers(lab), "one of two fails"
+        servers.listen(2, 3, 4)
+        home = lab.home("theirs")
+        (home / "conf").write_text(file_of())
+        argv = ["keepalived", "-C", "-n", "-l", "-f", f"{home}/conf", "-p", f"{home}/pid", "-c", f"{home}/checkers.pid"]
+        daemons = [lab.start("theirs", argv, home), lab.vrrpd("ours", file_of(), "-C")]
 
+        def living(*numbers: int) -> Callable[[Tables], bool]:
+            wanted = {f"127.0.0.{number}:{PORT}" for number in numbers}
+            return lambda table: wanted == {word for line in table[probe] for word in line.split() if word.startswith("127.")}
 
-def table() -> list[str]:
-    """All that ipvsadm can say, in an order of our own."""
-    saved = subprocess.run(["ipvsadm", "-Sn"], capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
-    limits = subprocess.run(["ipvsadm", "-Ln", "--thresholds"], capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
-    return sorted(line.strip() for line in saved) + sorted(line.strip() for line in limits[3:])
-
-
-def director(path: Path, kernel: IpvsKernel) -> CheckerProcess:
-    process = CheckerProcess(kernel, Silent(), Log("lvs", fd=os.open(os.devnull, os.O_WRONLY)), draw=lambda: 0.0)
-    process.configure(virtual_servers(load_config(str(path)).config, Diagnostics()))
-    return process
-
-
-async def steady_by_ours(path: Path, kernel: IpvsKernel) -> list[str]:
-    process = director(path, kernel)
-    running = asyncio.create_task(process.run())
-    found, since = table(), time.monotonic()
-    while time.monotonic() - since < STEADY_S:
-        await asyncio.sleep(0.2)
-        if (now := table()) != found:
-            found, since = now, time.monotonic()
-    process.stop()
-    await running
-    assert kernel.services() == {}
-    return found
-
-
-def by_ours(path: Path, kernel: IpvsKernel) -> list[str]:
-    process = director(path, kernel)
-    found = table()
-    process.stop()
-    assert kernel.services() == {}
-    return found
-
-
-def by_keepalived(path: Path, expected: list[str]) -> list[str]:
-    """Its table; waits for ``expected``, and longer if it is not that."""
-    home = path.parent
-    argv = ["keepalived", "-C", "-n", "-l", "-f", path, "-p", home / "pid", "-c", home / "checkers.pid"]
-    with (home / "log").open("wb") as log:
-        keepalived = subprocess.Popen([str(word) for word in argv], stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + PATIENCE_S
-        while (found := table()) != expected and time.monotonic() < end:
-            time.sleep(0.1)
-        return found
-    finally:
-        keepalived.send_signal(signal.SIGTERM)
-        keepalived.wait(20)
+        told.settle("start", living(2, 3))
+        servers.listen(2)
+        told.settle("failure", living(2))
+        servers.listen()
+        told.settle("all fail", living())
+        servers.listen(2, 3, 4)
+        told.settle("recovery", living(2, 3))
+        reload(daemons, file_of(shift=1))
+        told.settle("reload to the next file", lambda table: table["defaults"] != told.tables["start", "theirs"]["defaults"])
+        last = told.tables["reload to the next file", "theirs"]
+        servers.listen(2)
+        told.settle("failure after a reload", lambda table: table[probe] != last[probe])
+        reload(daemons, file_of())
+        told.settle("reload while failed", lambda table: table["defaults"] == told.tables["start", "theirs"]["defaults"])
+        for daemon in daemons:
+            daemon.signal(signal.SIGTERM)
+        told.settle("stop", lambda table: not table["defaults"])
+        print({phase: round(value, 1) for phase, value in told.seconds.items()})
+        yield told
 
 
 @pytest.mark.shows(
@@ -226,40 +291,37 @@ def by_keepalived(path: Path, expected: list[str]) -> list[str]:
     "virtual_server/real_server/lvs_method",
     "virtual_server/real_server/uthreshold",
     "virtual_server/real_server/lthreshold",
-)
-@pytest.mark.parametrize("name", SAME)
-def test_the_same_table(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
-    kernel.flush()
-    path = tmp_path / "conf"
-    path.write_text(SAME[name] + "\n")
-    ours = by_ours(path, kernel)
-    assert ours
-    theirs = by_keepalived(path, ours)
-    assert ours == theirs, f"{SAME[name]}\n{(tmp_path / 'log').read_text()}"
-
-
-@pytest.fixture(scope="module")
-def good_server() -> Iterator[None]:
-    """127.0.0.2 port 9001 accepts connections."""
-    with socket.create_server(("127.0.0.2", 9001), backlog=100):
-        yield
-
-
-@pytest.mark.usefixtures("good_server")
-@pytest.mark.parametrize("name", AFTER_FAILURE)
-@pytest.mark.shows(
-    "virtual_server/sorry_server",
     "virtual_server/sorry_server_inhibit",
     "virtual_server/inhibit_on_failure",
     "virtual_server/alpha",
-    "virtual_server/quorum",
     "virtual_server/real_server/TCP_CHECK",
     "virtual_server/real_server/inhibit_on_failure",
 )
-def test_the_same_table_after_failures(kernel: IpvsKernel, name: str, tmp_path: Path) -> None:
-    kernel.flush()
-    path = tmp_path / "conf"
-    path.write_text(AFTER_FAILURE[name] + "\n")
-    ours = asyncio.run(steady_by_ours(path, kernel))
-    theirs = by_keepalived(path, ours)
-    assert ours == theirs, f"{AFTER_FAILURE[name]}\n{(tmp_path / 'log').read_text()}"
+@pytest.mark.parametrize(("phase", "name"), [(phase, name) for phase in PHASES for name in comparable(phase)])
+def test_the_same_table(story: Story, phase: str, name: str) -> None:
+    ours, theirs = story.tables[phase, "ours"][name], story.tables[phase, "theirs"][name]
+    assert ours == theirs, CONFIGURATIONS[name]
+    assert bool(ours) == (phase != "stop")
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_reload_ends_where_a_start_does(story: Story, name: str) -> None:
+    names = list(CONFIGURATIONS)
+    following = names[(names.index(name) + 1) % len(names)]
+    for reloaded, fresh, source in (
+        ("reload to the next file", "start", following),
+        ("failure after a reload", "failure", following),
+        ("reload while failed", "failure", name),
+    ):
+        assert neutral(story.tables[reloaded, "ours"][name]) == neutral(story.tables[fresh, "ours"][source]), reloaded
+    assert story.tables["stop", "ours"][name] == []
+
+
+def test_recovery_ends_where_it_began(story: Story) -> None:
+    assert story.tables["recovery", "ours"] == story.tables["start", "ours"]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_failure_shows(story: Story, name: str) -> None:
+    """Two tables may only be called equal after something happened to them."""
+    assert story.tables["all fail", "ours"][name] != story.tables["start", "ours"][name]

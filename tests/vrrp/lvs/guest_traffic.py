@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import Lab, inside
-from tests.vrrp.lvs.director_lab import VIP, VIP6, DirectorLab, director_lab, eventually
+from tests.vrrp.lvs.director_lab import GUE_PORT, VIP, VIP6, DirectorLab, director_lab, eventually, expect_gre_checksum
 from tests.vrrp.lvs.tables import repair
 from vrrp.lvs.ipvs.kernel import IpvsKernel
 from vrrp.lvs.ipvs.values import SyncDaemon, SyncRole
 from vrrp.lvs.model.desired import Destination, DestinationKey, Entry, Service, ServiceKey
-from vrrp.lvs.model.settings import Forwarding, Method
+from vrrp.lvs.model.settings import Forwarding, Method, TunnelChecksum, TunnelType
 
 WEB, WEB6 = ServiceKey(4, 0, 6, VIP, 80), ServiceKey(6, 0, 6, VIP6, 80)
 NAT, DIRECT, TUNNEL = Forwarding(), Forwarding(Method.DIRECT), Forwarding(Method.TUNNEL)
@@ -39,11 +39,12 @@ def kernel_of(lab: Lab, name: str) -> IpvsKernel:
         return IpvsKernel()
 
 
-def pool(lab: DirectorLab, forwarding: Forwarding, *weights: int, family: int = 4) -> Entry:
-    """web1 and web2 behind a service."""
-    addresses = [lab.nodes[name].address if family == 4 else lab.nodes[name].address6 for name in ("web1", "web2")]
+def pool(lab: DirectorLab, forwarding: Forwarding, *weights: int, family: int = 4, outer: int = 0) -> Entry:
+    """web1 and web2 behind a service; ``outer``: the family of the servers' addresses, if another one."""
+    outer = outer or family
+    addresses = [lab.nodes[name].address if outer == 4 else lab.nodes[name].address6 for name in ("web1", "web2")]
     servers = {
-        DestinationKey(family, address, 80): Destination(weight, forwarding) for address, weight in zip(addresses, weights, strict=True)
+        DestinationKey(outer, address, 80): Destination(weight, forwarding) for address, weight in zip(addresses, weights, strict=True)
     }
     return Entry(Service("wrr", prefix=32 if family == 4 else 128), servers)
 
@@ -75,6 +76,54 @@ def test_ipv6_traffic(lab: DirectorLab, forwarding: Forwarding) -> None:
     lab.answer("dir1" if forwarding is NAT else "")
     program(kernel_of(lab, "dir1"), {WEB6: pool(lab, forwarding, 1, 1, family=6)})
     assert lab.ask_often(6, VIP6) == {"web1": 3, "web2": 3}
+
+
+TUNNELS = {
+    "ipip": TUNNEL,
+    "gue": Forwarding(Method.TUNNEL, TunnelType.GUE, GUE_PORT),
+    "gue csum": Forwarding(Method.TUNNEL, TunnelType.GUE, GUE_PORT, TunnelChecksum.FULL),
+    "gue remcsum": Forwarding(Method.TUNNEL, TunnelType.GUE, GUE_PORT, TunnelChecksum.REMOTE),
+    "gre": Forwarding(Method.TUNNEL, TunnelType.GRE),
+    "gre csum": Forwarding(Method.TUNNEL, TunnelType.GRE, checksum=TunnelChecksum.FULL),
+}
+
+
+@pytest.mark.parametrize("outer", [4, 6], ids=lambda family: f"over IPv{family}")
+@pytest.mark.parametrize("family", [4, 6], ids=lambda family: f"IPv{family}")
+@pytest.mark.parametrize("tunnel", TUNNELS)
+def test_tunnelled_traffic(lab: DirectorLab, tunnel: str, family: int, outer: int) -> None:
+    """All options, and servers of the other family, which only tunnels reach."""
+    lab.answer()
+    for name in ("web1", "web2"):
+        expect_gre_checksum(lab.nodes[name], tunnel == "gre csum")
+    kernel = kernel_of(lab, "dir1")
+    key = WEB if family == 4 else WEB6
+    program(kernel, {key: pool(lab, TUNNELS[tunnel], 1, 1, family=family, outer=outer)})
+    wire = lab.capture()
+    assert lab.ask_often(4, key.address) == {"web1": 2, "web2": 2}
+    forwarded = {outside(frame) for port, frame in wire.read() if port == lab.nodes["dir1"].port} - {None}
+    inner = 4 if family == 4 else 41
+    expected = {
+        "ipip": ("ip", inner),
+        "gue": ("gue", inner, False, False),
+        "gue csum": ("gue", inner, True, False),
+        "gue remcsum": ("gue", inner, True, True),
+        "gre": ("gre", inner, False),
+        "gre csum": ("gre", inner, True),
+    }
+    assert forwarded == {(outer, *expected[tunnel])}
+
+
+def outside(frame: bytes) -> tuple[object, ...] | None:
+    """The tunnel that a frame uses: outer family, kind, protocol inside, checksums; None for a frame in no tunnel."""
+    family, protocol, rest = (6, frame[20], frame[54:]) if frame[12:14] == b"\x86\xdd" else (4, frame[23], frame[34:])
+    if protocol in (4, 41):
+        return family, "ip", protocol
+    if protocol == 47:
+        return family, "gre", {b"\x08\x00": 4, b"\x86\xdd": 41}[rest[2:4]], bool(rest[0] & 0x80)
+    if protocol == 17 and rest[2:4] == GUE_PORT.to_bytes(2):
+        return family, "gue", rest[9], rest[6:8] != b"\0\0", bool(rest[11] & 1)
+    return None
 
 
 def test_a_firewall_mark_service(lab: DirectorLab) -> None:
