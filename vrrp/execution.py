@@ -43,6 +43,10 @@ class Executor:
         self._netlink = CommandSocket()
         self.routing = Routing(log, self._tell_routing)
 
+    def set_receive_buffer(self, size: int, *, force: bool) -> None:
+        """vrrp_netlink_cmd_rcv_bufs."""
+        self._netlink.set_receive_buffer(size, force=force)
+
     def execute(self, at_ns: int, commands: Iterable[NodeCommand]) -> list[tuple[str, InstanceEvent]]:
         """Carry out ``commands``; returns what became of them, for those that it matters to: addresses that the kernel refused, adverts
         that left to nobody, or to somebody again."""

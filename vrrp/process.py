@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from base.channel import Channel, JsonObject
 from base.clock import now_ns
 from base.control import ControlServer
-from base.core import NS_PER_MS, NS_PER_S
+from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
 from base.journal import Journal
 from base.log import Log
 from base.pump import Pump
@@ -58,8 +58,9 @@ from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
 from vrrp.system.endpoint import Endpoint, Held
+from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.netlink import AddressEvent, Monitor
-from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
+from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
 from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Wiring
 
@@ -107,6 +108,7 @@ class VrrpProcess:
         self.deletions = DeletionMonitor()
         self.server: ControlServer | None = None
         self.control = VrrpControl(self)
+        self.debounce = LinkDebounce()
         self._track_interfaces: set[str] = set()
         self._told: dict[str, int] = {}
         self._parts: list[str] = []
@@ -127,7 +129,7 @@ class VrrpProcess:
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
-        due.append(self.executor.routing.due_ns)
+        due += [self.executor.routing.due_ns, self.debounce.due_ns]
         due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
@@ -154,6 +156,8 @@ class VrrpProcess:
             if commands:
                 self.journal.note(at_ns, None, commands)
                 self._execute(at_ns, commands)
+        if self.node is not None and self.debounce.due_ns is not None and self.debounce.due_ns <= at_ns:
+            self._tell_interfaces(self.node, at_ns)
         for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
         self.executor.routing.check(at_ns)
@@ -173,6 +177,9 @@ class VrrpProcess:
         self.health.longest_stall_ns = max(self.health.longest_stall_ns, stalled_ns)
         self.log.limited("stall", f"this process stood still for {stalled_ns // NS_PER_MS} ms")
         self.feed(at_ns, NodeStalled(stalled_ns))
+        defs = self.wiring.config.global_defs
+        if defs.max_auto_priority > 0 and stalled_ns > defs.min_auto_priority_delay_us * NS_PER_US:
+            self.log.warning(f"scheduling of the vrrp process: {raise_priority(defs.max_auto_priority)} (max_auto_priority)")
 
     # ---- the core -------------------------------------------------------------------------------------------------
 
@@ -210,7 +217,7 @@ class VrrpProcess:
             if not vrid:
                 self.health.unreadable += 1
             elif not names:
-                self.health.unknown_vrids += 1
+                self._unknown_vrid(receiver, vrid, data)
             at_ns = read_ns - age_ns
             for name in names:
                 endpoint = self.wiring.endpoints[name]
@@ -220,6 +227,15 @@ class VrrpProcess:
                     self.journal.note(at_ns, self._repeated_event(name), ())
                 else:
                     self._full_advert(at_ns, node, endpoint, data, tail, shared=len(names) > 1)
+
+    def _unknown_vrid(self, receiver: AdvertReceiver, vrid: int, data: bytes) -> None:
+        self.health.unknown_vrids += 1
+        if self.wiring.config.global_defs.vrrp.log_unknown_vrids:
+            try:
+                source = str(parse_packet(data).source)
+            except DecodeError:
+                source = "an unreadable sender"  # an AH packet, for example
+            self.log.limited(f"vrid {receiver.interface} {vrid}", f"{receiver.interface}: advert for the unknown VRID {vrid} from {source}")
 
     def _repeated_event(self, name: str) -> InstanceEventHappened:
         event = self._repeated.get(name)
@@ -318,7 +334,7 @@ class VrrpProcess:
         """Tracked links, source addresses and what is missing, as events."""
         for name in sorted(self._track_interfaces):
             interface = self.wiring.interfaces.get(name)
-            value = int(interface is not None and interface.up)
+            value = int(self.debounce.counts(at_ns, name, interface is not None and interface.up))
             if self._told.get(name) != value:
                 self._told[name] = value
                 self.feed(at_ns, TrackChanged(TrackKind.INTERFACE, name, value))
@@ -347,6 +363,8 @@ class VrrpProcess:
     def configure(self, config: VrrpConfig) -> None:
         """The first configuration, or a reload that the parent found good."""
         parameters = node_parameters(config)
+        self.debounce.configure(config.daemon.interface_delays)
+        self._set_buffers(config)
         tracks = [track for tracks in parameters.tracks.values() for track in tracks]
         self._track_interfaces = {track.name for track in tracks if track.kind is TrackKind.INTERFACE}
         if self.node is None:
@@ -357,6 +375,11 @@ class VrrpProcess:
         gc.freeze()
         gc.disable()
         self.channel.send({"op": "ready", "states": [] if self.node is None else states_of(self.node)})
+
+    def _set_buffers(self, config: VrrpConfig) -> None:
+        buffers = config.global_defs.buffers
+        self.monitor.set_receive_buffer(buffers.vrrp_monitor.size, force=buffers.vrrp_monitor.force)
+        self.executor.set_receive_buffer(buffers.vrrp_command.size, force=buffers.vrrp_command.force)
 
     def _start(self, config: VrrpConfig) -> None:
         self.wiring.interfaces.resync()
@@ -369,7 +392,8 @@ class VrrpProcess:
         process = config.global_defs.vrrp_process
         for problem in schedule(nice=process.nice, rt_priority=process.rt_priority, cpus=process.cpus, lock_memory=process.no_swap):
             self.log.warning(f"scheduling of the vrrp process: {problem}")
-        keep_only((CAP_NET_ADMIN, CAP_NET_RAW))
+        raises = config.global_defs.max_auto_priority > 0
+        keep_only((CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE) if raises else (CAP_NET_ADMIN, CAP_NET_RAW))
         at_ns = now_ns()
         self._tell_interfaces(self.node, at_ns)
         self.feed(at_ns, NodeStarted())

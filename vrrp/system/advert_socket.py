@@ -66,6 +66,8 @@ class AdvertReceiver(Protocol):
     index: int
     vrids: frozenset[int]
     carrier: Carrier
+    buffer_bytes: int
+    """As configured; 0 = our own choice."""
     ttl_at: int
     """Offset of the TTL or hop limit."""
     tail_from: int
@@ -121,8 +123,11 @@ def filter_vrids(vrids: Iterable[int], offset: int = 0) -> list[Instruction]:
     return [_LDX_IHL, (_LD_B_IND, 0, 0, offset + 1), *tests, RET_NONE, RET_ALL]
 
 
-def set_receive_buffer(sock: socket.socket) -> None:
-    """Room for a burst of adverts of many virtual routers."""
+def set_receive_buffer(sock: socket.socket, size: int = 0) -> None:
+    """Room for a burst of adverts of many virtual routers, or as configured (``size`` bytes)."""
+    if size:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(size, (1 << 31) - 1))
+        return
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
     except OSError:
@@ -145,7 +150,14 @@ class ReceiveSocket:
     tail_from = 12
 
     def __init__(
-        self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv4Address], *, carrier: Carrier = Carrier.IPV4
+        self,
+        interface: str,
+        index: int,
+        vrids: Iterable[int],
+        groups: Iterable[IPv4Address],
+        *,
+        carrier: Carrier = Carrier.IPV4,
+        buffer_bytes: int = 0,
     ) -> None:
         self.interface = interface
         self.index = index
@@ -153,13 +165,14 @@ class ReceiveSocket:
         self._offset, protocol = (HEADER_BYTES, IPPROTO_AH) if carrier is Carrier.IPV4_AH else (0, IPPROTO_VRRP)
         self.vrids = frozenset(vrids)
         self._groups = frozenset(groups)
+        self.buffer_bytes = buffer_bytes
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
             attach_filter(self._sock, [RET_NONE])
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
             self._sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
             self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            set_receive_buffer(self._sock)
+            set_receive_buffer(self._sock, buffer_bytes)
             for group in sorted(self._groups):
                 request = struct.pack("=4s4si", group.packed, b"\0\0\0\0", index)
                 self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)

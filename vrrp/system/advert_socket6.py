@@ -50,12 +50,13 @@ class ReceiveSocket6:
     ttl_at = 7
     tail_from = 8
 
-    def __init__(self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv6Address]) -> None:
+    def __init__(self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv6Address], buffer_bytes: int = 0) -> None:
         self.interface = interface
         self.index = index
         self.carrier = Carrier.IPV6
         self.vrids = frozenset(vrids)
         self._groups = frozenset(groups)
+        self.buffer_bytes = buffer_bytes
         self._addresses: dict[str, IPv6Address] = {}
         self._sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, IPPROTO_VRRP)
         try:
@@ -65,7 +66,7 @@ class ReceiveSocket6:
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
             self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            set_receive_buffer(self._sock)
+            set_receive_buffer(self._sock, buffer_bytes)
             for group in sorted(self._groups):
                 self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group.packed + _INT.pack(index))
             flush_strays(self._sock)

@@ -26,22 +26,29 @@ def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
     return _BROADCAST + mac + ETH_P_ARP.to_bytes(2, "big") + arp
 
 
+class Pace:
+    """The pause between two announcements of everybody who shares it (vrrp_garp_interval, vrrp_gna_interval, garp_group), 0 = none; they
+    go out in the order in which they were asked for, whoever asked."""
+
+    def __init__(self, interval_ns: int = 0) -> None:
+        self.interval_ns = interval_ns
+        self.ready_ns = 0
+        """When the next one may go out."""
+        self.waiting: deque[tuple[Announcer, IPAddress]] = deque()
+
+
 class Announcer:
     """Sends the announcements of one family (here: ARP) out of one interface; opened once, so that a takeover does not wait for it.
 
-    ``interval_ns``: the pause between two announcements on this interface (vrrp_garp_interval,
-    vrrp_gna_interval); 0 = none. ``due_ns``: when
-    ``flush`` has work.
+    ``pace``: the pause between two announcements, perhaps shared with other interfaces.
     """
 
-    def __init__(self, interface: str, index: int, mac: bytes, interval_ns: int = 0) -> None:
+    def __init__(self, interface: str, index: int, mac: bytes, pace: Pace | None = None) -> None:
         self.interface = interface
         self.index = index
         self.mac = mac
-        self.interval_ns = interval_ns
-        self.due_ns: int | None = None
+        self.pace = pace or Pace()
         self.failures: Counter[int] = Counter()
-        self._queue: deque[IPAddress] = deque(maxlen=MAX_QUEUED)
         self._frames: dict[IPAddress, bytes] = {}
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
         try:
@@ -56,27 +63,30 @@ class Announcer:
 
     def announce(self, at_ns: int, address: IPAddress) -> None:
         """Send one announcement now, or when the pause allows it. Failures are counted by errno."""
-        if not self.interval_ns:
+        if not self.pace.interval_ns:
             self._send(address)
             return
-        self._queue.append(address)
-        if self.due_ns is None:
-            self.due_ns = at_ns
-            self.flush(at_ns)
+        if len(self.pace.waiting) < MAX_QUEUED:
+            self.pace.waiting.append((self, address))
+        self.flush(at_ns)
+
+    @property
+    def due_ns(self) -> int | None:
+        """When ``flush`` has work."""
+        waiting = self.pace.waiting
+        return self.pace.ready_ns if waiting and waiting[0][0] is self else None
 
     def flush(self, at_ns: int) -> None:
         """Send what the pause allows."""
-        while self.due_ns is not None and self.due_ns <= at_ns:
-            if self._queue:
-                self._send(self._queue.popleft())
-                self.due_ns += max(self.interval_ns, at_ns - self.due_ns)
-            else:
-                self.due_ns = None
+        pace = self.pace
+        while pace.waiting and pace.waiting[0][0] is self and pace.ready_ns <= at_ns:
+            self._send(pace.waiting.popleft()[1])
+            pace.ready_ns = at_ns + pace.interval_ns
 
     def cancel(self, address: IPAddress) -> None:
         """Forget queued announcements of an address that we no longer hold."""
-        if self._queue:
-            self._queue = deque((a for a in self._queue if a != address), maxlen=MAX_QUEUED)
+        if self.pace.waiting:
+            self.pace.waiting = deque(item for item in self.pace.waiting if item != (self, address))
 
     def _frame(self, address: IPAddress) -> bytes:
         assert isinstance(address, IPv4Address)
@@ -90,5 +100,6 @@ class Announcer:
             self.failures[error.errno or errno.EIO] += 1
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; what waits is forgotten."""
+        self.pace.waiting = deque(item for item in self.pace.waiting if item[0] is not self)
         self._sock.close()

@@ -10,7 +10,7 @@ import struct
 from ipaddress import IPv6Address
 
 from vrrp.protocol.packet import IPAddress, internet_checksum
-from vrrp.system.announce import Announcer
+from vrrp.system.announce import Announcer, Pace
 
 ALL_NODES = IPv6Address("ff02::1")
 ETH_P_IPV6 = 0x86DD
@@ -46,8 +46,8 @@ def forwards_ipv6(interface: str) -> bool:
 class NeighbourAnnouncer(Announcer):
     """An ``Announcer`` for IPv6. Whether we forward is looked at again before a set of announcements: it may change at any time."""
 
-    def __init__(self, interface: str, index: int, mac: bytes, interval_ns: int = 0) -> None:
-        super().__init__(interface, index, mac, interval_ns)
+    def __init__(self, interface: str, index: int, mac: bytes, pace: Pace | None = None) -> None:
+        super().__init__(interface, index, mac, pace)
         self._router = forwards_ipv6(interface)
         self._looked_ns = 0
 

@@ -7,6 +7,7 @@ are lost: ``Monitor.drain`` says so, and the caller reads everything anew with `
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -114,11 +115,22 @@ def _netlink_socket(groups: int = 0) -> socket.socket:
     return sock
 
 
+def set_receive_buffer(sock: socket.socket, size: int, *, force: bool = False) -> None:
+    """``size`` bytes (the kernel counts twice as many), 0 = no change. ``force``: also more than net.core.rmem_max."""
+    if size:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE if force else socket.SO_RCVBUF, min(size, (1 << 31) - 1))
+
+
 class CommandSocket:
     """Sends encoded messages and returns the errno of those that failed."""
 
     def __init__(self) -> None:
         self._sock = _netlink_socket()
+
+    def set_receive_buffer(self, size: int, *, force: bool) -> None:
+        """So many bytes; 0 = as it is."""
+        set_receive_buffer(self._sock, size, force=force)
 
     def execute(self, blob: bytes, *, tolerate: Sequence[int] = ()) -> list[int]:
         """Let the kernel work off a blob of messages; the errors that came back, without those to ``tolerate``."""
@@ -170,6 +182,10 @@ class Monitor:
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._sock.fileno()
+
+    def set_receive_buffer(self, size: int, *, force: bool) -> None:
+        """So many bytes; 0 = as it is (1 MiB)."""
+        set_receive_buffer(self._sock, size, force=force)
 
     def drain(self, limit: int = 64) -> tuple[list[NetlinkEvent], bool]:
         """What happened, and whether events were lost (then ``dump`` must be called)."""

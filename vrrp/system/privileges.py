@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
+CAP_SYS_NICE = 23
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -34,6 +35,17 @@ def keep_only(capabilities: Iterable[int]) -> None:
         code = ctypes.get_errno()
         raise OSError(code, f"cannot reduce capabilities: {os.strerror(code)}")
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def raise_priority(limit: int) -> str:
+    """max_auto_priority: to real time, or one step up there; returns what was done or what went wrong."""
+    now = os.sched_getparam(0).sched_priority if os.sched_getscheduler(0) == os.SCHED_RR else 0
+    wanted = min(now + 1, limit, os.sched_get_priority_max(os.SCHED_RR))
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(wanted))
+    except OSError as error:
+        return f"real-time priority {wanted}: {error.strerror}"
+    return f"real-time priority {wanted}, because it did not run for too long"
 
 
 def schedule(

@@ -16,9 +16,10 @@ from vrrp.config.model.instance import VrrpInstance as InstanceModel
 from vrrp.conversion import authenticator, group_of, instance_parameters
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.packet import IPAddress
+from vrrp.system.advert_buffers import receive_buffer_bytes
 from vrrp.system.advert_socket import AdvertReceiver, AdvertSender, Carrier, ReceiveSocket, SendSocket
 from vrrp.system.advert_socket6 import ReceiveSocket6, SendSocket6
-from vrrp.system.announce import Announcer
+from vrrp.system.announce import Announcer, Pace
 from vrrp.system.endpoint import Endpoint, Held, MessageCache, all_addresses, build_endpoint, virtual_addresses
 from vrrp.system.interfaces import Interface, InterfaceTable
 from vrrp.system.neighbour_advertisement import NeighbourAnnouncer
@@ -54,6 +55,7 @@ class Wiring:
         self._on_open = on_open
         self._on_close = on_close
         self._encoded = MessageCache()
+        self._paces: dict[tuple[tuple[str, ...], int, int], Pace] = {}
         self._signature: tuple[object, ...] = ()
 
     def build(self, config: VrrpConfig) -> None:
@@ -118,14 +120,21 @@ class Wiring:
             interface = self.interfaces.get(medium[0])
             if interface is None:
                 continue
-            vrids = frozenset(m.vrid for m in models)
+            everything = self.config.global_defs.vrrp.log_unknown_vrids
+            vrids = frozenset(range(1, 256)) if everything else frozenset(m.vrid for m in models)
+            size = receive_buffer_bytes(self.config.global_defs.buffers, models)
             groups = frozenset(group_of(m) for m in models if not m.unicast)
             before = old.get(medium)
-            if before is not None and (before.index, before.vrids, before.groups) == (interface.index, vrids, groups):
+            if before is not None and (before.index, before.vrids, before.groups, before.buffer_bytes) == (
+                interface.index,
+                vrids,
+                groups,
+                size,
+            ):
                 self.receivers[medium] = old.pop(medium)
                 continue
             try:
-                self.receivers[medium] = _receiver(medium, interface, vrids, groups)
+                self.receivers[medium] = _receiver(medium, interface, vrids, groups, size)
             except OSError as error:
                 self._log.error(f"cannot receive adverts over {medium[1].value} on {medium[0]}: {error.strerror}")
                 continue
@@ -155,22 +164,33 @@ class Wiring:
 
     def _open_announcers(self, wanted: set[tuple[str, int]]) -> None:
         old, self.announcers = self.announcers, {}
-        vrrp = self.config.global_defs.vrrp
         for name, version in sorted(wanted):
             interface = self.interfaces.get(name)
             if interface is None or len(interface.mac) != 6:
                 continue
-            kind, interval_ns = (NeighbourAnnouncer, vrrp.gna_interval_ns) if version == 6 else (Announcer, vrrp.garp_interval_ns)
+            kind = NeighbourAnnouncer if version == 6 else Announcer
+            pace = self._pace(name, version)
             known = old.get((name, version))
-            if known is not None and (known.index, known.mac, known.interval_ns) == (interface.index, interface.mac, interval_ns):
+            if known is not None and (known.index, known.mac) == (interface.index, interface.mac) and known.pace is pace:
                 self.announcers[name, version] = old.pop((name, version))
                 continue
             try:
-                self.announcers[name, version] = kind(name, interface.index, interface.mac, interval_ns)
+                self.announcers[name, version] = kind(name, interface.index, interface.mac, pace)
             except OSError as error:
                 self._log.error(f"cannot announce addresses on {name}: {error.strerror}")
         for announcer in old.values():
             announcer.close()
+
+    def _pace(self, name: str, version: int) -> Pace:
+        """The budget of an interface, shared with those in the same garp_group; kept across reloads."""
+        vrrp = self.config.global_defs.vrrp
+        interval_ns = vrrp.gna_interval_ns if version == 6 else vrrp.garp_interval_ns
+        sharing: tuple[str, ...] = (name,)
+        for group in self.config.garp_groups:
+            if name in group.interfaces:
+                interval_ns = group.gna_interval_ns if version == 6 else group.garp_interval_ns
+                sharing = tuple(sorted(group.interfaces))
+        return self._paces.setdefault((sharing, version, interval_ns), Pace(interval_ns))
 
     def close(self) -> None:
         """Close every socket."""
@@ -209,8 +229,10 @@ def _sources(interface: Interface, virtual: frozenset[IPAddress]) -> tuple[IPAdd
     return tuple(interface.primary_address(version, virtual=virtual) for version in (4, 6))
 
 
-def _receiver(medium: Medium, interface: Interface, vrids: frozenset[int], groups: frozenset[IPAddress]) -> AdvertReceiver:
+def _receiver(medium: Medium, interface: Interface, vrids: frozenset[int], groups: frozenset[IPAddress], size: int) -> AdvertReceiver:
     name, carrier = medium
     if carrier is Carrier.IPV6:
-        return ReceiveSocket6(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv6Address)])
-    return ReceiveSocket(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv4Address)], carrier=carrier)
+        return ReceiveSocket6(name, interface.index, vrids, [g for g in groups if isinstance(g, IPv6Address)], size)
+    return ReceiveSocket(
+        name, interface.index, vrids, [g for g in groups if isinstance(g, IPv4Address)], carrier=carrier, buffer_bytes=size
+    )

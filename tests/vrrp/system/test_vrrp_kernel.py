@@ -16,7 +16,7 @@ from tests.lab import Lab, inside
 from vrrp.config.model.common import NotifyCommands, ScriptCommand
 from vrrp.protocol.packet import Advert, Family, build_ipv4_header, encode_advert
 from vrrp.system.advert_socket import MAX_AGE_NS, AdvertPackets, ReceiveSocket, SendSocket, filter_vrids
-from vrrp.system.announce import Announcer, gratuitous_arp
+from vrrp.system.announce import Announcer, Pace, gratuitous_arp
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import CommandSocket, Monitor, address_message
 from vrrp.system.notify import Change, Notifier, scripts_for
@@ -158,15 +158,17 @@ class TestAnnouncer:
 
     def test_pause_between_two_announcements(self, lab: Lab) -> None:
         with inside(lab.nodes["a"].namespace):
-            announcer = Announcer("eth0", 1, bytes(6), interval_ns=1000)
+            announcer = Announcer("eth0", 1, bytes(6), Pace(1000))
         for _ in range(3):
             announcer.announce(0, IPv4Address("10.0.0.1"))
         assert announcer.due_ns == 1000
         announcer.announce(0, IPv4Address("10.0.0.2"))
         announcer.cancel(IPv4Address("10.0.0.1"))
         announcer.flush(1000)
-        assert announcer.due_ns == 2000
-        announcer.flush(5000)
+        assert announcer.due_ns is None, "nothing waits"
+        announcer.announce(1500, IPv4Address("10.0.0.1"))
+        assert announcer.due_ns == 2000, "but the pause is kept"
+        announcer.flush(2000)
         assert announcer.due_ns is None
         announcer.close()
 

@@ -119,7 +119,7 @@ TABLE = Table(
         acts(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True),
         acts(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True),
         kept(RARE, "track_group", named(TRACK_GROUP), "", "who goes to FAULT when a static entry vanishes", accumulates=True),
-        kept(RARE, "garp_group", nameless(GARP_GROUP), "", "pace of announcements per interface", accumulates=True),
+        acts(RARE, "garp_group", nameless(GARP_GROUP), "", "pace of announcements per interface", accumulates=True),
         kept(
             RARE,
             "linkbeat_interfaces",
@@ -128,14 +128,13 @@ TABLE = Table(
             "poll these links",
         ),
         kept(RARE, "linkbeat_use_polling", flag(), "linkbeat_polling", "poll all links"),
-        kept(
+        acts(
             RARE,
             "interface_up_down_delays",
             line_list("INTERFACE DOWN [UP]", _read_delay),
             "interface_delays",
-            "debounce of link changes",
+            "how long a change of the link must last before it counts",
             accumulates=True,
-            loss="every change of the link counts at once",
         ),
         acts(
             COMMON,

@@ -152,10 +152,10 @@ TRACK_GROUP = Table(
 GARP_GROUP = Table(
     "garp_group",
     (
-        kept(RARE, "garp_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "garp_interval_ns", "pause between ARPs"),
-        kept(RARE, "gna_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "gna_interval_ns", "pause between NAs"),
-        kept(RARE, "interface", interface(), "interface", "the interface"),
-        kept(RARE, "interfaces", text_list("INTERFACE"), "interfaces", "interfaces with one common budget"),
+        acts(RARE, "garp_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "garp_interval_ns", "pause between ARPs"),
+        acts(RARE, "gna_interval", seconds(0, 100 * NS_PER_S, zero_warns=True), "gna_interval_ns", "pause between NAs"),
+        acts(RARE, "interface", interface(), "interface", "the interface"),
+        acts(RARE, "interfaces", text_list("INTERFACE"), "interfaces", "interfaces with one common budget"),
     ),
 )
 

@@ -243,7 +243,7 @@ VRRP_INSTANCE = Table(
         acts(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
         acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
         kept(RARE, "lvs_sync_daemon_interface", interface(), "", "IPVS connection sync", instead="lvs_sync_daemon in global_defs"),
-        kept(RARE, "kernel_rx_buf_size", integer(0, UINT32), "receive_buffer_bytes", "receive buffer of the socket"),
+        acts(RARE, "kernel_rx_buf_size", integer(0, UINT32), "receive_buffer_bytes", "receive buffer of the socket"),
         kept(RARE, "debug", integer(0, 4), "", "has no effect in keepalived either"),
     ),
 )
