@@ -25,7 +25,7 @@ from base.log import Log
 from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.config.model.daemon import FlushOnStop, LvsSettings
+from vrrp.config.model.daemon import FlushOnStop, LvsSettings, ProcessSettings
 from vrrp.lvs.audit import Audit
 from vrrp.lvs.control import LvsControl
 from vrrp.lvs.drains import DrainFile
@@ -42,6 +42,8 @@ from vrrp.system.privileges import schedule
 SOCKET_NAME = "vrrpd-lvs.sock"
 DRAINS_NAME = "vrrpd-lvs-drained.json"
 LAST_WORDS_NS = 1 * NS_PER_S
+RTTIME_FLOOR_US = 500_000
+"""keepalived's default limit of 10 ms would end an interpreter at its first long file; only a limit from the file counts, from here on."""
 
 
 class CheckerDaemon:
@@ -113,6 +115,8 @@ class CheckerDaemon:
     # ---- the parent -----------------------------------------------------------------------------------------------
 
     def _on_parent(self, message: JsonObject) -> None:
+        if self._stopped:
+            return  # roles change while vrrpd ends: the kernel is as we want to leave it
         match message.get("op"):
             case "settings":
                 self._keep_ipvs, self._run_dir = message["keep_ipvs"], message["run_dir"]
@@ -159,7 +163,9 @@ class CheckerDaemon:
             rt_priority=process.rt_priority,
             cpus=process.cpus,
             lock_memory=process.no_swap,
-            rttime_us=process.rlimit_rttime_us if process.rt_priority else 0,
+            rttime_us=0
+            if process.rlimit_rttime_us == ProcessSettings().rlimit_rttime_us
+            else max(process.rlimit_rttime_us, RTTIME_FLOOR_US),
         )
         for problem in problems:
             self.log.warning(f"scheduling of the checker process: {problem}")

@@ -54,6 +54,13 @@ def service_id(server: VirtualServer, transport: Transport, mark_family: Family)
     return f"[{listen.address}]:{transport_word(transport)}:{listen.port}"
 
 
+def keepalived_name(service: str) -> str:
+    """As keepalived writes it in FIFOs and mail: a group is ``[GROUP]:0`` there, whatever its protocol."""
+    if service.startswith(("[", "FWM ")):
+        return service
+    return f"[{service.rpartition(':')[0]}]:0"
+
+
 def transport_word(transport: Transport) -> str:
     """As it stands in names."""
     return "fwm" if transport is Transport.NONE else transport.name.lower()

@@ -16,6 +16,7 @@ from vrrp.config.model.common import ScriptCommand
 from vrrp.lvs.ipvs.translation import describe_destination, describe_service
 from vrrp.lvs.model.desired import AddDestination, Change, DropDestination, EditDestination
 from vrrp.lvs.model.virtual_server import MailAlert, QuorumChanged, RunNotify
+from vrrp.lvs.naming import keepalived_name
 
 KEPT_EVENTS = 200
 AUDIT_EVERY_NS = 60 * NS_PER_S
@@ -26,7 +27,8 @@ TOLD_CHANGES = 20
 
 def fifo_line(message: JsonObject) -> bytes:
     """``RS [192.0.2.1]:tcp:80 [192.0.2.9]:tcp:80 DOWN`` or ``VS [192.0.2.9]:tcp:80 UP``, with keepalived's ending."""
-    names = [message["server"], message["service"]] if message["server"] else [message["service"]]
+    service = keepalived_name(message["service"])
+    names = [message["server"], service] if message["server"] else [service]
     return f"{message['subject']} {' '.join(names)} {'UP' if message['up'] else 'DOWN'}\n\0".encode()
 
 
@@ -78,7 +80,8 @@ class Newsroom:
 
     def mail(self, service: str, alert: MailAlert) -> None:
         """By way of the parent to the outside process."""
-        self._to_parent({"op": "mail", "service": service, "subject": alert.subject, "body": alert.body})
+        subject = alert.subject.replace(service, keepalived_name(service))
+        self._to_parent({"op": "mail", "service": service, "subject": subject, "body": alert.body})
 
     def quorum(self, service: str, change: QuorumChanged) -> None:
         """By way of the parent to VRRP."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address
-from typing import Any
 
 from base.channel import JsonObject
 from base.core import NS_PER_S, NS_PER_US
 from vrrp.config.model.common import Family, ScriptCommand
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.config.model.services import ServiceAddress, VirtualServer
+from vrrp.config.model.services import ServiceAddress, Settings, VirtualServer
 from vrrp.lvs.model.settings import Forwarding, Method, RealServerSettings, Transport, TunnelChecksum, TunnelType, VirtualServerSettings
 from vrrp.lvs.naming import service_id_of
 from vrrp.outside.agentx import Notify, Oid, Value
@@ -62,17 +61,23 @@ def checker_mib(view: CheckerView) -> Row:
     """Every value of the check part."""
     for number, group in enumerate(view.config.virtual_server_groups, 1):
         yield (*_GROUPS, 2, number), text(group.name)
-        for member_number, member in enumerate(group.members, 1):
+        marks_first = sorted(group.members, key=lambda member: not member.fwmark)
+        for member_number, member in enumerate(marks_first, 1):
             yield from _member((number, member_number), member)
     for number, server, settings in view.servers():
         document = view.documents.get(settings.id, {})
         yield from _virtual(number, server, settings, document)
         if settings.sorry_server is not None:
-            yield from _sorry((number, len(settings.real_servers) + 1), settings, document)
+            yield from _sorry((number, 1), settings, document)
         shown = {each["id"]: each for each in document.get("real_servers", [])}
-        for real_number, real in enumerate(settings.real_servers, 1):
-            yield from _real((number, real_number), real, settings, shown.get(real.id, {}))
+        for real_number, real in _numbered(settings):
+            yield from _real((number, real_number), real, server, settings, shown.get(real.id, {}))
     yield from _global(view)
+
+
+def _numbered(settings: VirtualServerSettings) -> Iterator[tuple[int, RealServerSettings]]:
+    """Real servers with their index in the table: a sorry server is the first, as in keepalived."""
+    return enumerate(settings.real_servers, 2 if settings.sorry_server is not None else 1)
 
 
 def _member(index: Oid, member: ServiceAddress) -> Row:
@@ -128,6 +133,8 @@ def _up(document: JsonObject) -> int:
 def _virtual(number: int, server: VirtualServer, settings: VirtualServerSettings, document: JsonObject) -> Row:
     own = server.settings
     yield from _listen(number, server, settings)
+    if server.group:
+        yield (*_VIRTUAL, 5, number), integer(_address_type(settings.listen[0].family))
     forwarding = settings.real_servers[0].forwarding
     flags = settings.scheduler_flags
     prefix = settings.persistence_prefix
@@ -135,7 +142,6 @@ def _virtual(number: int, server: VirtualServer, settings: VirtualServerSettings
         9: integer(_SCHEDULERS.get(settings.scheduler, 99)),
         10: integer(_METHODS[forwarding.method]),
         11: integer(_quorum_status(document)),
-        12: text(str(own.get("virtualhost", ""))),
         13: _enabled(settings.persistence_timeout_s),
         17: truth(settings.ha_suspend),
         18: _enabled(own.get("alpha")),
@@ -144,30 +150,29 @@ def _virtual(number: int, server: VirtualServer, settings: VirtualServerSettings
         21: gauge(_up(document)),
         22: gauge(settings.quorum),
         23: integer(_quorum_status(document)),
-        24: text(_script(settings.quorum_up)),
-        25: text(_script(settings.quorum_down)),
         26: gauge(settings.hysteresis),
         37: truth(settings.one_packet),
         52: truth("hashed" in own),
-        53: truth(settings.scheduler == "sh" and flags & 1),
-        54: truth(settings.scheduler == "sh" and flags & 2),
+        53: truth(flags & 1),
+        54: truth(flags & 2),
         55: truth(flags & 4),
         56: integer(2 if own.get("inhibit_on_failure") is True else 1),
         60: integer(_number(own.get("weight"), 1)),
         61: _enabled(settings.smtp_alert),
-        62: truth(settings.scheduler == "mh" and flags & 1),
-        63: truth(settings.scheduler == "mh" and flags & 2),
-        71: text(str(own.get("snmp_name", ""))),
+        62: truth(flags & 1),
+        63: truth(flags & 2),
     }
+    columns |= _words({12: str(own.get("virtualhost", "")), 24: _script(settings.quorum_up), 25: _script(settings.quorum_down)})
+    columns |= _words({71: str(own.get("snmp_name", ""))})
     if settings.persistence_timeout_s:
         columns[14] = gauge(settings.persistence_timeout_s)
         if prefix is not None and settings.listen[0].family is Family.IPV4:
             columns[15] = octets(IPv4Network(f"0.0.0.0/{min(32, prefix)}").netmask.packed)
         elif prefix is not None:
             columns[51] = gauge(prefix)
-    columns |= _times(own.get, {"delay_loop": (16, 64, 60), "delay_before_retry": (58, 65, 1), "warmup": (59, 66, 60)})
-    columns[57] = gauge(_number(own.get("retry"), 1))
-    columns[67] = gauge(_number(own.get("connect_timeout"), 5 * NS_PER_S) // NS_PER_US)
+    columns |= _times((own,), {"delay_loop": (16, 64, 60), "delay_before_retry": (58, 65, 0), "warmup": (59, 66, 0)})
+    columns[57] = gauge(_first((own,), "retry", 0))
+    columns[67] = gauge(_first((own,), "connect_timeout", 5 * NS_PER_S) // NS_PER_US)
     columns |= _tunnel(forwarding, 68)
     columns |= _counters(document.get("counters"), _VIRTUAL_COUNTERS)
     yield from (((*_VIRTUAL, column, number), value) for column, value in columns.items())
@@ -177,11 +182,20 @@ def _number(value: object, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def _times(get: Any, columns: Mapping[str, tuple[int, int, int]]) -> dict[int, Value]:
-    """Keyword → (column in seconds, column in microseconds, default in seconds)."""
+def _first(levels: tuple[Settings, ...], keyword: str, default: int) -> int:
+    return next((value for level in levels if isinstance(value := level.get(keyword), int)), default)
+
+
+def _words(texts: Mapping[int, str]) -> dict[int, Value]:
+    """Columns of words; those that are not configured have no row."""
+    return {column: text(words) for column, words in texts.items() if words}
+
+
+def _times(levels: tuple[Settings, ...], columns: Mapping[str, tuple[int, int, int]]) -> dict[int, Value]:
+    """Keyword → (column in seconds, column in microseconds, default in seconds). What is not in the file is 0, as in keepalived."""
     found: dict[int, Value] = {}
     for keyword, (seconds, microseconds, default) in columns.items():
-        value_ns = _number(get(keyword), default * NS_PER_S)
+        value_ns = _first(levels, keyword, default * NS_PER_S)
         found[seconds], found[microseconds] = gauge(value_ns // NS_PER_S), gauge(value_ns // NS_PER_US)
     return found
 
@@ -189,11 +203,12 @@ def _times(get: Any, columns: Mapping[str, tuple[int, int, int]]) -> dict[int, V
 def _tunnel(forwarding: Forwarding, first: int) -> dict[int, Value]:
     if forwarding.method is not Method.TUNNEL:
         return {}
-    return {
-        first: integer(_TUNNELS[forwarding.tunnel]),
-        first + 1: gauge(forwarding.port),
-        first + 2: integer(_CHECKSUMS[forwarding.checksum]),
-    }
+    found = {first: integer(_TUNNELS[forwarding.tunnel])}
+    if forwarding.tunnel is TunnelType.GUE:
+        found[first + 1] = gauge(forwarding.port)
+    if forwarding.tunnel is not TunnelType.IPIP:
+        found[first + 2] = integer(_CHECKSUMS[forwarding.checksum])
+    return found
 
 
 def _counters(counters: Mapping[str, int] | None, columns: Mapping[str, int]) -> dict[int, Value]:
@@ -219,38 +234,40 @@ def _counters(counters: Mapping[str, int] | None, columns: Mapping[str, int]) ->
     return found
 
 
-def _real(index: Oid, real: RealServerSettings, settings: VirtualServerSettings, shown: JsonObject) -> Row:
-    timing = real.checkers[0].timing if real.checkers else None
+_REAL_TIMES = {"delay_before_retry": (44, 48, 0), "warmup": (45, 49, 0)}
+
+
+def _real(index: Oid, real: RealServerSettings, server: VirtualServer, settings: VirtualServerSettings, shown: JsonObject) -> Row:
+    own = next((each.settings for each in server.real_servers if each.position == real.position), Settings())
     columns: dict[int, Value] = {
         2: integer(1),
         3: integer(_address_type(real.address.version)),
         4: inet_address(real.address),
         5: gauge(real.port or settings.listen[0].port),
         6: integer(1 if shown.get("alive") else 2),
-        7: integer(shown.get("weight", real.weight)),
-        8: gauge(real.upper_threshold),
-        9: gauge(real.lower_threshold),
+        7: integer(shown["weight"] if shown.get("in_pool") and shown.get("alive") else real.weight),
         10: integer(2 if real.inhibit_on_failure else 1),
-        11: text(_script(real.notify_up)),
-        12: text(_script(real.notify_down)),
         13: gauge(sum(1 for checker in shown.get("checkers", []) if not checker["up"])),
         40: integer(_METHODS[real.forwarding.method]),
+        42: _enabled(_alpha(own, server.settings)),
+        43: gauge(_first((own, server.settings), "retry", 0)),
         47: _enabled(real.smtp_alert),
+        51: gauge(_first((own, server.settings), "connect_timeout", 5 * NS_PER_S) // NS_PER_US),
     }
-    if timing is not None:
-        columns |= {
-            42: _enabled(timing.alpha),
-            43: gauge(timing.retry),
-            44: gauge(timing.delay_before_retry_ns // NS_PER_S),
-            45: gauge(timing.warmup_ns // NS_PER_S),
-            46: gauge(timing.delay_loop_ns // NS_PER_S),
-            48: gauge(timing.delay_before_retry_ns // NS_PER_US),
-            49: gauge(timing.warmup_ns // NS_PER_US),
-            50: gauge(timing.delay_loop_ns // NS_PER_US),
-        }
+    if real.upper_threshold:
+        columns[8] = gauge(real.upper_threshold)
+    if real.lower_threshold:
+        columns[9] = gauge(real.lower_threshold)
+    columns |= _words({11: _script(real.notify_up), 12: _script(real.notify_down), 55: str(own.get("snmp_name", ""))})
+    columns |= _words({41: str(own.get("virtualhost") or server.settings.get("virtualhost") or "")})
+    columns |= _times((own, server.settings), {**_REAL_TIMES, "delay_loop": (46, 50, 60)})
     columns |= _tunnel(real.forwarding, 52)
     columns |= _traffic(shown)
     yield from (((*_REAL, column, *index), value) for column, value in columns.items())
+
+
+def _alpha(own: Settings, above: Settings) -> bool:
+    return next((value for level in (own, above) if isinstance(value := level.get("alpha"), bool)), False)
 
 
 def _traffic(shown: JsonObject) -> dict[int, Value]:
@@ -268,11 +285,13 @@ def _sorry(index: Oid, settings: VirtualServerSettings, document: JsonObject) ->
         3: integer(_address_type(sorry.address.version)),
         4: inet_address(sorry.address),
         5: gauge(sorry.port or settings.listen[0].port),
-        6: integer(1),
-        7: integer(1),
-        10: integer(2 if sorry.inhibit else 1),
         40: integer(_METHODS[sorry.forwarding.method]),
+        42: _enabled(False),
+        43: gauge(0),
+        47: _enabled(False),
+        51: gauge(0),
     }
+    columns |= _times((), {**_REAL_TIMES, "delay_loop": (46, 50, 0)})
     columns |= _tunnel(sorry.forwarding, 52) | _traffic(document.get("sorry") or {})
     yield from (((*_REAL, column, *index), value) for column, value in columns.items())
 
@@ -284,7 +303,8 @@ def _global(view: CheckerView) -> Row:
     if sync is not None:
         instance = view.config.instance(sync.instance) if sync.instance else None
         yield (*_SYNC, 2, 0), text(sync.interface)
-        yield (*_SYNC, 3, 0), text(sync.instance)
+        if sync.instance:
+            yield (*_SYNC, 3, 0), text(sync.instance)
         yield (*_SYNC, 4, 0), integer(sync.sync_id if sync.sync_id is not None else 0 if instance is None else instance.vrid)
         yield (*_SYNC, 5, 0), integer(sync.max_length)
         yield (*_SYNC, 6, 0), integer(sync.port)
@@ -318,7 +338,7 @@ def checker_notification(message: JsonObject, view: CheckerView) -> Notify | Non
         up = ((*_VIRTUAL, 21, number), gauge(len(alive)))
         return notification((*_TRAPS, 2), *identity, status, quorum, up, *counts, router)
     (alive.add if message["up"] else alive.discard)(message["server"])
-    at, real = next(((at, real) for at, real in enumerate(settings.real_servers, 1) if real.id == message["server"]), (0, None))
+    at, real = next(((at, real) for at, real in _numbered(settings) if real.id == message["server"]), (0, None))
     if real is None:
         return None
     about = [

@@ -226,6 +226,32 @@ def test_what_stays_in_the_kernel(lab: DirectorLab, started: list[Vrrpd], tmp_pa
     assert flushing.table() == []
 
 
+@pytest.mark.shows("global_defs/lvs_sync_daemon", "virtual_server/only_while_master")
+def test_services_and_sync_daemon_follow_the_vrrp_instance(lab: DirectorLab, started: list[Vrrpd], tmp_path: Path) -> None:
+    web1, web2 = names(lab)
+    instance = (
+        "vrrp_instance V1 {{\n interface eth0\n virtual_router_id 61\n advert_int 0.3\n priority 100\n version 3\n {}\n"
+        " virtual_ipaddress {{\n 10.77.0.99/24\n }}\n}}\n"
+    )
+    head = "global_defs {\n lvs_sync_daemon eth0 V1\n}\n"
+    gate = tmp_path / "gate"
+    gate.write_text("0\n")
+    track = f"track_file shut {{\n file {gate}\n weight 0\n}}\n" + instance.format("track_file {\n shut\n}")
+    daemon = Vrrpd(lab, tmp_path, service(lab, "@vrrpd only_while_master V1", head=head + track))
+    started.append(daemon)
+    both = {web1: 1, web2: 1}
+    eventually(lambda: daemon.weights() == both, 40)
+    eventually(lambda: "master sync daemon" in daemon.node.run("ipvsadm", "-L", "--daemon"))
+    assert "syncid=61" in daemon.node.run("ipvsadm", "-L", "--daemon")
+    gate.write_text("1\n")
+    eventually(lambda: daemon.table() == [])
+    eventually(lambda: "backup sync daemon" in daemon.node.run("ipvsadm", "-L", "--daemon"))
+    gate.write_text("0\n")
+    eventually(lambda: daemon.weights() == both)
+    assert daemon.stop() == 0
+    assert daemon.node.run("ipvsadm", "-L", "--daemon").strip() == "" and daemon.table() == []
+
+
 def test_only_vrrp_touches_no_ipvs(lab: DirectorLab, started: list[Vrrpd], tmp_path: Path) -> None:
     daemon = Vrrpd(lab, tmp_path, service(lab), "-P")
     started.append(daemon)

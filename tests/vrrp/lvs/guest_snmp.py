@@ -32,7 +32,7 @@ virtual_server 10.9.0.1 80 {
  persistence_granularity 255.255.255.0
  quorum 2
  hysteresis 1
- quorum_up /bin/true
+ quorum_up /usr/bin/true
  omega
  sorry_server 10.9.0.99 80
  real_server 127.0.0.1 8080 {
@@ -40,7 +40,7 @@ virtual_server 10.9.0.1 80 {
   inhibit_on_failure
   uthreshold 20
   lthreshold 10
-  notify_up /bin/true
+  notify_up /usr/bin/true
   TCP_CHECK {
    connect_timeout 2
    warmup 0
@@ -70,6 +70,14 @@ virtual_server group g {
  }
 }
 """
+
+
+OURS_ON_PURPOSE = (
+    f"{CHECK}.3.1.15.3",  # the granularity of a service without persistence
+    f"{CHECK}.3.1.51.",  # the same, IPv6: 2**32 - 1 there
+    f"{CHECK}.6.6.",  # the port and TTL that are used, not 0
+    f"{CHECK}.6.7.",
+)
 
 
 def configuration(snmpd: Snmpd) -> str:
@@ -110,7 +118,7 @@ def test_the_tables_are_those_of_keepalived() -> None:
             text = configuration(snmpd)
             if node == "b":
                 text = text.replace("enable_traps", "enable_traps\n snmp_vs_stats_update_interval 1\n snmp_rs_stats_update_interval 1")
-            alive, dead = f"{CHECK}.4.1.6.1.1", "INTEGER: 2"
+            alive, dead = f"{CHECK}.4.1.6.1.2", "INTEGER: 2"  # row 1 is the sorry server
             with listening(lab, node):
                 daemon = keepalived(lab, node, text) if node == "a" else lab.vrrpd(node, text, "-C")
                 lab.until(lambda: snmpd.get(alive).endswith("INTEGER: 1\n"), 60, what=f"rows of {node}")  # noqa: B023
@@ -120,7 +128,7 @@ def test_the_tables_are_those_of_keepalived() -> None:
             traps.append([line for line in snmpd.traps().splitlines() if "9586.100.5.3.5.0.1" in line])
             daemon.stop()
     theirs, ours = walks
-    names = sorted(theirs.keys() | ours.keys())
+    names = sorted(name for name in theirs.keys() | ours.keys() if not name.startswith(OURS_ON_PURPOSE))
     wrong = [f"{name}: theirs {theirs.get(name)}, ours {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
     assert wrong == [], "\n".join(wrong)
     assert len(traps[0]) == len(traps[1])

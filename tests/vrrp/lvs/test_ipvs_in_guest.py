@@ -12,9 +12,19 @@ from tests.guest import ROOT, run_in_guest
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(480)]
 
 
-@pytest.mark.parametrize(
-    "name", ["guest_ipvs", "guest_traffic", "guest_director", "guest_daemon", "guest_cluster", "guest_beside_keepalived"]
+GUEST_FILES = (
+    "guest_ipvs",
+    "guest_traffic",
+    "guest_director",
+    "guest_daemon",
+    "guest_cluster",
+    "guest_snmp",
+    "guest_mail",
+    "guest_beside_keepalived",
 )
+
+
+@pytest.mark.parametrize("name", GUEST_FILES)
 def test_in_the_guest(name: str, tmp_path: Path) -> None:
     run_in_guest(f"tests/vrrp/lvs/{name}.py", tmp_path, limit_s=420)
 
