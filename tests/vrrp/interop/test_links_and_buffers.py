@@ -27,7 +27,7 @@ def start(lab: Lab, node: str, text: str, *, ours: bool) -> Daemon:
     return (lab.vrrpd if ours else lab.keepalived)(node, text)
 
 
-@pytest.mark.shows("(top level)/interface_up_down_delays")
+@pytest.mark.shows("interface_up_down_delays")
 @EVERY_WAY
 def test_a_link_that_flaps(ours: bool) -> None:
     """A short loss of the carrier moves nothing; a long one does, after the delay; and back after the other delay."""
@@ -80,7 +80,7 @@ def announced(frames: list[tuple[str, bytes]]) -> int:
     return sum(1 for _, f in frames if f[12:14] == b"\x08\x06" and f[28:32] == f[38:42])
 
 
-@pytest.mark.shows("(top level)/garp_group", "garp_group/garp_interval", "garp_group/interface", "garp_group/interfaces")
+@pytest.mark.shows("garp_group", "garp_group/garp_interval", "garp_group/interface", "garp_group/interfaces")
 @pytest.mark.parametrize("line", ["interface eth0", "interfaces {\neth0\nlo\n}"])
 @EVERY_WAY
 def test_a_budget_of_announcements(ours: bool, line: str) -> None:
