@@ -30,8 +30,8 @@ _AUTH = {AuthKind.NONE: AuthType.NONE, AuthKind.PASS: AuthType.PASS, AuthKind.AH
 
 
 def identity(model: VrrpInstance) -> tuple[object, ...]:
-    """What makes it the same virtual router across a reload; its name does not (keepalived's rule)."""
-    return (model.vrid, model.family, model.version, model.interface, model.unicast, None if model.unicast else model.multicast_group)
+    """What makes it the same virtual router across a reload; its name and its version do not (keepalived's rule)."""
+    return (model.vrid, model.family, model.interface, model.unicast, None if model.unicast else model.multicast_group)
 
 
 def renamed_instances(before: VrrpConfig, after: VrrpConfig) -> dict[str, str]:

@@ -78,7 +78,7 @@ class AddressFailed:
 
 @dataclass(frozen=True, slots=True)
 class ParametersChanged:
-    """A reload. VRID, family and version do not change this way: that is another instance."""
+    """A reload. VRID and family do not change this way: that is another instance."""
 
     parameters: InstanceParameters
 

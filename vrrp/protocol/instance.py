@@ -745,7 +745,8 @@ class VrrpInstance:
 
     def _reload_backup(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
         before_ns = self.master_down_ns()
-        learned = self.master is not None and self.parameters.version == 3
+        # Version 2 learns no interval from its master.
+        learned = self.master is not None and self.parameters.version == event.parameters.version == 3
         self._replace_parameters(event.parameters)
         if not learned:
             self.master_interval_ns = event.parameters.interval_ns

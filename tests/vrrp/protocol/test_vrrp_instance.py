@@ -551,6 +551,14 @@ class TestReload:
         instance.handle(0, ev.ParametersChanged(replace(BASE, interval_ns=2 * S)))
         assert instance.next_deadline() == 6 * S + 156 * S // 256
 
+    def test_a_backup_that_changes_to_version_2_forgets_the_interval_it_learned(self) -> None:
+        instance = started(version=3)
+        slow = replace(BASE, version=3)
+        instance.handle(S, heard(150, parameters=slow, interval_cs=500))
+        assert instance.master_interval_ns == 5 * S
+        instance.handle(S, ev.ParametersChanged(replace(BASE, version=2)))
+        assert instance.next_deadline() == S + 3 * S + 156 * S // 256
+
 
 class TestGroup:
     def test_member_asks_and_waits(self) -> None:
