@@ -149,6 +149,8 @@ class VrrpNode:
         self._trackers: dict[tuple[TrackKind, str], list[str]] = {}
         self._started: set[str] = set()
         self._running = False
+        self._waiting: dict[str, None] | None = None
+        """While trackers are evaluated: the members whose groups have not followed yet."""
         self._heap: list[tuple[int, str]] = []
         self._scheduled: dict[str, int] = {}
         for instance in parameters.instances:
@@ -259,6 +261,9 @@ class VrrpNode:
         group = self._group_of.get(name)
         if group is None:
             return
+        if self._waiting is not None:
+            self._waiting[name] = None
+            return
         state = group.state
         commands += group.follow(now_ns)
         for member in group.members:
@@ -279,8 +284,17 @@ class VrrpNode:
     def _each(self, now_ns: int, names: Iterable[str], event: InstanceEvent | None) -> list[NodeCommand]:
         """``event`` for each; None = evaluate the trackers, and start those that are not started and may be."""
         commands: list[NodeCommand] = []
+        if event is not None:
+            for name in list(names):
+                commands += self._one(now_ns, name, event)
+            return commands
+        # Groups follow when every member knows: one that is clean again must not be pulled back by one that is not asked yet.
+        self._waiting = {}
         for name in list(names):
-            commands += self._evaluate(now_ns, name) if event is None else self._one(now_ns, name, event)
+            commands += self._evaluate(now_ns, name)
+        waiting, self._waiting = self._waiting, None
+        for name in waiting:
+            self._after(now_ns, name, commands)
         return commands
 
     # ---- trackers -------------------------------------------------------------------------------------------------
