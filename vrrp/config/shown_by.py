@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[2] / "tests"
 
 
 def slot_name(table: Table, keyword: Keyword) -> str:
-    """``block/keyword`` as in the tables; at the top level the keyword alone."""
+    """``block/keyword`` as in the tables; at the top level the keyword alone (a mark may also say ``(top level)/keyword``)."""
     return keyword.name if table.name == TOP_LEVEL else f"{table.name}/{keyword.name}"
 
 
@@ -47,4 +47,4 @@ def _words(call: ast.Call, where: str) -> list[str]:
     words = [argument.value if isinstance(argument, ast.Constant) else None for argument in call.args]
     if call.keywords or not all(isinstance(word, str) for word in words):
         raise ValueError(f'{where} line {call.lineno}: pytest.mark.shows takes plain strings, "block/keyword"')
-    return [word for word in words if isinstance(word, str)]
+    return [word.removeprefix(f"{TOP_LEVEL}/") for word in words if isinstance(word, str)]
