@@ -59,6 +59,7 @@ from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
 from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.link_debounce import LinkDebounce
+from vrrp.system.linkbeat import Linkbeat
 from vrrp.system.netlink import AddressEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
 from vrrp.system.routing import STATIC, DeletionMonitor
@@ -109,6 +110,7 @@ class VrrpProcess:
         self.server: ControlServer | None = None
         self.control = VrrpControl(self)
         self.debounce = LinkDebounce()
+        self.linkbeat = Linkbeat()
         self._track_interfaces: set[str] = set()
         self._told: dict[str, int] = {}
         self._parts: list[str] = []
@@ -129,7 +131,7 @@ class VrrpProcess:
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
-        due += [self.executor.routing.due_ns, self.debounce.due_ns]
+        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns]
         due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
@@ -156,7 +158,8 @@ class VrrpProcess:
             if commands:
                 self.journal.note(at_ns, None, commands)
                 self._execute(at_ns, commands)
-        if self.node is not None and self.debounce.due_ns is not None and self.debounce.due_ns <= at_ns:
+        link_changed = self.linkbeat.due_ns is not None and self.linkbeat.due_ns <= at_ns and self.linkbeat.poll(at_ns)
+        if self.node is not None and (link_changed or (self.debounce.due_ns is not None and self.debounce.due_ns <= at_ns)):
             self._tell_interfaces(self.node, at_ns)
         for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
@@ -334,7 +337,8 @@ class VrrpProcess:
         """Tracked links, source addresses and what is missing, as events."""
         for name in sorted(self._track_interfaces):
             interface = self.wiring.interfaces.get(name)
-            value = int(self.debounce.counts(at_ns, name, interface is not None and interface.up))
+            up = interface is not None and interface.up and self.linkbeat.states.get(name, True)
+            value = int(self.debounce.counts(at_ns, name, up))
             if self._told.get(name) != value:
                 self._told[name] = value
                 self.feed(at_ns, TrackChanged(TrackKind.INTERFACE, name, value))
@@ -367,6 +371,9 @@ class VrrpProcess:
         self._set_buffers(config)
         tracks = [track for tracks in parameters.tracks.values() for track in tracks]
         self._track_interfaces = {track.name for track in tracks if track.kind is TrackKind.INTERFACE}
+        daemon = config.daemon
+        polled = self._track_interfaces if daemon.linkbeat_polling else {m.interface for m in config.instances if m.linkbeat_polling}
+        self.linkbeat.configure(now_ns(), daemon.linkbeat_interfaces, polled)
         if self.node is None:
             self._start(config)
         else:

@@ -74,5 +74,6 @@ def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
         "scripts": rest.get("scripts", []),
         "tracked": rest.get("tracked", []),
         "stalls": {"count": health.stalls, "longest_ms": health.longest_stall_ns // NS_PER_MS},
+        "polled_links": process.linkbeat.states,
         "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable},
     }

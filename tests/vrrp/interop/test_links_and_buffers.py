@@ -47,6 +47,28 @@ def test_a_link_that_flaps(ours: bool) -> None:
         lab.until(lambda: node.holds(VIP))
 
 
+@pytest.mark.shows("linkbeat_interfaces", "linkbeat_use_polling", "vrrp_instance/linkbeat_use_polling")
+@pytest.mark.parametrize(
+    ("blocks", "line"),
+    [
+        ("linkbeat_interfaces {\neth0\n}", ""),
+        ("linkbeat_interfaces {\neth0 ETHTOOL\n}", ""),
+        ("linkbeat_interfaces {\neth0 IOCTL\n}", ""),
+        ("linkbeat_use_polling", ""),
+        ("", "linkbeat_use_polling"),
+    ],
+)
+def test_a_polled_link(blocks: str, line: str) -> None:
+    """The driver is asked: in the status each polled link has its answer, and a lost carrier is a FAULT as without polling."""
+    with Lab("a") as lab:
+        ours = lab.vrrpd("a", conf(150, blocks=blocks, instance_extra=line))
+        lab.until(lambda: is_in(ours, "MASTER") and status(ours)["polled_links"] == {"eth0": True})
+        lab.cut("a")
+        lab.until(lambda: is_in(ours, "FAULT") and status(ours)["polled_links"] == {"eth0": False})
+        lab.heal("a")
+        lab.until(lambda: is_in(ours, "MASTER") and status(ours)["polled_links"] == {"eth0": True})
+
+
 @pytest.mark.shows("global_defs/dynamic_interfaces")
 @EVERY_WAY
 def test_an_interface_that_comes_later_goes_and_is_renamed(ours: bool) -> None:

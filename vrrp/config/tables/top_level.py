@@ -120,14 +120,14 @@ TABLE = Table(
         acts(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True),
         kept(RARE, "track_group", named(TRACK_GROUP), "", "who goes to FAULT when a static entry vanishes", accumulates=True),
         acts(RARE, "garp_group", nameless(GARP_GROUP), "", "pace of announcements per interface", accumulates=True),
-        kept(
+        acts(
             RARE,
             "linkbeat_interfaces",
             line_list("INTERFACE [MII|ETHTOOL|IOCTL]", _read_linkbeat),
             "linkbeat_interfaces",
             "poll these links",
         ),
-        kept(RARE, "linkbeat_use_polling", flag(), "linkbeat_polling", "poll all links"),
+        acts(RARE, "linkbeat_use_polling", flag(), "linkbeat_polling", "poll all links"),
         acts(
             RARE,
             "interface_up_down_delays",

@@ -186,7 +186,7 @@ VRRP_INSTANCE = Table(
         acts(COMMON, "strict_mode", switch(), "strict", "RFC rules for this instance"),
         acts(COMMON, "skip_check_adv_addr", switch(), "skip_check_adv_addr", "do not compare the addresses of adverts of the same master"),
         acts(COMMON, "promote_secondaries", flag(), "promote_secondaries", "set the sysctl on the interface"),
-        kept(RARE, "linkbeat_use_polling", flag(), "linkbeat_polling", "poll the link", instead="linkbeat_interfaces"),
+        acts(RARE, "linkbeat_use_polling", flag(), "linkbeat_polling", "poll the link", instead="linkbeat_interfaces"),
         acts(
             COMMON,
             "garp_master_delay",
