@@ -55,6 +55,18 @@ within a few master down intervals |
 | `track_process` in a network namespace | no kernel events: nothing ever counts as running | looks at /proc 4 times a second |
 | `track_interface` and other names given twice | complains | warns, the first counts |
 
+## What was doubtful in keepalived's source, tried on both (2.2.7; `tests/vrrp/interop/test_doubts.py` and beside it)
+
+| doubt | keepalived | vrrpd |
+|---|---|---|
+| a tracked script is deleted | counts as success: stays MASTER | counts as failed: hands over |
+| own adverts are dropped by nftables (EPERM) | two owners for as long as it lasts | said, counted; with `unheard_fault` one owner |
+| each reload and each transition adds a refresh timer of GARPs | not so: 4 announcements in 4 s after four of either | the same |
+| a BACKUP that learned its master's interval keeps it as MASTER (without -D) | not so: sends at its own | the same |
+| lines of the FIFO end in a NUL | VRRP: no; LVS: as read in the source, not tried here | no |
+| `track_src_ip`, and the address goes | stays MASTER | FAULT |
+| weighted tracker in a sync group without sync_group_tracking_weight | weight 0: a failure is a FAULT of the group | the same |
+
 ## The language
 
 | directive | what it does |

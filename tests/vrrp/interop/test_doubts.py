@@ -73,7 +73,7 @@ def test_refresh_timers_do_not_grow(by: str) -> None:
         ours, theirs = garps(capture.frames, "p1"), garps(capture.frames, "p2")
         print(f"announcements in 4 s after {by}s: vrrpd {ours}, keepalived {theirs}")
         assert 3 <= ours <= 5
-        assert theirs >= 3
+        assert 3 <= theirs <= 5, "nor do those of keepalived 2.2.7, measured"
 
 
 @pytest.mark.parametrize("second", ["vrrpd", "keepalived"])
