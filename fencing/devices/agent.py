@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 
 from base.clock import now_ns
 from base.core import NS_PER_S
@@ -28,9 +27,10 @@ from fencing.devices.device import (
     resolve_parameters,
     stale_result,
 )
+from fencing.devices.exit_status import plain_outcome, power_state, violent_end
 from fencing.devices.identity import IdentityAnswer
 from fencing.devices.metadata import AgentMetadata, find_agent, read_metadata
-from fencing.plan.events import DeviceOutcome, PowerState
+from fencing.plan.events import DeviceOutcome
 from fencing.plan.settings import FenceDevice
 
 OWN_PARAMETERS = frozenset({"agent", "settle_ms", "identity_from", "identity_command"})
@@ -72,14 +72,9 @@ def classify(action: str, result: ChildResult) -> DeviceOutcome:
 
     For ``off`` and ``on``, only reasons that certainly lie before the command count as not carried out.
     """
-    if not result.started:
-        return DeviceOutcome.UNREACHABLE
-    if result.timed_out:
-        return DeviceOutcome.TIMEOUT
-    if result.killed_by:
-        return DeviceOutcome.CRASHED
-    if result.exit_code == 0 or (result.exit_code == 2 and action == "status"):
-        return DeviceOutcome.SUCCESS
+    plain = plain_outcome(action, result)
+    if plain is not None:
+        return plain
     text = result.stderr + "\n" + result.stdout
     if _GOT_THROUGH.search(text):
         return DeviceOutcome.FAILURE
@@ -136,10 +131,7 @@ class AgentDevice:
             return answer.as_result(elapsed_ms(started_ns))
         result = self._run("status", deadline_ns)
         outcome = classify("status", result)
-        power = PowerState.UNKNOWN
-        if outcome is DeviceOutcome.SUCCESS:
-            power = PowerState.OFF if result.exit_code == 2 else PowerState.ON
-        return DeviceResult(outcome, power, answer.identity, self._detail(result), elapsed_ms(started_ns))
+        return DeviceResult(outcome, power_state("status", outcome, result), answer.identity, self._detail(result), elapsed_ms(started_ns))
 
     def _run(self, action: str, deadline_ns: int) -> ChildResult:
         stdin = self._stdin[action]
@@ -161,11 +153,9 @@ class AgentDevice:
         return IdentityAnswer(DeviceOutcome.SUCCESS)
 
     def _detail(self, result: ChildResult) -> str:
-        if result.timed_out:
-            return "no answer within the deadline; the agent and its children were killed"
-        if result.killed_by:
-            return f"the agent was killed by {signal.Signals(result.killed_by).name}"
-        return clean_detail(result.stderr if result.stderr.strip() and result.exit_code else result.stdout, self._secrets)
+        return violent_end(result, "agent") or clean_detail(
+            result.stderr if result.stderr.strip() and result.exit_code else result.stdout, self._secrets
+        )
 
 
 def lists_outlets(metadata: AgentMetadata) -> bool:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 
 from base.clock import now_ns
 from base.core import NS_PER_MS
@@ -31,7 +30,8 @@ from fencing.devices.device import (
     resolve_parameters,
     stale_result,
 )
-from fencing.plan.events import DeviceOutcome, PowerState
+from fencing.devices.exit_status import plain_outcome, power_state, violent_end
+from fencing.plan.events import DeviceOutcome
 from fencing.plan.settings import FenceDevice
 
 OWN_PARAMETERS = frozenset({"command", "settle_ms"})
@@ -78,28 +78,14 @@ class ExecDevice:
         }
         result = run_child(self._argv, self._stdin[action], deadline_ns, env)
         outcome = _outcome(action, result)
-        power = PowerState.UNKNOWN
-        if action == "status" and outcome is DeviceOutcome.SUCCESS:
-            power = PowerState.OFF if result.exit_code == 2 else PowerState.ON
+        power = power_state(action, outcome, result)
         identity = next((line[9:].strip() for line in result.stdout.splitlines() if line.startswith("identity=")), "")
         return DeviceResult(outcome, power, identity, self._detail(result), elapsed_ms(started_ns))
 
     def _detail(self, result: ChildResult) -> str:
-        if result.timed_out:
-            return "no answer within the deadline; the command and its children were killed"
-        if result.killed_by:
-            return f"the command was killed by {signal.Signals(result.killed_by).name}"
         said = "\n".join(line for line in result.stdout.splitlines() if not line.startswith("identity="))
-        return clean_detail(result.stderr if result.stderr.strip() else said, self._secrets)
+        return violent_end(result, "command") or clean_detail(result.stderr if result.stderr.strip() else said, self._secrets)
 
 
 def _outcome(action: str, result: ChildResult) -> DeviceOutcome:
-    if not result.started:
-        return DeviceOutcome.UNREACHABLE
-    if result.timed_out:
-        return DeviceOutcome.TIMEOUT
-    if result.killed_by:
-        return DeviceOutcome.CRASHED
-    if result.exit_code == 0 or (result.exit_code == 2 and action == "status"):
-        return DeviceOutcome.SUCCESS
-    return _CERTAIN.get(result.exit_code or 1, DeviceOutcome.FAILURE)
+    return plain_outcome(action, result) or _CERTAIN.get(result.exit_code or 1, DeviceOutcome.FAILURE)

@@ -10,10 +10,10 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import Any, Protocol
 
 from base.packetsocket import SO_TIMESTAMPNS, Instruction, attach_filter
 from vrrp.protocol.authentication_header import HEADER_BYTES, IPPROTO_AH, Authenticator
@@ -143,6 +143,18 @@ def flush_strays(sock: socket.socket) -> None:
             return
 
 
+def received(sock: socket.socket, limit: int, ancillary_bytes: int) -> Iterator[tuple[bytes, list[tuple[int, int, bytes]], Any]]:
+    """At most ``limit`` times data, ancillary data and address of what lies in the socket; errors of the interface are passed over."""
+    for _ in range(limit):
+        try:
+            data, ancillary, _flags, address = sock.recvmsg(4096, ancillary_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
+        yield data, ancillary, address
+
+
 class ReceiveSocket:
     """Adverts over IPv4 that arrive on one interface, for all virtual routers on it."""
 
@@ -203,20 +215,10 @@ class ReceiveSocket:
         (ENETDOWN) are the monitor's business.
         """
         packets: list[tuple[int, bytes]] = []
-        receive = self._sock.recvmsg
         wall_ns = 0
-        for _ in range(limit):
-            try:
-                data, ancillary, _flags, _address = receive(4096, 64)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue
+        for data, ancillary, _address in received(self._sock, limit, 64):
             wall_ns = wall_ns or time.time_ns()
-            since_ns = 0
-            if ancillary:
-                since_ns = age_ns(ancillary[0][2], wall_ns)
-            packets.append((since_ns, data))
+            packets.append((age_ns(ancillary[0][2], wall_ns) if ancillary else 0, data))
         return packets
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from vrrp.system.advert_socket import (
     Carrier,
     age_ns,
     flush_strays,
+    received,
     set_receive_buffer,
 )
 
@@ -92,13 +93,7 @@ class ReceiveSocket6:
         """At most ``limit`` packets, IPv6 header included, each with its age; as ``ReceiveSocket.drain``."""
         packets: list[tuple[int, bytes]] = []
         wall_ns = 0
-        for _ in range(limit):
-            try:
-                payload, ancillary, _flags, address = self._sock.recvmsg(4096, 128)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue
+        for payload, ancillary, address in received(self._sock, limit, 128):
             wall_ns = wall_ns or time.time_ns()
             since_ns, hop_limit, destination = 0, 0, None
             for level, kind, value in ancillary:

@@ -11,6 +11,19 @@ SPLIT = "SPLIT_BRAIN/confirmed"
 FENCE_BOUND_MS = 20_000.0
 
 
+def both_own_until_one_yields(stage: Stage, within_s: float) -> None:
+    """Wait for the second owner, if there will be one, and then for its end; mode observe only looks on."""
+    if stage.both_will_own:
+        stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+        stage.say("both nodes own the VIP")
+    else:
+        stage.watch_until(stage.two_owners, 6.0)
+    if stage.setup.mode == "observe":
+        stage.hold(6.0)
+    else:
+        stage.wait("one owner", stage.one_owner(1.5), within_s)
+
+
 class CutHeartbeat(Scenario):
     """The classical lab test of the tutorials."""
 
@@ -22,15 +35,7 @@ class CutHeartbeat(Scenario):
         stage.moment()
         stage.say("both firewalls drop protocol 112")
         stage.firewall_drops_vrrp()
-        if stage.both_will_own:
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-            stage.say("both nodes own the VIP")
-        else:
-            stage.watch_until(stage.two_owners, 6.0)
-        if stage.setup.mode == "observe":
-            stage.hold(6.0)
-        else:
-            stage.wait("one owner", stage.one_owner(1.5), 15.0)
+        both_own_until_one_yields(stage, within_s=15.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """keepalived splits; vrrpd, told by braind that the master lives, need not."""
@@ -63,15 +68,7 @@ class CutEthernetSerialAlive(Scenario):
         stage.moment()
         stage.say("service and heartbeat network pass nothing between A and B; the serial line lives")
         stage.lab.cut_ethernet()
-        if stage.both_will_own:
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-            stage.say("both nodes own the VIP")
-        else:
-            stage.watch_until(stage.two_owners, 6.0)
-        if stage.setup.mode == "observe":
-            stage.hold(6.0)
-        else:
-            stage.wait("one owner", stage.one_owner(1.5), 20.0)
+        both_own_until_one_yields(stage, within_s=20.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """As with any living path."""
@@ -185,14 +182,7 @@ class OneWay(Scenario):
         stage.moment()
         stage.say("the service network loses every frame from A to B")
         stage.lab.switch.lose(Loss(SERVICE, "A", "B"))
-        if stage.both_will_own:
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-        else:
-            stage.watch_until(stage.two_owners, 6.0)
-        if stage.setup.mode == "observe":
-            stage.hold(6.0)
-        else:
-            stage.wait("one owner", stage.one_owner(1.5), 15.0)
+        both_own_until_one_yields(stage, within_s=15.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """As with any living path."""

@@ -5,6 +5,25 @@ from __future__ import annotations
 from brainctl.demo.scenario import Expectation, Scenario
 from brainctl.demo.stage import Stage
 
+BOTH_OWN_AND_A_PERSON_IS_PAGED = Expectation(
+    "both own the VIP, a person is paged",
+    owner_count=2,
+    split=True,
+    fence=(),
+    cut_power=0,
+    alerts=(1, 4),
+)
+"""What mode observe comes to when A's address stays and B takes it, too."""
+
+
+def b_takes_over(stage: Stage) -> None:
+    """Wait until B owns the VIP: beside A in mode observe, else alone."""
+    if stage.setup.mode == "observe":
+        stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+        stage.hold(6.0)
+    else:
+        stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 25.0)
+
 
 class Hang(Scenario):
     """The VRRP daemon of the master is stopped, its addresses stay."""
@@ -17,23 +36,12 @@ class Hang(Scenario):
         stage.moment()
         stage.say("A's VRRP daemon is frozen (SIGSTOP)")
         stage.node("A").freeze("vrrp")
-        if stage.setup.mode == "observe":
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-            stage.hold(6.0)
-        else:
-            stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 25.0)
+        b_takes_over(stage)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """No fence: the local braind can mend this."""
         if mode == "observe":
-            return Expectation(
-                "both own the VIP, a person is paged",
-                owner_count=2,
-                split=True,
-                fence=(),
-                cut_power=0,
-                alerts=(1, 4),
-            )
+            return BOTH_OWN_AND_A_PERSON_IS_PAGED
         return Expectation(
             "A's braind gives the address up, nobody is fenced",
             owners=("B",),
@@ -67,14 +75,7 @@ class HangAll(Scenario):
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Only power helps."""
         if mode == "observe":
-            return Expectation(
-                "both own the VIP, a person is paged",
-                owner_count=2,
-                split=True,
-                fence=(),
-                cut_power=0,
-                alerts=(1, 4),
-            )
+            return BOTH_OWN_AND_A_PERSON_IS_PAGED
         return Expectation(
             "A is fenced, proved, paged",
             owners=("B",),
@@ -97,11 +98,7 @@ class Orphan(Scenario):
         stage.moment()
         stage.say("A's VRRP daemon is killed (SIGKILL)")
         stage.node("A").kill("vrrp")
-        if stage.setup.mode == "observe":
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-            stage.hold(6.0)
-        else:
-            stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 25.0)
+        b_takes_over(stage)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """No fence."""
