@@ -204,7 +204,7 @@ def routers(draw: st.DrawFn) -> dict[str, InstanceParameters]:
 
 
 @given(routers(), st.lists(STEPS, max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_after_any_troubles_a_healed_segment_has_one_owner_and_keeps_it(
     parameters: dict[str, InstanceParameters], steps: list[Step]
 ) -> None:
