@@ -226,6 +226,8 @@ class Daemon:
             self.log.error("reload refused: a fence is under way; try again when it has ended")
             return
         self.log.info("configuration is valid; restarting in place")
+        # The new program has no handlers yet and would die of a second SIGHUP: signals wait until _install_signals lets them in.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self.shut_down(clean=True)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  our own interpreter and arguments
 
@@ -345,6 +347,9 @@ def prepare(options: argparse.Namespace) -> tuple[LoadedBrain, LoadedGroups, byt
     return loaded, groups, key
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 def _install_signals(pump: Pump, daemon: Daemon) -> None:
     """Python-level handlers only set a flag; a wake-up socket makes the pump look at once."""
     left, right = socket.socketpair()
@@ -358,6 +363,7 @@ def _install_signals(pump: Pump, daemon: Daemon) -> None:
     for number in actions:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(right.fileno(), warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def drain() -> None:
         for number in left.recv(64):

@@ -120,6 +120,20 @@ def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair) -
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]
 
 
+def test_a_signal_that_comes_while_it_restarts_waits_for_its_turn(pair: Pair) -> None:
+    """The program that has just been put in place has no handlers yet; SIGHUP would end it."""
+    process = pair.brain["b"].process
+    assert process is not None
+    epoch = status(pair, "b")["status"]["self"]["epoch"]
+    for _ in range(30):
+        process.send_signal(signal.SIGHUP)
+        pair.observer.run(0.1)
+        assert process.poll() is None
+    assert wait(pair, lambda: status(pair, "b").get("status", {}).get("self", {}).get("epoch", 0) > epoch, 20)
+    assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 30), status(pair, "a")["problems"]
+    assert status(pair, "b")["daemon"]["pid"] == process.pid
+
+
 def test_a_split_is_critical_and_explained(pair: Pair) -> None:
     pair.lab.block_adverts()
     try:
