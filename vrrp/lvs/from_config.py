@@ -428,7 +428,7 @@ class Converter:
     def _udp(self, checker: Checker, connection: Connection) -> UdpProbe | None:
         own = checker.settings
         try:
-            payload = bytes.fromhex(_text(own, "payload"))
+            payload = bytes.fromhex(_whole_bytes(_text(own, "payload")))
             reply = reply_pattern(_text(own, "require_reply")) if "require_reply" in own else None
         except ValueError:
             message = "payload or require_reply of UDP_CHECK has half a byte"
@@ -447,9 +447,14 @@ def virtual_servers(config: VrrpConfig, diagnostics: Diagnostics) -> tuple[Virtu
     return Converter(config, diagnostics).convert()
 
 
+def _whole_bytes(text: str) -> str:
+    """Digits without spaces; a digit that stands alone is a byte (``X``: any), as keepalived lets pass."""
+    return "".join({"x": "XX"}.get(word.lower(), f"0{word}") if len(word) == 1 else word for word in text.split())
+
+
 def reply_pattern(text: str) -> tuple[bytes, bytes]:
     """``require_reply`` as (value, mask): ``X`` is any half byte. Raises ValueError for half a byte."""
-    digits = "".join(text.split()).lower()
+    digits = _whole_bytes(text).lower()
     if len(digits) % 2:
         raise ValueError("odd number of digits")
     value = bytes.fromhex(digits.replace("x", "0"))

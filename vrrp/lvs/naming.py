@@ -63,4 +63,4 @@ def keepalived_name(service: str) -> str:
 
 def transport_word(transport: Transport) -> str:
     """As it stands in names."""
-    return "fwm" if transport is Transport.NONE else transport.name.lower()
+    return "none" if transport is Transport.NONE else transport.name.lower()

@@ -1,6 +1,6 @@
 """What the checker process tells the others: scripts, FIFOs and mail by way of the parent, events to whoever subscribed.
 
-keepalived's lines in a FIFO end in a newline and a NUL byte, because it writes the terminator of its string, too; so do ours.
+Lines of FIFOs are those of Debian's keepalived 2.2.7, byte for byte (tests/vrrp/lvs/guest_mail.py); its later sources seem to add a NUL.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TOLD_CHANGES = 20
 
 
 def fifo_line(message: JsonObject) -> bytes:
-    """``RS [192.0.2.1]:tcp:80 [192.0.2.9]:tcp:80 DOWN`` or ``VS [192.0.2.9]:tcp:80 UP``, with keepalived's ending."""
+    """``RS [192.0.2.1]:tcp:80 [192.0.2.9]:tcp:80 DOWN`` or ``VS [192.0.2.9]:tcp:80 UP``."""
     service = keepalived_name(message["service"])
     names = [message["server"], service] if message["server"] else [service]
-    return f"{message['subject']} {' '.join(names)} {'UP' if message['up'] else 'DOWN'}\n\0".encode()
+    return f"{message['subject']} {' '.join(names)} {'UP' if message['up'] else 'DOWN'}\n".encode()
 
 
 def script_of(message: JsonObject) -> ScriptCommand | None:

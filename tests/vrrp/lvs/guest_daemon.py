@@ -138,7 +138,7 @@ def test_from_start_to_stop(lab: DirectorLab, started: list[Vrrpd], tmp_path: Pa
     lab.servers["web1"].stop()
     eventually(lambda: daemon.weights() == {web2: 1})
     eventually(down.exists)
-    assert os.read(reader, 4096) == f"VS [{VIP}]:tcp:80 UP\n\0RS [{web1}]:tcp:80 [{VIP}]:tcp:80 DOWN\n\0".encode()
+    assert os.read(reader, 4096) == f"VS [{VIP}]:tcp:80 UP\nRS [{web1}]:tcp:80 [{VIP}]:tcp:80 DOWN\n".encode()
 
     # A reload that changes a weight keeps what the checkers know.
     daemon.rewrite(service(lab, head=head, web1=scripts, weight2=5))

@@ -99,7 +99,7 @@ def test_tied_to_vrrp(tmp_path: Path) -> None:
         rewrite(second, conf(120))  # without services b has no quorum to lose
         lab.until(lambda: is_in(second, "MASTER") and is_in(first, "BACKUP"), what="the lower priority")
         lab.until(lambda: shown(first)["in_kernel"] is False)
-        down = f"RS {SERVER} {SERVICE} DOWN\n\0VS {SERVICE} DOWN\n\0"
+        down = f"RS {SERVER} {SERVICE} DOWN\nVS {SERVICE} DOWN\n"
         lab.until(lambda: heard.read_text().endswith(down), what="the FIFO")
         with listening(lab, "a"):
             lab.until(lambda: is_in(first, "MASTER"), what="the priority is back")

@@ -546,3 +546,9 @@ def test_the_sync_daemon_follows_its_instance(tmp_path: Path) -> None:
     assert daemons("eth0 inst VI_1 id 7", {"VI_1", "other"}) == [(SyncRole.MASTER, "eth0", 7)]
     assert daemons("eth0 id 7", set()) == [(SyncRole.MASTER, "eth0", 7), (SyncRole.BACKUP, "eth0", 7)]
     assert wanted_daemons(read(tmp_path, "").config, {"VI_1"}) == ()
+
+
+def test_a_digit_alone_is_a_byte(tmp_path: Path) -> None:
+    probe = checker(tmp_path, "UDP_CHECK {\npayload a 0b\nrequire_reply 0a X 7\n}").probe
+    assert isinstance(probe, UdpProbe)
+    assert (probe.payload, probe.require_reply) == (b"\x0a\x0b", (b"\x0a\x00\x07", b"\xff\x00\xff"))
