@@ -63,7 +63,7 @@ within a few master down intervals |
 | own adverts are dropped by nftables (EPERM) | two owners for as long as it lasts | said, counted; with `unheard_fault` one owner |
 | each reload and each transition adds a refresh timer of GARPs | not so: 4 announcements in 4 s after four of either | the same |
 | a BACKUP that learned its master's interval keeps it as MASTER (without -D) | not so: sends at its own | the same |
-| lines of the FIFO end in a NUL | VRRP: no; LVS: as read in the source, not tried here | no |
+| lines of the FIFO end in a NUL | VRRP: no; LVS: yes | the same, for the sake of readers that expect it |
 | `track_src_ip`, and the address goes | stays MASTER | FAULT |
 | weighted tracker in a sync group without sync_group_tracking_weight | weight 0: a failure is a FAULT of the group | the same |
 
