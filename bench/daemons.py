@@ -19,14 +19,17 @@ COMMANDS = {
 }
 
 
-def keepalived_conf(priority: int, version: int, interval_s: float, rt_priority: int = 0) -> str:
-    """One instance with one VIP. ``rt_priority``: SCHED_RR for the vrrp process, so that a busy machine does not blur the figures."""
+def keepalived_conf(priority: int, version: int, interval_s: float, rt_priority: int = 0, extra: str = "") -> str:
+    """One instance with one VIP. ``rt_priority``: SCHED_RR for the vrrp process, so that a busy machine does not blur the figures.
+
+    ``extra``: more lines for the instance.
+    """
     scheduling = f"    vrrp_rt_priority {rt_priority}\n" if rt_priority else ""
     return (
         f"global_defs {{\n    router_id bench\n    vrrp_version {version}\n{scheduling}}}\n"
         f"vrrp_instance V {{\n    state BACKUP\n    interface eth0\n"
         f"    virtual_router_id 51\n    priority {priority}\n    advert_int {interval_s:g}\n"
-        f"    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n"
+        f"    virtual_ipaddress {{\n        {VIP}/24\n    }}\n{extra}}}\n"
     )
 
 

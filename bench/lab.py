@@ -103,6 +103,14 @@ class Lab:
         """Drop VRRP between the nodes, both ways."""
         self.nft("\n".join(f'add rule bridge bb flt iifname "p{r}0" ip protocol 112 drop' for r in "ab"))
 
+    def block_one_way(self, sender: str) -> None:
+        """Drop VRRP of one node only."""
+        self.nft(f'add rule bridge bb flt iifname "p{sender}0" ip protocol 112 drop')
+
+    def unblock(self) -> None:
+        """Let everything pass again."""
+        self.nft("flush chain bridge bb flt")
+
     def close(self) -> None:
         """Remove everything."""
         atexit.unregister(self.close)

@@ -37,6 +37,7 @@ class Observer:
         self.claims: dict[str, list[int]] = {"a": [], "b": []}
         self.answers: dict[str, list[int]] = {"a": [], "b": []}
         self.address_added: dict[str, list[int]] = {"a": [], "b": []}
+        self.address_removed: dict[str, list[int]] = {"a": [], "b": []}
         for node in "ab":
             capture = lab.socket("s", socket.AF_PACKET, socket.SOCK_RAW)
             capture.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -84,8 +85,9 @@ class Observer:
                 data = sock.recv(65536)
             except BlockingIOError:
                 return
-            if struct.unpack_from("H", data, 4)[0] == 20 and _VIP in data:
-                self.address_added[node].append(time.time_ns())
+            kind = struct.unpack_from("H", data, 4)[0]
+            if kind in (20, 21) and _VIP in data:
+                (self.address_added if kind == 20 else self.address_removed)[node].append(time.time_ns())
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Watch for ``seconds`` or until ``until()``; returns whether it became true."""

@@ -17,8 +17,11 @@ INTERVAL_S = 0.5
 BEAT_MS = 200
 
 
-def brain_toml(lab: Lab, directory: Path, daemon: str) -> str:
-    """Four heartbeat paths at five beats a second, the gateway as reference, mode observe."""
+def brain_toml(lab: Lab, directory: Path, daemon: str, mode: str, bridge: bool) -> str:
+    """Four heartbeat paths at five beats a second, the gateway as reference.
+
+    ``bridge``: the watchers carry adverts that the service network loses.
+    """
     paths = [
         ("lan-frames", "ethernet", "eth0", ""),
         ("lan-multicast", "multicast", "eth0", ""),
@@ -28,17 +31,18 @@ def brain_toml(lab: Lab, directory: Path, daemon: str) -> str:
     text = f'version = 1\n[cluster]\nname = "bench"\nkey_file = "{directory}/../cluster.key"\n'
     for rank, role in enumerate("ab", 1):
         text += f'[node.{role}]\nrank = {rank}\naddresses = ["{lab.address(role)}"]\n'
-    text += f'[policy]\nmode = "observe"\nsettle_ms = 2000\n[gate]\ndaemon = "{daemon}"\nconfig = "{directory}/keepalived.conf"\n'
+    text += f'[policy]\nmode = "{mode}"\nsettle_ms = 2000\n'
+    text += f'[gate]\ndaemon = "{daemon}"\nconfig = "{directory}/keepalived.conf"\n'
     text += f'pid_file = "{directory}/pid"\nvrrp_pid_file = "{directory}/vrrp.pid"\nvrrpd_socket = "{directory}/vrrpd.sock"\n'
-    text += f'hold_file = "{directory}/hold"\ngrant_file = "{directory}/grant"\nbridge_adverts = false\n'
+    text += f'hold_file = "{directory}/hold"\ngrant_file = "{directory}/grant"\nbridge_adverts = {"true" if bridge else "false"}\n'
     for name, kind, interface, extra in paths:
         text += f'[[path]]\nname = "{name}"\ntype = "{kind}"\ninterface = "{interface}"\ninterval_ms = {BEAT_MS}\n{extra}'
     return text + f'[[reference]]\nname = "gateway"\naddress = "{lab.address("g")}"\ninterface = "eth0"\n'
 
 
-def watcher(lab: Lab, role: str, directory: Path, daemon: str) -> Program:
+def watcher(lab: Lab, role: str, directory: Path, daemon: str, mode: str = "observe", bridge: bool = False) -> Program:
     """A braind of one node, configured but not started."""
-    (directory / "brain.toml").write_text(brain_toml(lab, directory, daemon))
+    (directory / "brain.toml").write_text(brain_toml(lab, directory, daemon, mode, bridge))
     key = directory.parent / "cluster.key"
     if not key.exists():
         key.touch(mode=0o600)

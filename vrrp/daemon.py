@@ -14,6 +14,7 @@ import pickle
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import syslog
 import tempfile
@@ -26,7 +27,7 @@ from base.core import NS_PER_MS, NS_PER_S
 from base.diagnostics import Diagnostic, Severity
 from base.log import Log
 from base.pump import Pump
-from base.supervise import Child
+from base.supervise import Child, leave
 from vrrp.bfd.supervision import BfdChild
 from vrrp.commandline import SIGNAL_NUMBERS, Options, parse
 from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
@@ -39,6 +40,7 @@ from vrrp.outside.supervision import OutsideChild
 from vrrp.system.files import TrackedFiles
 from vrrp.system.firewall import Firewall
 from vrrp.system.firewall_guard import FirewallGuard
+from vrrp.system.guard import Guard
 from vrrp.system.notify import Change, Fifo, Notifier
 from vrrp.system.process_events import TrackedProcesses
 from vrrp.system.scripts import ScriptRunner, TrackedScripts
@@ -69,7 +71,8 @@ class VrrpDaemon:
         self.files = TrackedFiles(self.pump, self.timers, log, self._file_changed)
         self.processes = TrackedProcesses(self.pump, self.timers, log, self._process_changed)
         self.notifier = Notifier(self.runner, self.timers, log)
-        self.will = LastWill()
+        self.guard = Guard()
+        self.will = LastWill(self.guard)
         self.firewall = Firewall()
         self.firewall_guard = FirewallGuard(self.pump, self.timers, self.firewall, log)
         self.sysctls = Sysctls()
@@ -115,6 +118,7 @@ class VrrpDaemon:
             self._configure_bfd()
         else:
             self.child.start()
+            self._guard_addresses()
         self._configure_checkers()
         self.outside.configure(self.config)
         try:
@@ -192,11 +196,23 @@ class VrrpDaemon:
 
     # ---- the child ------------------------------------------------------------------------------------------------
 
+    def _guard_addresses(self) -> None:
+        """A guardian removes the addresses if every process of ours is killed. Without one it is as with keepalived: they stay."""
+        if self.options.keep_vips:
+            return
+        try:
+            self.guard.start()
+        except (OSError, subprocess.SubprocessError) as error:
+            self.log.warning(f"no guardian: if every process of vrrpd is killed at once, virtual addresses stay behind ({error})")
+        if self.child.pid is not None:
+            self.guard.process(self.child.pid)
+
     def _child_up(self) -> None:
         self._ready = False
         self._child_said_goodbye = False
         if self.child.pid is not None:
             write_pid_file(self.options.vrrp_pid_file, self.child.pid)
+            self.guard.process(self.child.pid)
         settings = {
             "gate_closed": self.options.gate == "closed",
             "run_dir": self.options.run_dir,
@@ -605,7 +621,7 @@ def main(argv: list[str] | None = None) -> int:
         log_diagnostic(log, diagnostic)
     for text in options.without_effect:
         log.warning(text)
-    return VrrpDaemon(options, config, log).run()
+    return leave(VrrpDaemon(options, config, log).run())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
 from base.journal import Journal
 from base.log import Log
 from base.pump import Pump
-from base.supervise import child_socket, die_with_parent
+from base.supervise import child_socket, die_with_parent, leave
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
 from vrrp.conversion import kept_instances, node_parameters, renamed_instances
@@ -58,18 +58,21 @@ from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
 from vrrp.system.endpoint import Endpoint, Held
+from vrrp.system.flood_guard import FloodGuard
 from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.linkbeat import Linkbeat
 from vrrp.system.netlink import AddressEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
 from vrrp.system.routing import STATIC, DeletionMonitor
-from vrrp.system.wiring import Wiring
+from vrrp.system.wiring import Medium, Wiring
 
 EARLY_NS = 400_000
 """So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
 IP_PROTOCOL_AT = 9
+ADDRESS_BYTES = (0, 0, 0, 0, 4, 0, 16, *[0] * 9)
+"""By IP version."""
 
 
 @dataclass(slots=True)
@@ -90,6 +93,8 @@ class Health:
     longest_stall_ns: int = 0
     unknown_vrids: int = 0
     unreadable: int = 0
+    flooded: int = 0
+    """Packets that nobody looked at: their senders had been refused too often just before."""
 
 
 class VrrpProcess:
@@ -113,6 +118,7 @@ class VrrpProcess:
         self.linkbeat = Linkbeat()
         self._track_interfaces: set[str] = set()
         self._told: dict[str, int] = {}
+        self._guards: dict[Medium, FloodGuard] = {}
         self._parts: list[str] = []
         self._repeated: dict[str, InstanceEventHappened] = {}
         self._stopping = False
@@ -213,6 +219,7 @@ class VrrpProcess:
             return
         read_ns = now_ns()
         routers = self.wiring.routers.get((receiver.interface, receiver.carrier), {})
+        guard = self._guards.setdefault((receiver.interface, receiver.carrier), FloodGuard())
         ttl_at, tail_from = receiver.ttl_at, receiver.tail_from
         for age_ns, data in packets:
             vrid = receiver.vrid_of(data)
@@ -228,8 +235,15 @@ class VrrpProcess:
                 tail = data[tail_from:]
                 if tail == endpoint.last_tail and data[ttl_at] == MULTICAST_TTL and node.instances[name].repeat_accepted(at_ns):
                     self.journal.note(at_ns, self._repeated_event(name), ())
-                else:
-                    self._full_advert(at_ns, node, endpoint, data, tail, shared=len(names) > 1)
+                elif guard.admits(read_ns, source := tail[: ADDRESS_BYTES[data[0] >> 4]]):
+                    if self._full_advert(at_ns, node, endpoint, data, tail, shared=len(names) > 1):
+                        guard.trust(source)
+                    else:
+                        guard.refuse(read_ns, source)
+        if guard.skipped:
+            self.health.flooded += guard.skipped
+            guard.skipped = 0
+            self.log.limited(f"flood {receiver.interface}", f"a flood of bad adverts on {receiver.interface}: most are not even looked at")
 
     def _unknown_vrid(self, receiver: AdvertReceiver, vrid: int, data: bytes) -> None:
         self.health.unknown_vrids += 1
@@ -246,19 +260,20 @@ class VrrpProcess:
             event = self._repeated[name] = InstanceEventHappened(name, AdvertRepeated())
         return event
 
-    def _full_advert(self, at_ns: int, node: VrrpNode, endpoint: Endpoint, data: bytes, tail: bytes, *, shared: bool) -> None:
+    def _full_advert(self, at_ns: int, node: VrrpNode, endpoint: Endpoint, data: bytes, tail: bytes, *, shared: bool) -> bool:
+        """Look at every byte; False if the packet was refused."""
         name = endpoint.model.name
         try:
             sealed = endpoint.authenticator is not None and data[IP_PROTOCOL_AT] == IPPROTO_AH
             datagram = endpoint.authenticator.open(data) if endpoint.authenticator and sealed else parse_packet(data)
             if shared and datagram.destination.is_multicast and datagram.destination != endpoint.expected.group:
-                return  # for the other instance with this VRID on this interface
+                return True  # for the other instance with this VRID on this interface
             if endpoint.hmac is not None:
                 datagram = endpoint.hmac.open(datagram, time.time_ns(), endpoint.expected.peers if endpoint.model.unicast else None)
             advert = receive_advert(datagram, endpoint.expected)
         except DecodeError as error:
             self._rejected(endpoint, error)
-            return
+            return False
         group = endpoint.expected.old_checksum_group
         if group is not None and not endpoint.old_checksum and has_old_checksum(datagram, group):
             self.log.warning(f"({name}) {datagram.source} makes checksums as keepalived before 1.3.6; so do we from now on")
@@ -270,6 +285,7 @@ class VrrpProcess:
             self.log.limited(f"skew {name}", f"({name}) the clock of {datagram.source} differs by {skew} s: soon its adverts are refused")
         if node.instances[name].repeatable and endpoint.authenticator is None and endpoint.hmac is None:
             endpoint.last_tail = tail
+        return True
 
     def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:
         name, reason = endpoint.model.name, error.reason
@@ -515,7 +531,7 @@ def main() -> int:
     process.pump.run()
     signal.set_wakeup_fd(-1)
     process.close()
-    return 0
+    leave(0)
 
 
 if __name__ == "__main__":

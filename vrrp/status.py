@@ -75,5 +75,5 @@ def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
         "tracked": rest.get("tracked", []),
         "stalls": {"count": health.stalls, "longest_ms": health.longest_stall_ns // NS_PER_MS},
         "polled_links": process.linkbeat.states,
-        "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable},
+        "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable, "flooded": health.flooded},
     }

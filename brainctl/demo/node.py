@@ -136,8 +136,12 @@ class Node:
             _signal(pid, signal.SIGCONT)
 
     def kill(self, *names: str) -> None:
-        """SIGKILL jobs and their descendants, none of which gets to see the death of another; without names all but process 1."""
-        pids = self.tree(*names) if names else [pid for pid in namespace_pids(self._namespace) if pid != self.pid]
+        """SIGKILL jobs and their descendants, none of which gets to see the death of another; without names all but process 1.
+
+        With "vrrp" vrrpd's guardian dies too, which is nobody's child: these stories are about what braind does.
+        """
+        everything = [pid for pid in namespace_pids(self._namespace) if pid != self.pid]
+        pids = self.tree(*names) + [pid for pid in everything if "vrrp" in names and _is_guardian(pid)] if names else everything
         for pid in pids:
             _signal(pid, signal.SIGSTOP)
         for pid in reversed(pids):
@@ -163,6 +167,14 @@ class Node:
                 if numbers and int(numbers[-1]) == node_pid:
                     return pid
         return 0  # it has ended already; exit_status tells
+
+
+def _is_guardian(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            return b"vrrp.guardian" in command.read()
+    except OSError:
+        return False
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from vrrp.config.keyword import Keyword, Mark, Status, Table
+from vrrp.config.measured_faults import faults_section
 from vrrp.config.shown_by import shown_slots, slot_name
 from vrrp.config.tables.catalogue import ALL_TABLES
 
@@ -88,7 +89,7 @@ Bounds: 4 MiB a file, 1000 files, 16 levels of include, 500 000 lines after expa
 
 def document() -> str:
     """The whole page."""
-    lines = [_INTRODUCTION, _summary(), "## Keywords\n"]
+    lines = [_INTRODUCTION, *filter(None, [faults_section()]), _summary(), "## Keywords\n"]
     shown = shown_slots()
     for table in ALL_TABLES:
         lines.append(_section(table, shown))

@@ -40,7 +40,8 @@ _TIMESPEC = struct.Struct("=qq")
 _SO_BINDTODEVICE = 25
 _SO_RCVBUFFORCE = 33
 _IP_MULTICAST_ALL = 49
-_RECEIVE_BUFFER_BYTES = 1 << 20
+_RECEIVE_BUFFER_BYTES = 4 << 20
+"""A flood must not push adverts out while this process waits for a CPU; the memory is only used then."""
 MAX_FILTERED_VRIDS = 250
 _SHORTEST_PACKET = 28
 """An IPv4 header without options and a VRRP header."""

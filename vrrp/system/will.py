@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from base.channel import JsonObject
 from vrrp.system.advert_socket import AdvertSender, SendSocket
 from vrrp.system.advert_socket6 import SendSocket6
+from vrrp.system.guard import Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,10 @@ class Bequest:
 
 
 class LastWill:
-    """Collects the bequests of the living process and executes them when it is dead."""
+    """Collects the bequests of the living process and executes them when it is dead; the guardian has a copy of the removals."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
         self._bequests: dict[str, Bequest] = {}
 
     def __len__(self) -> int:
@@ -38,12 +40,14 @@ class LastWill:
     def clear(self) -> None:
         """The process makes a new will, or needs none any more."""
         self._bequests = {}
+        self._guard.forget()
 
     def note(self, message: JsonObject) -> None:
         """One instance's part of the will, as the process sent it."""
         adverts = tuple((bytes.fromhex(a["packet"]), str(a["destination"]), bool(a["direct"])) for a in message["adverts"])
         name = str(message["instance"])
         self._bequests[name] = Bequest(name, bytes.fromhex(message["remove"]), message["interface"], int(message["index"]), adverts)
+        self._guard.removal(self._bequests[name].remove)
 
     def execute(self, masters: Collection[str]) -> list[str]:
         """Remove every address; say priority 0 for ``masters``. Returns what went wrong, in words."""
