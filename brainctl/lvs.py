@@ -119,7 +119,8 @@ def _act(client: ControlClient, args: argparse.Namespace, services: list[Documen
         print(json.dumps(answer))
     elif op == "drain":
         active = next(each["active"] for each in chosen["real_servers"] if each["id"] == server)
-        print(f"{server} of {service} takes no new connections; {active} still open. Back again: brainctl lvs undrain {service} {server}")
+        back = f"brainctl lvs undrain '{service}' '{server}'"
+        print(f"{server} of {service} takes no new connections; {active} still open. Back again: {back}")
     else:
         print(f"{server} of {service} takes connections again, as its checks allow")
     return OK
