@@ -93,7 +93,8 @@ class Firewall:
     def __init__(self) -> None:
         self._table = ""
         self._rules = ""
-        self._listed = ""
+        self._listed = ("", "", "")
+        """Table, rules, and how nft prints them."""
         self._config: VrrpConfig | None = None
 
     @property
@@ -113,7 +114,9 @@ class Firewall:
         problem = _nft(_removal(names) + rules)
         if not problem:
             self._table, self._rules = table, rules
-            self._listed = _listing(table) if rules else ""
+            # Once for the same rules: when they are put back, somebody is at work who may be quicker than a second look.
+            if rules and self._listed[:2] != (table, rules):
+                self._listed = (table, rules, _listing(table))
         return problem
 
     def in_place(self) -> bool:
@@ -121,7 +124,7 @@ class Firewall:
         if self._config is None or not self._rules:
             return True
         wanted = ruleset(guarded_addresses(self._config), self._config.global_defs.firewall)
-        return wanted == self._rules and _listing(self._table) == self._listed
+        return wanted == self._rules and _listing(self._table) == self._listed[2]
 
     def put_back(self) -> str:
         """Make the tables again, whatever is there."""
