@@ -28,7 +28,7 @@ test: lint      ## lint and every test
 demo: setup-demo ## a pair of nodes in this machine, split in every way and healed (at most ten minutes)
 	@.venv/bin/brainctl demo $(ARGS)
 
-bench: setup    ## takeover and detection measured beside keepalived
+bench: setup    ## takeover and detection measured beside keepalived; LVS too, in the lab: make bench ARGS='--only lvs'
 	$(PYTHON) -m bench $(ARGS)
 
 lab:            ## a guest kernel with IPVS: then `lab/run COMMAND` (lab/README.md)

@@ -3,7 +3,7 @@
 They live in ``guest_*.py`` files, which pytest does not collect on the host. A host test boots the guest for such a file:
 
     @pytest.mark.lab
-    def test_ipvs_in_the_guest(tmp_path): run_in_guest("tests/vrrp/lvs/guest_ipvs.py", tmp_path)
+    def test_ipvs_in_the_guest(tmp_path): run_in_guest("tests/vrrp/lvs/guest_ipvs.py", scratch=tmp_path)
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_in_guest(path: str, scratch: Path, limit_s: int = 240) -> int:
-    """Boot the guest, run every test of a file there; how many there were. Fails unless all passed and none was skipped."""
+def run_in_guest(*paths: str, scratch: Path, limit_s: int = 240) -> int:
+    """Boot the guest, run every test of these files there; how many there were. Fails unless all passed and none was skipped."""
     report = scratch / "report.xml"
     argv = [ROOT / "lab/run", "-t", str(limit_s), "-w", scratch, sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"]
-    argv += ["-p", "no:xdist", f"--junitxml={report}", path]
+    argv += ["-p", "no:xdist", f"--junitxml={report}", *paths]
     done = subprocess.run(
         [str(word) for word in argv],
         cwd=ROOT,

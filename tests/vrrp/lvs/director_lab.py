@@ -83,16 +83,15 @@ class WebServer:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(5)
-                    if connection.recv(4096).startswith(b"GET /long "):
-                        threading.Thread(target=self._drip, args=(connection.dup(),), daemon=True).start()
-                    else:
-                        connection.sendall(ANSWER + self._node.name.encode())
+                # A connection whose client is slow or gone must not make the others wait: they would look like failed requests.
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
-    def _drip(self, connection: socket.socket) -> None:
-        """The long download."""
+    def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
+            connection.settimeout(30)
+            if not connection.recv(4096).startswith(b"GET /long "):
+                connection.sendall(ANSWER + self._node.name.encode())
+                return
             connection.sendall(LONG_ANSWER)
             for _ in range(LONG_CHUNKS):
                 connection.sendall(bytes(1000))
@@ -106,7 +105,7 @@ class WebServer:
             self._listener = None
 
 
-def ask(client: Node, address: str, port: int = 80, timeout_s: float = 3) -> str:
+def ask(client: Node, address: str, port: int = 80, timeout_s: float = 10) -> str:
     """The name of the server that answers one request, or "" if none does."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -167,7 +166,7 @@ class DirectorLab(Lab):
                 way = ["via", gateway] if gateway else ["dev", "eth0"]
                 ip(*routes, family, "route", "replace", target, *way)
 
-    def ask(self, address: str = VIP, port: int = 80, timeout_s: float = 3) -> str:
+    def ask(self, address: str = VIP, port: int = 80, timeout_s: float = 10) -> str:
         """The name of the server that answers one request, or "" if none does."""
         return ask(self.nodes["client"], address, port, timeout_s)
 
@@ -183,7 +182,7 @@ def director_lab() -> Iterator[DirectorLab]:
         yield lab
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 15) -> Any:
+def eventually(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
     """Wait for something true, and return it."""
     end = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -209,6 +209,13 @@ def test_the_sorry_server_answers_when_both_are_dead(all_serve: Cluster) -> None
     assert all_serve.ask_all(3) == {key: Counter({SPARE: 3}) for key in VIPS}
 
 
+def test_a_cleared_table_is_put_right(all_serve: Cluster) -> None:
+    for name in ("dir1", "dir2"):
+        all_serve.nodes[name].run("ipvsadm", "-C")
+    all_serve.wait_for_pools(*WEBS)
+    assert all_serve.ask_all() == {key: Counter({"web1": 2, "web2": 2}) for key in VIPS}
+
+
 def test_living_connections_survive_kill_9_of_the_director(all_serve: Cluster) -> None:
     started = downloads(all_serve)
     all_serve.directors.pop("dir1").kill()
@@ -217,7 +224,7 @@ def test_living_connections_survive_kill_9_of_the_director(all_serve: Cluster) -
     assert all_serve.ask_all() == {key: Counter({"web1": 2, "web2": 2}) for key in VIPS}
 
 
-def test_and_the_power_off_of_the_other_one(all_serve: Cluster) -> None:
+def test_they_survive_the_power_off_of_the_other_one(all_serve: Cluster) -> None:
     """dir1 is back and waits (nopreempt); what it holds of the dead daemon goes away."""
     all_serve.direct("dir1")
     all_serve.wait_for_pools(*WEBS)

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import resource
 import socket
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -376,9 +378,12 @@ def test_two_thousand_checks_keep_their_rhythm_beside_hundreds_that_hang() -> No
 
 
 def test_ten_thousand_checks_in_flight_do_not_delay_the_others() -> None:
-    """10 000 UDP checks wait for a reply that never comes; ten TCP checks go on in their rhythm."""
+    """10 000 UDP checks wait for a reply that never comes; ten TCP checks go on in their rhythm, and memory stays bounded."""
 
-    async def main() -> tuple[int, int, int]:
+    def resident_kib() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+    async def main() -> tuple[int, int, int, int]:
         silent = Timing(retry=0, delay_loop_ns=60 * NS_PER_S, warmup_ns=0)
         async with answering(lambda data: None) as (udp_port, _server), serving(saying(b"")) as port:
             waiting = [
@@ -387,17 +392,63 @@ def test_ten_thousand_checks_in_flight_do_not_delay_the_others() -> None:
             ]
             quick = [real(n + 1, TcpProbe(to(port)), id=f"quick{n}") for n in range(10)]
             wanted = [service(*waiting, identity="many"), service(*quick, identity="few", port=81)]
+            before_kib = resident_kib()
             async with running(*wanted, reconcile_s=5) as (process, _memory, told):
                 deadline = time.monotonic() + 60
                 while process.probes_started < 10_010 and time.monotonic() < deadline:
                     await asyncio.sleep(0.05)
                 in_flight = sum(checker.task is not None for checker in process.checkers.values())
+                grown_kib = resident_kib() - before_kib
                 before = process.probes_started
                 await asyncio.sleep(3)
                 lost = sum(1 for kind, name, up in told.notices if kind == "RS" and not up)
-                return in_flight, process.probes_started - before, lost
+                return in_flight, process.probes_started - before, lost, grown_kib
 
-    in_flight, quick_probes, lost = asyncio.run(main())
+    in_flight, quick_probes, lost, grown_kib = asyncio.run(main())
+    print(f"{grown_kib / 10_000:.1f} KiB for a check in flight")
     assert in_flight >= 10_000
     assert quick_probes >= 50, "ten checks every 150 ms for 3 s are 200 probes on an idle machine"
     assert lost == 0
+    assert grown_kib < 10_000 * 32, f"{grown_kib / 10_000:.1f} KiB for a check in flight, with the test's own server"
+
+
+def test_a_hundred_servers_that_never_end_their_answers_starve_nobody() -> None:
+    """Every kind of tarpit at once: each is called down in its time, the good ones are probed on, memory stays bounded."""
+
+    async def never_ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        while True:
+            writer.write(bytes(16 << 10))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async def drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"H")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        timing = Timing(retry=0, delay_loop_ns=NS_PER_S, warmup_ns=0)
+        heard: list[bytes] = []
+        page = saying(b"HTTP/1.0 200 OK\r\n\r\nx", heard=heard)
+        async with serving(never_ends) as one, serving(drips) as two, serving(silent) as three, serving(page) as good:
+            bad = [real(n + 1, get((one, two, three)[n % 3], timeout_ms=2000), timing=timing, id=f"bad{n}") for n in range(99)]
+            fine = [real(n + 101, get(good, timeout_ms=15_000), timing=timing, id=f"good{n}") for n in range(10)]
+            tracemalloc.start()
+            try:
+                async with running(service(*bad, *fine)) as (_process, _memory, told):
+                    await until(lambda: sum(kind == "RS" and not up for kind, _name, up in told.notices) >= len(bad), "the bad are out")
+                    before = len(heard)
+                    await until(lambda: len(heard) >= before + 3 * len(fine), "the good are probed on")
+                    down = {name for kind, name, up in told.notices if kind == "RS" and not up}
+                assert down == {server.id for server in bad}
+                assert tracemalloc.get_traced_memory()[1] < 64 << 20
+            finally:
+                tracemalloc.stop()
+
+    asyncio.run(main())
