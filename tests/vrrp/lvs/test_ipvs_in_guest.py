@@ -1,4 +1,4 @@
-"""IPVS against a real kernel: boots the lab's guest (`make lab` installs what that needs)."""
+"""IPVS against a real kernel: boots the lab's guest for each file (`make lab` installs what that needs)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ from tests.guest import ROOT, run_in_guest
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(480)]
 
 
-GUESTS = {
-    "parts": ("guest_ipvs", "guest_traffic", "guest_daemon", "guest_snmp", "guest_mail"),
-    "whole": ("guest_cluster", "guest_beside_keepalived"),
-}
-"""Few boots, many tests in each; two of about the same length, for two workers."""
+GUEST_FILES = ("guest_ipvs", "guest_traffic", "guest_daemon", "guest_cluster", "guest_snmp", "guest_mail", "guest_beside_keepalived")
 
 
-@pytest.mark.parametrize("guest", GUESTS)
-def test_in_the_guest(guest: str, tmp_path: Path) -> None:
-    run_in_guest(*(f"tests/vrrp/lvs/{name}.py" for name in GUESTS[guest]), scratch=tmp_path, limit_s=420)
+@pytest.mark.parametrize("name", GUEST_FILES)
+def test_in_the_guest(name: str, tmp_path: Path) -> None:
+    run_in_guest(f"tests/vrrp/lvs/{name}.py", scratch=tmp_path, limit_s=420)
 
 
 def test_every_guest_file_is_run() -> None:
-    listed = {name for names in GUESTS.values() for name in names}
-    assert listed == {path.stem for path in Path(__file__).parent.glob("guest_*.py")}
+    assert set(GUEST_FILES) == {path.stem for path in Path(__file__).parent.glob("guest_*.py")}
 
 
 def test_the_lab_returns_output_and_status_and_keeps_writes_to_itself(tmp_path: Path) -> None:
