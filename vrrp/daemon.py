@@ -13,7 +13,6 @@ import os
 import pickle
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import syslog
@@ -27,6 +26,7 @@ from base.core import NS_PER_MS, NS_PER_S
 from base.diagnostics import Diagnostic, Severity
 from base.log import Log
 from base.pump import Pump
+from base.signals import STOP_SIGNALS, SignalReader
 from base.supervise import Child, leave
 from vrrp.bfd.supervision import BfdChild
 from vrrp.commandline import SIGNAL_NUMBERS, Options, parse
@@ -97,7 +97,6 @@ class VrrpDaemon:
         self._stopping = False
         self._child_said_goodbye = False
         self._ready = False
-        self._signals_r, self._signals_w = socket.socketpair()
         self._dumped: list[JsonObject] = []
         self._dumps: dict[str, Callable[[JsonObject], None]] = {
             "data": lambda status: self._write_dump("keepalived.data", status),
@@ -109,7 +108,8 @@ class VrrpDaemon:
 
     def run(self) -> int:
         """Until a signal says stop."""
-        self._catch_signals()
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signals = SignalReader(self.pump, _OUR_SIGNALS, self._on_signal)
         self.pump.add_reader(self._child_log_r, self._relay_child_log)
         write_pid_file(self.options.pid_file, os.getpid())
         self._open_fifos()
@@ -124,9 +124,7 @@ class VrrpDaemon:
         try:
             self.pump.run()
         finally:
-            signal.set_wakeup_fd(-1)
-            for number in _OUR_SIGNALS:  # Python's end gives its handlers back: a second SIGTERM would kill us there
-                signal.signal(number, signal.SIG_IGN)
+            signals.close()
             self.child.stop()
             self._execute_will()
             self.checkers.stop()
@@ -161,31 +159,17 @@ class VrrpDaemon:
             self.checkers.on_deadline(at_ns)
         self.timers.on_deadline(at_ns)
 
-    def _catch_signals(self) -> None:
-        self._signals_r.setblocking(False)
-        self._signals_w.setblocking(False)
-        signal.set_wakeup_fd(self._signals_w.fileno(), warn_on_full_buffer=False)
-        for number in _OUR_SIGNALS:
-            signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        self.pump.add_reader(self._signals_r, self._on_signals)
-
-    def _on_signals(self) -> None:
-        try:
-            numbers = self._signals_r.recv(256)
-        except BlockingIOError:
-            return
-        for number in numbers:
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self.stop()
-            elif number == SIGNAL_NUMBERS["RELOAD"]:
-                self.reload()
-            elif number == SIGNAL_NUMBERS["DATA"]:
-                self.child.send({"op": "dump", "what": "data"})
-            elif number == SIGNAL_NUMBERS["STATS"]:
-                self.child.send({"op": "dump", "what": "stats"})
-            elif number == SIGNAL_NUMBERS["JSON"]:
-                self.child.send({"op": "dump", "what": "json"})
+    def _on_signal(self, number: int) -> None:
+        if number in STOP_SIGNALS:
+            self.stop()
+        elif number == SIGNAL_NUMBERS["RELOAD"]:
+            self.reload()
+        elif number == SIGNAL_NUMBERS["DATA"]:
+            self.child.send({"op": "dump", "what": "data"})
+        elif number == SIGNAL_NUMBERS["STATS"]:
+            self.child.send({"op": "dump", "what": "stats"})
+        elif number == SIGNAL_NUMBERS["JSON"]:
+            self.child.send({"op": "dump", "what": "json"})
 
     def _asked_from_outside(self, what: str) -> None:
         """A method of the D-Bus interface; the counters are not cleared yet."""

@@ -12,7 +12,6 @@ import base64
 import gc
 import os
 import pickle
-import signal
 import socket
 import sys
 import time
@@ -25,6 +24,7 @@ from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
 from base.journal import Journal
 from base.log import Log
 from base.pump import Pump
+from base.signals import run_child
 from base.supervise import child_socket, die_with_parent, leave
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
@@ -510,26 +510,7 @@ def main() -> int:
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
     process = VrrpProcess(child_socket(), Log("vrrpd-vrrp"))
-    wake_r, wake_w = socket.socketpair()
-    wake_r.setblocking(False)
-    wake_w.setblocking(False)
-    signal.set_wakeup_fd(wake_w.fileno(), warn_on_full_buffer=False)
-
-    def on_signal() -> None:
-        try:
-            numbers = wake_r.recv(64)
-        except BlockingIOError:
-            return
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    process.pump.add_reader(wake_r, on_signal)
-    process.pump.run()
-    signal.set_wakeup_fd(-1)
+    run_child(process.pump, process.stop)
     process.close()
     leave(0)
 

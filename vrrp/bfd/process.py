@@ -16,7 +16,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import signal
 import socket
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from base.clock import now_ns
 from base.core import NS_PER_MS, NS_PER_S
 from base.log import Log
 from base.pump import Pump
+from base.signals import run_child
 from base.supervise import child_socket, die_with_parent
 from vrrp.bfd.packet import DecodeError, RejectReason, SessionState, decode, encode
 from vrrp.bfd.session import (
@@ -322,26 +322,7 @@ def main() -> int:
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
     process = BfdProcess(child_socket(), Log("vrrpd-bfd"))
-    wake_r, wake_w = socket.socketpair()
-    wake_r.setblocking(False)
-    wake_w.setblocking(False)
-    signal.set_wakeup_fd(wake_w.fileno(), warn_on_full_buffer=False)
-
-    def on_signal() -> None:
-        try:
-            numbers = wake_r.recv(64)
-        except BlockingIOError:
-            return
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    process.pump.add_reader(wake_r, on_signal)
-    process.pump.run()
-    signal.set_wakeup_fd(-1)
+    run_child(process.pump, process.stop)
     process.close()
     return 0
 
