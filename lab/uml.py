@@ -189,11 +189,8 @@ class Guest:
             return int(words[-1])
         if not self._verbose:
             sys.stderr.write(self._console[-4000:].decode(errors="replace").replace("\r", ""))
-        fail(
-            "the guest died"
-            if WIDE_XSTATE.exists()
-            else f"the guest died; {WIDE_XSTATE} is not there, which some processors need: run `make lab`"
-        )
+        missing = "" if WIDE_XSTATE.exists() else f"; some processors need {WIDE_XSTATE}: run `make lab`"
+        fail(f"the guest died{missing}")
         return DIED
 
 
