@@ -44,7 +44,6 @@ An unknown keyword is an error that names the nearest known one; keepalived logs
 | unicast advert from no `unicast_peer` | believed, unless check_unicast_src | refused; `check_unicast_src off`: believed |
 | unicast advert of a peer on our link with a TTL other than 255 | believed | refused, unless it is the `unicast_ttl` of this instance, or \
 64 over IPv6 without `unicast_ttl` (keepalived's); `PEER min_ttl 1` believes any; peers behind a router may have any TTL |
-| AH, two masters after a cut | the one that was there before refuses the other's adverts as replays until their numbers pass its own | only what was *heard* before is a replay: it learns that there were two and announces itself |
 | `check_unicast_src off` | switches it on | switches it off |
 | auth_hmac without a usable active_key or key file | switches it off: bare adverts | refuses the file |
 | MASTER whose adverts cannot leave (EPERM, no route) | logs each; stays MASTER for ever | says so once, counts, shows `unsent_in_a_row`; \

@@ -6,7 +6,7 @@ number, and the first 96 bits of HMAC-MD5 over the packet with the fields that c
 Numbers are those of the virtual router, not of a node, also keepalived's: who takes over goes on above the last number it heard, so that
 a restarted node learns where the others are before it speaks. A packet is a replay if its number is not above the highest *heard*; what
 this node sent itself does not count. While two masters do not hear each other the one who was there before is ahead by the master down
-interval, and would refuse the other one after the heal as keepalived does: it would never learn that there were two, and announce nothing.
+interval, and must not refuse the other one after the heal: it would never learn that there were two, and announce nothing.
 """
 
 from __future__ import annotations
