@@ -32,6 +32,7 @@ from vrrp.lvs.drains import DrainFile
 from vrrp.lvs.from_config import virtual_servers
 from vrrp.lvs.ipvs.lazy import LazyIpvs
 from vrrp.lvs.ipvs.values import Timeouts
+from vrrp.lvs.naming import keepalived_names
 from vrrp.lvs.news import Newsroom
 from vrrp.lvs.process import CheckerProcess
 from vrrp.lvs.sync import wanted_daemons
@@ -148,7 +149,10 @@ class CheckerDaemon:
         self.config = config
         wanted = virtual_servers(config, Diagnostics())
         if first:
+            self.ipvs.namespace = config.daemon.net_namespace_ipvs
             self._start()
+        self.news.names = keepalived_names(config)
+        self.ipvs.set_receive_buffer(config.global_defs.buffers.lvs_command)
         self._apply_global(config.global_defs.lvs, first=first)
         self._watch_addresses(any(settings.ha_suspend for settings in wanted))
         self.process.configure(wanted)
@@ -210,6 +214,8 @@ class CheckerDaemon:
     def _watch_addresses(self, wanted: bool) -> None:
         if wanted and self._monitor is None:
             self._monitor = Monitor()
+            buffer = self.config.global_defs.buffers.lvs_monitor
+            self._monitor.set_receive_buffer(buffer.size, force=buffer.force)
             self.pump.add_reader(self._monitor, self._on_netlink)
             self._interfaces.resync()
             self._tell_addresses()

@@ -373,6 +373,7 @@ class Converter:
             digest=digest if isinstance(digest, bytes) else b"",
             status_codes=status_codes if isinstance(status_codes, tuple) else DEFAULT_STATUS_CODES,
             pattern=pattern,
+            close_notify=_boolean(block, "tls_compliant", _boolean(checker.settings, "tls_compliant", False)),
         )
 
     def _misc(self, server: VirtualServer, real: RealServer, checker: Checker) -> MiscProbe | None:

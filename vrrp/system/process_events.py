@@ -32,6 +32,7 @@ from vrrp.protocol.process_tracker import (
     TrackedChanged,
     TrackedProcess,
 )
+from vrrp.system.namespaces import FIRST, inside
 from vrrp.system.timers import Timers
 
 POLL_NS = 250 * NS_PER_MS
@@ -55,8 +56,6 @@ _EVENT_AT = _NLMSGHDR.size + _CN_MSG.size
 _DATA_AT = _EVENT_AT + _EVENT.size
 _NONE, _FORK, _EXEC, _COMM, _EXIT = 0, 1, 2, 0x200, 0x80000000
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoEvents(Exception):
@@ -226,22 +225,8 @@ def _connector_socket() -> socket.socket:
 
 def _socket_in_first_namespace() -> socket.socket:
     """The connector only exists in the first network namespace; a daemon that runs in another one looks back for a moment, if it may."""
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        first = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _libc.setns(first, _CLONE_NEWNET):
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
-            try:
-                return _connector_socket()
-            finally:
-                if _libc.setns(here, _CLONE_NEWNET):
-                    raise RuntimeError("cannot go back to the own network namespace")
-        finally:
-            os.close(first)
-    finally:
-        os.close(here)
+    with inside(FIRST):
+        return _connector_socket()
 
 
 def look_at(pid: int, command_line: bool) -> ProcessSeen | None:

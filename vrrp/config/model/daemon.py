@@ -279,10 +279,13 @@ class InterfaceDelay:
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
-    """Keywords of the top level that are no blocks of their own. None of them changes on reload."""
+    """Keywords of the top level that are no blocks of their own. None of them changes on reload.
+
+    ``net_namespace_ipvs``: where IPVS is set; "" = the first namespace, None = where vrrpd runs.
+    """
 
     net_namespace: str = ""
-    net_namespace_ipvs: str = ""
+    net_namespace_ipvs: str | None = None
     namespace_with_ipsets: bool = False
     instance: str = ""
     use_pid_dir: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
 from vrrp.config.address_lines import addresses
-from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, kept, table_block
+from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, kept, moot, table_block
 from vrrp.config.model.common import InitialState
 from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode
 from vrrp.config.route_lines import routes, rules
@@ -244,6 +244,6 @@ VRRP_INSTANCE = Table(
         acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
         kept(RARE, "lvs_sync_daemon_interface", interface(), "", "IPVS connection sync", instead="lvs_sync_daemon in global_defs"),
         acts(RARE, "kernel_rx_buf_size", integer(0, UINT32), "receive_buffer_bytes", "receive buffer of the socket"),
-        kept(RARE, "debug", integer(0, 4), "", "has no effect in keepalived either"),
+        moot(RARE, "debug", integer(0, 4), "has no effect in keepalived either"),
     ),
 )

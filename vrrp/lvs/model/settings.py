@@ -101,13 +101,17 @@ class BodyPattern:
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """One ``url { }``. ``host``: for the Host header ("" = address and port). ``digest``: MD5 of the body or b""."""
+    """One ``url { }``. ``host``: for the Host header ("" = address and port). ``digest``: MD5 of the body or b"".
+
+    ``close_notify``: end a TLS connection as RFC 8446 section 6.1 wants it (``tls_compliant``), not by a reset.
+    """
 
     path: str
     host: str = ""
     digest: bytes = b""
     status_codes: tuple[tuple[int, int], ...] = ((200, 299),)
     pattern: BodyPattern | None = None
+    close_notify: bool = False
 
     def accepts(self, status: int) -> bool:
         """Whether ``status`` is one of the wanted codes."""
