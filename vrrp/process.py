@@ -23,7 +23,7 @@ from base.clock import now_ns
 from base.control import ControlServer
 from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
 from base.journal import Journal
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
 from base.supervise import child_socket, die_with_parent, leave
 from vrrp.config.model.configuration import VrrpConfig
@@ -41,6 +41,7 @@ from vrrp.protocol.events import (
     LocalAddressChanged,
 )
 from vrrp.protocol.node import (
+    CountersCleared,
     InstanceEventHappened,
     NodeCommand,
     NodeEvent,
@@ -62,7 +63,8 @@ from vrrp.system.flood_guard import FloodGuard
 from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.linkbeat import Linkbeat
 from vrrp.system.netlink import AddressEvent, Monitor
-from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
+from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, real_time_limit_us, schedule
+from vrrp.system.process_name import VRRP, name_of, set_name
 from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Medium, Wiring
 
@@ -397,6 +399,7 @@ class VrrpProcess:
         gc.collect()
         gc.freeze()
         gc.disable()
+        set_name(name_of(config.global_defs, VRRP))
         self.channel.send({"op": "ready", "states": [] if self.node is None else states_of(self.node)})
 
     def _set_buffers(self, config: VrrpConfig) -> None:
@@ -413,7 +416,14 @@ class VrrpProcess:
         self.executor.instances = self.node.instances
         self.server = ControlServer(self.pump, os.path.join(self.settings.run_dir, "vrrpd.sock"), self.control.handlers())
         process = config.global_defs.vrrp_process
-        for problem in schedule(nice=process.nice, rt_priority=process.rt_priority, cpus=process.cpus, lock_memory=process.no_swap):
+        problems = schedule(
+            nice=process.nice,
+            rt_priority=process.rt_priority,
+            cpus=process.cpus,
+            lock_memory=process.no_swap,
+            rttime_us=real_time_limit_us(process),
+        )
+        for problem in problems:
             self.log.warning(f"scheduling of the vrrp process: {problem}")
         raises = config.global_defs.max_auto_priority > 0
         keep_only((CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE) if raises else (CAP_NET_ADMIN, CAP_NET_RAW))
@@ -470,6 +480,10 @@ class VrrpProcess:
                 self.feed(now_ns(), TrackChanged(TrackKind.QUORUM, message["service"], int(message["up"])))
             case "dump":
                 self._dump(message["what"])
+            case "clear":
+                self._clear_counters()
+            case "ping":
+                self.channel.send({"op": "pong"})
             case "stop":
                 self.stop()
 
@@ -479,6 +493,12 @@ class VrrpProcess:
         for number, name in enumerate(names, 1):
             last = number == len(names)
             self.channel.send({"op": "dump", "what": what, "status": process_status(self, name), "last": last})
+
+    def _clear_counters(self) -> None:
+        self.feed(now_ns(), CountersCleared())
+        for endpoint in self.wiring.endpoints.values():
+            endpoint.rejected.clear()
+            endpoint.egress_errors.clear()
 
     def on_parent_gone(self, _reason: str) -> None:
         """Nobody supervises us any more: leave cleanly."""
@@ -509,7 +529,7 @@ def main() -> int:
     """Entry of the child process."""
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
-    process = VrrpProcess(child_socket(), Log("vrrpd-vrrp"))
+    process = VrrpProcess(child_socket(), child_log("vrrpd-vrrp"))
     wake_r, wake_w = socket.socketpair()
     wake_r.setblocking(False)
     wake_w.setblocking(False)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from vrrp.config.defaults import GarpDefaults, with_default_user, with_default_users
+from vrrp.config.defaults import GarpDefaults, with_default_user, with_default_users, with_script_users
 from vrrp.config.keyword import Collected, Reading, apply, nearest
 from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.common import NO_NOTIFY, ScriptCommand
@@ -342,4 +342,5 @@ def _globals(raw: tuple[RawBlock, ...]) -> tuple[GlobalDefs, GarpDefaults]:
     defs = replace(defs, vrrp=replace(defs.vrrp, garp=garp))
     if not defs.vrrp.vmac_address_prefix:
         defs = replace(defs, vrrp=replace(defs.vrrp, vmac_address_prefix=defs.vrrp.vmac_prefix))
+    defs = with_script_users(defs)
     return defs, GarpDefaults(cast("int | None", delay), cast("int | None", repeat))

@@ -35,13 +35,14 @@ class ScriptCommand:
     """A command that the daemon starts without a shell.
 
     ``arguments``: argv as configured, the program first. ``user``/``group``: "" = the daemon's rule for scripts
-    without a user (keepalived_script if that user exists, else root).
+    without a user (keepalived_script if that user exists, else root). ``all_groups``: with the user's supplementary groups.
     """
 
     arguments: tuple[str, ...]
     user: str = ""
     group: str = ""
     position: Position = field(default=NOWHERE, compare=False)
+    all_groups: bool = False
 
     @property
     def path(self) -> str:
