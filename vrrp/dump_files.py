@@ -16,7 +16,7 @@ def dump_path(config: VrrpConfig, name: str) -> str:
     """The path of the dump ``name``: in $TMPDIR or /tmp, or where the file's keyword says.
 
     A keyword's path without a leading / lies in that directory, too; one that ends in / keeps the name. ``data_use_instance`` puts
-    namespace and instance before the suffix: keepalived.NAMESPACE_INSTANCE.data.
+    namespace and instance into keepalived.data's name, as in keepalived into no other: keepalived.NAMESPACE_INSTANCE.data.
     """
     defs, daemon = config.global_defs, config.daemon
     given = {DATA: defs.state_dump_file, STATS: defs.stats_dump_file, JSON: defs.json_dump_file}.get(name, "")
@@ -25,7 +25,7 @@ def dump_path(config: VrrpConfig, name: str) -> str:
         directory = os.environ.get("TMPDIR") or tempfile.gettempdir()
     file_name = file_name or name
     marks = "_".join(word for word in (daemon.net_namespace, daemon.instance) if word)
-    if defs.data_use_instance and marks:
+    if name == DATA and defs.data_use_instance and marks:
         stem, dot, suffix = file_name.rpartition(".")
         file_name = f"{stem}.{marks}.{suffix}" if dot else f"{file_name}.{marks}"
     return os.path.join(directory or "/", file_name)

@@ -68,6 +68,7 @@ from vrrp.system.process_name import VRRP, name_of, set_name
 from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Medium, Wiring
 
+STATIC_FAULT = "static entry of track_group"
 EARLY_NS = 400_000
 """So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
@@ -120,6 +121,7 @@ class VrrpProcess:
         self.linkbeat = Linkbeat()
         self._track_interfaces: set[str] = set()
         self._told: dict[str, int] = {}
+        self._told_groups: frozenset[str] = frozenset()
         self._guards: dict[Medium, FloodGuard] = {}
         self._parts: list[str] = []
         self._repeated: dict[str, InstanceEventHappened] = {}
@@ -172,6 +174,7 @@ class VrrpProcess:
         for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
         self.executor.routing.check(at_ns)
+        self._tell_track_groups(at_ns)
         self._collect_in_slack(at_ns)
 
     def _collect_in_slack(self, at_ns: int) -> None:
@@ -370,6 +373,19 @@ class VrrpProcess:
                 if cause not in instance.faults:
                     self.feed_instance(at_ns, name, FaultRaised(cause))
 
+    def _tell_track_groups(self, at_ns: int) -> None:
+        """A static entry that cannot be put back is a FAULT of the instances in its track_group (``STATIC_FAULT`` and its name)."""
+        refused = self.executor.routing.refused_groups
+        if self.node is None or refused == self._told_groups:
+            return
+        self._told_groups = refused
+        for group in self.wiring.config.track_groups:
+            cause = f"{STATIC_FAULT} {group.name}"
+            for name in group.members:
+                instance = self.node.instances.get(name)
+                if instance is not None and (cause in instance.faults) != (group.name in refused):
+                    self.feed_instance(at_ns, name, FaultRaised(cause) if group.name in refused else FaultCleared(cause))
+
     # ---- configuration --------------------------------------------------------------------------------------------
 
     def _configure_or_die(self, config: VrrpConfig) -> None:
@@ -429,6 +445,7 @@ class VrrpProcess:
         keep_only((CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE) if raises else (CAP_NET_ADMIN, CAP_NET_RAW))
         at_ns = now_ns()
         self._tell_interfaces(self.node, at_ns)
+        self._tell_track_groups(at_ns)
         self.feed(at_ns, NodeStarted())
 
     def _reload(self, node: VrrpNode, config: VrrpConfig) -> None:

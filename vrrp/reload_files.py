@@ -68,9 +68,10 @@ def marker_path(config: VrrpConfig, options: Options) -> str:
 
 
 class ConfigCopies:
-    """``config_save_dir``: the configuration before and after each reload, as it was understood, as JSON without secrets.
+    """``config_save_dir``: the configuration before and after each reload N, as it was understood, as JSON without secrets.
 
-    Names as keepalived's: keepalived_vrrp.PID.N.pre and .post.
+    Names as keepalived's: keepalived_vrrp.PID.N.pre and .post, PID of the parent. keepalived also copies the files that it read, passwords
+    and all; of those the operator has the originals.
     """
 
     def __init__(self, log: Log) -> None:

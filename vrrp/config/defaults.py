@@ -17,8 +17,8 @@ class GarpDefaults:
 
 
 def with_default_user(command: ScriptCommand, defs: GlobalDefs) -> ScriptCommand:
-    """The command with global script_user where it names no user, and set_supplementary_groups."""
-    command = replace(command, all_groups=defs.supplementary_groups)
+    """The command with global script_user where it names no user, set_supplementary_groups and use_symlink_paths."""
+    command = replace(command, all_groups=defs.supplementary_groups, real_path=not defs.symlink_paths)
     return command if command.user else replace(command, user=defs.script_user, group=defs.script_group)
 
 

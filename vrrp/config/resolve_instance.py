@@ -228,12 +228,14 @@ class _Instance:
         return replace(address, interface=instance.interface or self._defs.default_interface)
 
     def _family(self, instance: VrrpInstance, addresses: tuple[VirtualAddress, ...]) -> Family:
+        if self._collected.has("native_ipv6"):
+            return Family.IPV6
         if addresses:
             return addresses[0].family
         for candidate in (instance.source, *(peer.address for peer in instance.unicast_peers), instance.multicast_group):
             if candidate is not None:
                 return Family(candidate.version)
-        return Family.IPV6 if self._collected.has("native_ipv6") else Family.IPV4
+        return Family.IPV4
 
     def _remark_repeated(self, addresses: tuple[VirtualAddress, ...]) -> None:
         seen: dict[IpAddress, VirtualAddress] = {}

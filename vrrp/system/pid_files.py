@@ -29,11 +29,11 @@ class PidFiles:
 
 
 def pid_files(options: Options, daemon: DaemonSettings) -> PidFiles:
-    """``use_pid_dir``: keepalived's names in PID_DIRECTORY; ``instance NAME``: the same with NAME_ before them."""
+    """``use_pid_dir``: keepalived's names in PID_DIRECTORY; ``instance NAME``: the same with _NAME behind them."""
     kept = (options.pid_file, options.vrrp_pid_file, options.checker_pid_file, options.bfd_pid_file)
     if daemon.use_pid_dir or daemon.instance:
-        prefix = f"{daemon.instance}_" if daemon.instance else ""
-        ours = [os.path.join(PID_DIRECTORY, f"{prefix}{name}.pid") for name in ("keepalived", "vrrp", "checkers", "bfd")]
+        suffix = f"_{daemon.instance}" if daemon.instance else ""
+        ours = [os.path.join(PID_DIRECTORY, f"{name}{suffix}.pid") for name in ("keepalived", "vrrp", "checkers", "bfd")]
     else:
         ours = [os.path.join(options.run_dir, "vrrpd.pid"), os.path.join(options.run_dir, "vrrpd_vrrp.pid"), "", ""]
     return PidFiles(*(given or default for given, default in zip(kept, ours, strict=True)))

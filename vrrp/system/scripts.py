@@ -63,7 +63,7 @@ def argument_list(command: ScriptCommand, extra: Sequence[str] = ()) -> list[str
     program = shutil.which(arguments[0])
     if program is None:
         raise CannotRun(f"{arguments[0]} does not exist or is not executable; install it or correct the path")
-    return [program, *arguments[1:]]
+    return [os.path.realpath(program) if command.real_path else program, *arguments[1:]]
 
 
 def account(command: ScriptCommand) -> tuple[int, int] | None:

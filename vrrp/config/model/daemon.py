@@ -210,7 +210,7 @@ class GlobalDefs:
     script_user: str = ""
     script_group: str = ""
     script_security: bool = False
-    symlink_paths: bool = False
+    symlink_paths: bool = True
     supplementary_groups: bool = False
     startup_script: StartStopScript = StartStopScript()
     shutdown_script: StartStopScript = StartStopScript()
