@@ -87,7 +87,7 @@ def _says_last_word(model: VrrpInstance) -> bool:
     return not model.strict and "higher_prio_send_advert" not in dict(model.positions)
 
 
-def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> InstanceParameters:
+def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_before_ns: int = 0) -> InstanceParameters:
     """The core's view of one vrrp_instance."""
     return InstanceParameters(
         name=model.name,
@@ -110,6 +110,7 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> Insta
         garp_lower_prio_repeat=model.garp.lower_priority_repeat,
         garp_lower_prio_delay_ns=model.garp.lower_priority_delay_ns,
         startup_delay_ns=startup_delay_ns,
+        not_before_ns=not_before_ns,
         unheard_limit=model.unheard_limit,
         late_backup_priority=model.timer_expired_backup_priority if model.timer_expired_backup else 0,
         in_sync_group=bool(model.sync_group),
@@ -195,14 +196,28 @@ def _interfaces_of_routes(model: VrrpInstance) -> list[str]:
     return [route.next_hops[0].interface for route in routes if route.next_hops[0].interface not in ("", model.interface)]
 
 
-def _tracks_of(model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
+def _tracks_of(config: VrrpConfig, model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
     own = _track_references(model.track)
     if group is not None:
         own += _track_references(group.track)
     own += [TrackReference(TrackKind.INTERFACE, name) for name in _interfaces_of_routes(model)]
+    own += _statics_of(config, model.name)
     if model.interface and model.track_primary:
         own.insert(0, TrackReference(TrackKind.INTERFACE, model.interface))
     return tuple(dict.fromkeys(own))
+
+
+def _statics_of(config: VrrpConfig, instance: str) -> list[TrackReference]:
+    """Interfaces of the static entries whose track_group names this instance: without them it goes to FAULT, as in keepalived."""
+    groups = {group.name for group in config.track_groups if instance in group.members}
+    names = [address.interface for address in config.static_addresses if address.track_group in groups and not address.no_track]
+    for route in config.static_routes:
+        if route.track_group in groups and not route.no_track and len(route.next_hops) == 1:
+            names.append(route.next_hops[0].interface)
+    for rule in config.static_rules:
+        if rule.track_group in groups and not rule.no_track:
+            names += [value for word, value in rule.selectors if word in ("iif", "dev")]
+    return [TrackReference(TrackKind.INTERFACE, name) for name in names if name]
 
 
 def _quorums_of(config: VrrpConfig, instance: str) -> tuple[TrackReference, ...]:
@@ -219,10 +234,13 @@ def node_parameters(config: VrrpConfig) -> NodeParameters:
     """The core's view of the whole file."""
     groups = {name: group for group in config.sync_groups for name in group.members}
     used = {model.name for model in config.instances}
+    vrrp = config.global_defs.vrrp
     return NodeParameters(
-        instances=tuple(instance_parameters(m, config.global_defs.vrrp.startup_delay_ns) for m in config.instances),
+        instances=tuple(instance_parameters(m, vrrp.startup_delay_ns, vrrp.delay_after_boot_ns) for m in config.instances),
         groups=tuple(GroupParameters(g.name, tuple(m for m in g.members if m in used)) for g in config.sync_groups),
         scripts=tuple(ScriptParameters(s.name, s.rise, s.fall, s.init_fail) for s in config.scripts),
-        tracks={model.name: _tracks_of(model, groups.get(model.name)) + _quorums_of(config, model.name) for model in config.instances},
+        tracks={
+            model.name: _tracks_of(config, model, groups.get(model.name)) + _quorums_of(config, model.name) for model in config.instances
+        },
         stop_words={model.name: "DELETED" if model.notify_deleted else "FAULT" for model in config.instances},
     )

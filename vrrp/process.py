@@ -22,7 +22,7 @@ from base.clock import now_ns
 from base.control import ControlServer
 from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
 from base.journal import Journal
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
 from base.signals import run_child
 from base.supervise import child_socket, die_with_parent, leave
@@ -41,6 +41,7 @@ from vrrp.protocol.events import (
     LocalAddressChanged,
 )
 from vrrp.protocol.node import (
+    CountersCleared,
     InstanceEventHappened,
     NodeCommand,
     NodeEvent,
@@ -62,10 +63,12 @@ from vrrp.system.flood_guard import FloodGuard
 from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.linkbeat import Linkbeat
 from vrrp.system.netlink import AddressEvent, Monitor
-from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
+from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, real_time_limit_us, schedule
+from vrrp.system.process_name import VRRP, name_of, set_name
 from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Medium, Wiring
 
+STATIC_FAULT = "static entry of track_group"
 EARLY_NS = 400_000
 """So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
@@ -118,6 +121,7 @@ class VrrpProcess:
         self.linkbeat = Linkbeat()
         self._track_interfaces: set[str] = set()
         self._told: dict[str, int] = {}
+        self._told_groups: frozenset[str] = frozenset()
         self._guards: dict[Medium, FloodGuard] = {}
         self._parts: list[str] = []
         self._repeated: dict[str, InstanceEventHappened] = {}
@@ -170,6 +174,7 @@ class VrrpProcess:
         for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
         self.executor.routing.check(at_ns)
+        self._tell_track_groups(at_ns)
         self._collect_in_slack(at_ns)
 
     def _collect_in_slack(self, at_ns: int) -> None:
@@ -368,6 +373,19 @@ class VrrpProcess:
                 if cause not in instance.faults:
                     self.feed_instance(at_ns, name, FaultRaised(cause))
 
+    def _tell_track_groups(self, at_ns: int) -> None:
+        """A static entry that cannot be put back is a FAULT of the instances in its track_group (``STATIC_FAULT`` and its name)."""
+        refused = self.executor.routing.refused_groups
+        if self.node is None or refused == self._told_groups:
+            return
+        self._told_groups = refused
+        for group in self.wiring.config.track_groups:
+            cause = f"{STATIC_FAULT} {group.name}"
+            for name in group.members:
+                instance = self.node.instances.get(name)
+                if instance is not None and (cause in instance.faults) != (group.name in refused):
+                    self.feed_instance(at_ns, name, FaultRaised(cause) if group.name in refused else FaultCleared(cause))
+
     # ---- configuration --------------------------------------------------------------------------------------------
 
     def _configure_or_die(self, config: VrrpConfig) -> None:
@@ -397,6 +415,7 @@ class VrrpProcess:
         gc.collect()
         gc.freeze()
         gc.disable()
+        set_name(name_of(config.global_defs, VRRP))
         self.channel.send({"op": "ready", "states": [] if self.node is None else states_of(self.node)})
 
     def _set_buffers(self, config: VrrpConfig) -> None:
@@ -413,12 +432,20 @@ class VrrpProcess:
         self.executor.instances = self.node.instances
         self.server = ControlServer(self.pump, os.path.join(self.settings.run_dir, "vrrpd.sock"), self.control.handlers())
         process = config.global_defs.vrrp_process
-        for problem in schedule(nice=process.nice, rt_priority=process.rt_priority, cpus=process.cpus, lock_memory=process.no_swap):
+        problems = schedule(
+            nice=process.nice,
+            rt_priority=process.rt_priority,
+            cpus=process.cpus,
+            lock_memory=process.no_swap,
+            rttime_us=real_time_limit_us(process),
+        )
+        for problem in problems:
             self.log.warning(f"scheduling of the vrrp process: {problem}")
         raises = config.global_defs.max_auto_priority > 0
         keep_only((CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE) if raises else (CAP_NET_ADMIN, CAP_NET_RAW))
         at_ns = now_ns()
         self._tell_interfaces(self.node, at_ns)
+        self._tell_track_groups(at_ns)
         self.feed(at_ns, NodeStarted())
 
     def _reload(self, node: VrrpNode, config: VrrpConfig) -> None:
@@ -470,6 +497,10 @@ class VrrpProcess:
                 self.feed(now_ns(), TrackChanged(TrackKind.QUORUM, message["service"], int(message["up"])))
             case "dump":
                 self._dump(message["what"])
+            case "clear":
+                self._clear_counters()
+            case "ping":
+                self.channel.send({"op": "pong"})
             case "stop":
                 self.stop()
 
@@ -479,6 +510,12 @@ class VrrpProcess:
         for number, name in enumerate(names, 1):
             last = number == len(names)
             self.channel.send({"op": "dump", "what": what, "status": process_status(self, name), "last": last})
+
+    def _clear_counters(self) -> None:
+        self.feed(now_ns(), CountersCleared())
+        for endpoint in self.wiring.endpoints.values():
+            endpoint.rejected.clear()
+            endpoint.egress_errors.clear()
 
     def on_parent_gone(self, _reason: str) -> None:
         """Nobody supervises us any more: leave cleanly."""
@@ -509,7 +546,7 @@ def main() -> int:
     """Entry of the child process."""
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
-    process = VrrpProcess(child_socket(), Log("vrrpd-vrrp"))
+    process = VrrpProcess(child_socket(), child_log("vrrpd-vrrp"))
     run_child(process.pump, process.stop)
     process.close()
     leave(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.channel import JsonObject
 from base.clock import boot_id, now_ns
-from base.core import NS_PER_MS
+from base.core import NS_PER_MS, NS_PER_US
 from vrrp.conversion import group_of
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import VrrpNode
@@ -27,9 +27,12 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         **snapshot,
         "shown_state": "WAITING_FOR_FENCE" if waiting else instance.state.value,
         "interface": model.interface,
+        "master_down_us": instance.master_down_ns() // NS_PER_US,
+        "last_word": instance.parameters.higher_prio_send_advert,
         "unicast_peers": [str(peer.address) for peer in model.unicast_peers],
         "multicast_group": None if model.unicast else str(group_of(model)),
         "excluded_addresses": [str(address) for address in model.excluded_addresses],
+        "old_checksum": endpoint.old_checksum,
         "held": held,
         "routing": [entry.text for entry in routing.installed.get(model.name, ())],
         "routing_restored": routing.restored[model.name],

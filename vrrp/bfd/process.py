@@ -1,6 +1,6 @@
 """The BFD process: ``python -m vrrp.bfd.process``, a child of vrrpd, one line of JSON per message over the inherited socket.
 
-From the parent:  {"op": "configure", "sessions": [see vrrp.bfd.settings.to_json], "scheduling": {"nice", "rt_priority", "cpus", "no_swap"}}
+From the parent:  {"op": "configure", "sessions": [see vrrp.bfd.settings.to_json], "scheduling": …}
                   {"op": "status"}
                   {"op": "stop"}
 To the parent:    {"op": "bfd", "name", "up", "state", "diagnostic", "reason"}   at each change; all of them after each configure
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from base.channel import Channel, JsonObject
 from base.clock import now_ns
 from base.core import NS_PER_MS, NS_PER_S
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
 from base.signals import run_child
 from base.supervise import child_socket, die_with_parent
@@ -43,6 +43,7 @@ from vrrp.bfd.session import (
 from vrrp.bfd.settings import Peering, from_json
 from vrrp.bfd.sockets import Datagram, ReceiveSocket, SendSocket
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
+from vrrp.system.process_name import set_name
 
 REOPEN_NS = NS_PER_S
 """How often a sending socket that could not be opened is tried again."""
@@ -217,6 +218,8 @@ class BfdProcess:
         self.channel.send({"op": "ready"})
 
     def _settle(self, scheduling: JsonObject) -> None:
+        if name := scheduling.get("name"):
+            set_name(name)
         if self._confined:
             return
         self._confined = True
@@ -225,6 +228,7 @@ class BfdProcess:
             rt_priority=scheduling.get("rt_priority", 0),
             cpus=scheduling.get("cpus", ()),
             lock_memory=scheduling.get("no_swap", False),
+            rttime_us=scheduling.get("rttime_us", 0),
         )
         for problem in problems:
             self.log.warning(f"scheduling of the BFD process: {problem}")
@@ -321,7 +325,7 @@ def main() -> int:
     """Entry of the child process."""
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
-    process = BfdProcess(child_socket(), Log("vrrpd-bfd"))
+    process = BfdProcess(child_socket(), child_log("vrrpd-bfd"))
     run_child(process.pump, process.stop)
     process.close()
     return 0

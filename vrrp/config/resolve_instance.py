@@ -228,12 +228,14 @@ class _Instance:
         return replace(address, interface=instance.interface or self._defs.default_interface)
 
     def _family(self, instance: VrrpInstance, addresses: tuple[VirtualAddress, ...]) -> Family:
+        if self._collected.has("native_ipv6"):
+            return Family.IPV6
         if addresses:
             return addresses[0].family
         for candidate in (instance.source, *(peer.address for peer in instance.unicast_peers), instance.multicast_group):
             if candidate is not None:
                 return Family(candidate.version)
-        return Family.IPV6 if self._collected.has("native_ipv6") else Family.IPV4
+        return Family.IPV4
 
     def _remark_repeated(self, addresses: tuple[VirtualAddress, ...]) -> None:
         seen: dict[IpAddress, VirtualAddress] = {}
@@ -491,26 +493,35 @@ class _Instance:
         if not weights_lost:
             return tracks
 
-        def unweighted(kind: str, entries: tuple[Track, ...]) -> tuple[Track, ...]:
-            return tuple(self._without_weight(kind, entry, weights_lost) for entry in entries)
+        def kept(kind: str, entries: tuple[Track, ...]) -> tuple[Track, ...]:
+            found = (self._without_weight(kind, entry, weights_lost) for entry in entries)
+            return tuple(entry for entry in found if entry is not None)
 
         return TrackSet(
-            interfaces=unweighted("interface", tracks.interfaces),
-            scripts=unweighted("script", tracks.scripts),
-            files=unweighted("file", tracks.files),
-            processes=unweighted("process", tracks.processes),
-            bfds=unweighted("bfd", tracks.bfds),
+            interfaces=kept("interface", tracks.interfaces),
+            scripts=kept("script", tracks.scripts),
+            files=kept("file", tracks.files),
+            processes=tracks.processes,
+            bfds=kept("bfd", tracks.bfds),
         )
 
-    def _without_weight(self, kind: str, entry: Track, cause: str) -> Track:
-        """A weighted tracker loses its weight in a sync group and at an owner: a failure is then a FAULT (keepalived 2.2.7, measured)."""
+    def _without_weight(self, kind: str, entry: Track, cause: str) -> Track | None:
+        """What becomes of a weighted tracker in a sync group and at an owner, as in keepalived 2.2.7 (measured): a member's interface and
+        a file with the default weight count with weight 0, so that a failure is a FAULT; anything else is not tracked at all, except
+        processes, whose weight stays."""
         if not entry.weight:
             return entry
         in_group = self._group is not None and not self._group.tracking_weight
-        remedy = "track it in the vrrp_sync_group, or write weight 0" if in_group else "write weight 0, or a lower priority"
-        message = f"{self._name}: the weighted {kind} {entry.name} counts with weight 0: a failure is a FAULT, because {cause}"
+        faults = in_group if kind == "interface" else kind == "file" and entry.weight == 1
+        remedy = "write weight 0 for a FAULT"
+        if in_group:
+            remedy += ", track it in the vrrp_sync_group, or add sync_group_tracking_weight there"
+        if faults:
+            message = f"{self._name}: the weighted {kind} {entry.name} counts with weight 0: a failure is a FAULT, because {cause}"
+        else:
+            message = f"{self._name}: {kind} {entry.name} is not tracked: it has a weight, and weights do not count because {cause}"
         self._reading.warning(entry.position, message, remedy, "weight")
-        return replace(entry, weight=0)
+        return replace(entry, weight=0) if faults else None
 
 
 def _seconds(value_ns: int) -> str:

@@ -21,11 +21,11 @@ from base.clock import now_ns
 from base.control import ControlServer
 from base.core import NS_PER_S
 from base.diagnostics import Diagnostics
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.config.model.daemon import FlushOnStop, LvsSettings, ProcessSettings
+from vrrp.config.model.daemon import FlushOnStop, LvsSettings
 from vrrp.lvs.audit import Audit
 from vrrp.lvs.control import LvsControl
 from vrrp.lvs.drains import DrainFile
@@ -38,13 +38,12 @@ from vrrp.lvs.process import CheckerProcess
 from vrrp.lvs.sync import wanted_daemons
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import Monitor
-from vrrp.system.privileges import schedule
+from vrrp.system.privileges import real_time_limit_us, schedule
+from vrrp.system.process_name import CHECKER, name_of, set_name
 
 SOCKET_NAME = "vrrpd-lvs.sock"
 DRAINS_NAME = "vrrpd-lvs-drained.json"
 LAST_WORDS_NS = 1 * NS_PER_S
-RTTIME_FLOOR_US = 500_000
-"""keepalived's default limit of 10 ms would end an interpreter at its first long file; only a limit from the file counts, from here on."""
 
 
 class CheckerDaemon:
@@ -158,6 +157,7 @@ class CheckerDaemon:
         self.process.configure(wanted)
         self._follow_sync()
         self._configured.set()
+        set_name(name_of(config.global_defs, CHECKER))
         self.channel.send({"op": "ready"})
 
     def _start(self) -> None:
@@ -167,9 +167,7 @@ class CheckerDaemon:
             rt_priority=process.rt_priority,
             cpus=process.cpus,
             lock_memory=process.no_swap,
-            rttime_us=0
-            if process.rlimit_rttime_us == ProcessSettings().rlimit_rttime_us
-            else max(process.rlimit_rttime_us, RTTIME_FLOOR_US),
+            rttime_us=real_time_limit_us(process),
         )
         for problem in problems:
             self.log.warning(f"scheduling of the checker process: {problem}")
@@ -260,7 +258,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
 
     async def work() -> None:
-        await CheckerDaemon(child_socket(), Log("vrrpd-checkers")).run()
+        await CheckerDaemon(child_socket(), child_log("vrrpd-checkers")).run()
 
     asyncio.run(work())
     return 0

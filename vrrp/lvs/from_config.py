@@ -390,7 +390,7 @@ class Converter:
         if not user:
             user, group = defaults.script_user, defaults.script_group
         delay_loop = _first_integer((own, real.settings, server.settings), "delay_loop", DELAY_LOOP_NS)
-        command = ScriptCommand(command.arguments, user, group, command.position)
+        command = ScriptCommand(command.arguments, user, group, command.position, defaults.supplementary_groups)
         return MiscProbe(command, _integer(own, "misc_timeout", delay_loop), _boolean(own, "misc_dynamic", False))
 
     def _file(self, checker: Checker) -> FileProbe | None:

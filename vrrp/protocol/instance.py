@@ -362,9 +362,10 @@ class VrrpInstance:
         commands.append(RemoveAddresses(self.parameters.name))
         self.since_ns = now_ns
         self.reason = "starting"
-        if self.parameters.startup_delay_ns:
-            self.reason = f"startup delay of {self.parameters.startup_delay_ns // 1_000_000} ms"
-            self._timers[Timer.STARTUP] = now_ns + self.parameters.startup_delay_ns
+        begin_ns = max(now_ns + self.parameters.startup_delay_ns, self.parameters.not_before_ns)
+        if begin_ns > now_ns:
+            self.reason = f"startup delay of {(begin_ns - now_ns) // 1_000_000} ms"
+            self._timers[Timer.STARTUP] = begin_ns
         else:
             self._leave_init(now_ns, now_ns, commands)
 

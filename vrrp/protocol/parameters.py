@@ -42,6 +42,8 @@ class InstanceParameters:
     garp_lower_prio_repeat: int = 5
     garp_lower_prio_delay_ns: int = 5 * NS_PER_S
     startup_delay_ns: int = 0
+    not_before_ns: int = 0
+    """CLOCK_BOOTTIME before which the instance does not leave INIT (vrrp_delay_after_boot); with startup_delay_ns the later counts."""
     unheard_limit: int = 0
     """So many adverts in a row that could not leave are a FAULT; 0 = never (keepalived)."""
     late_backup_priority: int = 0

@@ -1,4 +1,4 @@
-"""Interface settings of the kernel (net.ipv4.conf.*) that the configuration asks for, given back at the end."""
+"""Settings of the kernel (net.ipv4.conf.*, net.ipv4.*) that the configuration asks for, given back at the end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from vrrp.config.model.configuration import VrrpConfig
 
 CONF = Path("/proc/sys/net/ipv4/conf")
 
+EVERYWHERE = ".."
+"""In the place of an interface: the setting is of the whole network namespace, a directory above those of the interfaces."""
+
 Setting = tuple[str, str]
 """(interface, name)."""
 
 
 def wanted_sysctls(config: VrrpConfig) -> dict[Setting, str]:
-    """promote_secondaries: an address whose primary is removed becomes primary itself instead of being removed with it."""
-    return {(model.interface, "promote_secondaries"): "1" for model in config.instances if model.promote_secondaries and model.interface}
+    """promote_secondaries: an address whose primary is removed becomes primary itself instead of being removed with it.
+
+    disable_local_igmp: no IGMP reports for 224.0.0.0/24.
+    """
+    wanted = {(model.interface, "promote_secondaries"): "1" for model in config.instances if model.promote_secondaries and model.interface}
+    if config.global_defs.disable_local_igmp:
+        wanted[EVERYWHERE, "igmp_link_local_mcast_reports"] = "0"
+    return wanted
 
 
 class Sysctls:
@@ -35,7 +44,7 @@ class Sysctls:
                     path.write_text(value)
                     self._before.setdefault((interface, name), before)
             except OSError as error:
-                problems.append(f"{name} of {interface} is not set: {error.strerror}")
+                problems.append(f"{_text(interface, name)} is not set: {error.strerror}")
         return problems
 
     def restore(self) -> None:
@@ -50,5 +59,9 @@ class Sysctls:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                problems.append(f"{name} of {interface} is not given back: {error.strerror}")
+                problems.append(f"{_text(interface, name)} is not given back: {error.strerror}")
         return problems
+
+
+def _text(interface: str, name: str) -> str:
+    return f"the sysctl {name}" if interface == EVERYWHERE else f"{name} of {interface}"

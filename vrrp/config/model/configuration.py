@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from base.diagnostics import Position
 from vrrp.config.model.addresses import VirtualAddress
+from vrrp.config.model.common import NOWHERE
 from vrrp.config.model.daemon import DEFAULT_DAEMON, DEFAULT_GLOBALS, DaemonSettings, GlobalDefs, SslSettings
 from vrrp.config.model.instance import GarpGroup, SyncGroup, VrrpInstance
 from vrrp.config.model.routing import Route, Rule
@@ -14,10 +16,12 @@ from vrrp.config.model.tracking import BfdInstance, TrackFile, TrackProcess, Vrr
 
 @dataclass(frozen=True, slots=True)
 class TrackGroup:
-    """``track_group NAME``: the instances that go to FAULT when a static entry of this group vanishes."""
+    """``track_group NAME``: the instances that go to FAULT while an interface of a static entry of this group is down or gone, or the
+    kernel refuses the entry."""
 
     name: str
     members: tuple[str, ...]
+    position: Position = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

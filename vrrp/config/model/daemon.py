@@ -210,7 +210,7 @@ class GlobalDefs:
     script_user: str = ""
     script_group: str = ""
     script_security: bool = False
-    symlink_paths: bool = False
+    symlink_paths: bool = True
     supplementary_groups: bool = False
     startup_script: StartStopScript = StartStopScript()
     shutdown_script: StartStopScript = StartStopScript()
@@ -286,7 +286,6 @@ class DaemonSettings:
 
     net_namespace: str = ""
     net_namespace_ipvs: str | None = None
-    namespace_with_ipsets: bool = False
     instance: str = ""
     use_pid_dir: bool = False
     child_wait_ns: int = 5 * NS_PER_S
