@@ -32,9 +32,11 @@ from vrrp.lvs.drains import DrainFile
 from vrrp.lvs.from_config import virtual_servers
 from vrrp.lvs.ipvs.lazy import LazyIpvs
 from vrrp.lvs.ipvs.values import Timeouts
+from vrrp.lvs.marks import Marker
+from vrrp.lvs.model.settings import VirtualServerSettings
 from vrrp.lvs.naming import keepalived_names
 from vrrp.lvs.news import Newsroom
-from vrrp.lvs.process import CheckerProcess
+from vrrp.lvs.process import RECONCILE_S, CheckerProcess
 from vrrp.lvs.sync import wanted_daemons
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import Monitor
@@ -55,6 +57,7 @@ class CheckerDaemon:
         self.pump = Pump(next_deadline=lambda: None, on_deadline=lambda _at_ns: None)
         self.channel = Channel(self.pump, parent, self._on_parent, lambda _why: self.stop())
         self.ipvs = LazyIpvs()
+        self.marker = Marker()
         self.control = LvsControl(self)
         self.news = Newsroom(log, self.channel.send, self.control.publish, self._audit)
         self.process = CheckerProcess(self.ipvs, self.news, log, random.SystemRandom().random)
@@ -82,7 +85,9 @@ class CheckerDaemon:
         loop.add_reader(self.pump.fileno(), lambda: self.pump.turn(0))
         await self._configured.wait()
         if not self._stopped:
+            watch = asyncio.create_task(self._watch_marks())
             await self.process.run()
+            watch.cancel()
         loop.remove_reader(self.pump.fileno())
         self._say_last_words()
 
@@ -100,6 +105,7 @@ class CheckerDaemon:
         self._configured.set()
 
     def _leave_kernel(self) -> None:
+        self.marker.remove()
         try:
             if self._own_sync:
                 self.ipvs.kernel().run_sync(())
@@ -153,12 +159,27 @@ class CheckerDaemon:
             self._start()
         self.news.names = keepalived_names(config)
         self.ipvs.set_receive_buffer(config.global_defs.buffers.lvs_command)
+        self._mark(wanted, first=first)
         self._apply_global(config.global_defs.lvs, first=first)
         self._watch_addresses(any(settings.ha_suspend for settings in wanted))
         self.process.configure(wanted)
         self._follow_sync()
         self._configured.set()
         self.channel.send({"op": "ready"})
+
+    def _mark(self, wanted: tuple[VirtualServerSettings, ...], *, first: bool) -> None:
+        if first:
+            self.marker.namespace = self.config.daemon.net_namespace_ipvs
+        self.marker.apply(wanted, self.config.global_defs.firewall)
+        if self.marker.problem:
+            self.log.error(f"nftables_ipvs: the addresses of groups get no marks and are not served: {self.marker.problem}")
+
+    async def _watch_marks(self) -> None:
+        while not self._stopped:
+            await asyncio.sleep(RECONCILE_S)
+            if not self._stopped and self.marker.look():
+                self.log.warning("nftables_ipvs: the table of marks was not as we left it; put right")
+                self.news.event("marks_put_right")
 
     def _start(self) -> None:
         process = self.config.global_defs.checker_process
