@@ -253,11 +253,9 @@ class CheckerProcess:
             self._tell(core.settings.id, AddressPresenceChanged(self._is_present(core.settings)))
 
     def _is_present(self, settings: VirtualServerSettings) -> bool:
-        if self._present is None:
+        if self._present is None or any(str(listen.address) in self._present for listen in settings.listen):
             return True
         ranges = [(int(each.first), int(each.last), each.first.version) for each in settings.marked]
-        if any(str(listen.address) in self._present for listen in settings.listen):
-            return True
         here = [ip_address(text) for text in self._present] if ranges else []
         return any(first <= int(own) <= last and own.version == version for first, last, version in ranges for own in here)
 
