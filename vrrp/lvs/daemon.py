@@ -157,6 +157,8 @@ class CheckerDaemon:
         if first:
             self.ipvs.namespace = config.daemon.net_namespace_ipvs
             self._start()
+        elif config.daemon.net_namespace_ipvs != self.ipvs.namespace:
+            self.log.warning("net_namespace_ipvs has changed: that takes a restart; the services stay where they are")
         self.news.names = keepalived_names(config)
         self.ipvs.set_receive_buffer(config.global_defs.buffers.lvs_command)
         self._mark(wanted, first=first)
