@@ -155,13 +155,13 @@ class CheckerDaemon:
         self.config = config
         wanted = virtual_servers(config, Diagnostics())
         if first:
-            self.ipvs.namespace = config.daemon.net_namespace_ipvs
+            self.ipvs.namespace = self.marker.namespace = config.daemon.net_namespace_ipvs
             self._start()
         elif config.daemon.net_namespace_ipvs != self.ipvs.namespace:
             self.log.warning("net_namespace_ipvs has changed: that takes a restart; the services stay where they are")
         self.news.names = keepalived_names(config)
         self.ipvs.set_receive_buffer(config.global_defs.buffers.lvs_command)
-        self._mark(wanted, first=first)
+        self._mark(wanted)
         self._apply_global(config.global_defs.lvs, first=first)
         self._watch_addresses(any(settings.ha_suspend for settings in wanted))
         self.process.configure(wanted)
@@ -169,9 +169,7 @@ class CheckerDaemon:
         self._configured.set()
         self.channel.send({"op": "ready"})
 
-    def _mark(self, wanted: tuple[VirtualServerSettings, ...], *, first: bool) -> None:
-        if first:
-            self.marker.namespace = self.config.daemon.net_namespace_ipvs
+    def _mark(self, wanted: tuple[VirtualServerSettings, ...]) -> None:
         self.marker.apply(wanted, self.config.global_defs.firewall)
         if self.marker.problem:
             self.log.error(f"nftables_ipvs: the addresses of groups get no marks and are not served: {self.marker.problem}")
