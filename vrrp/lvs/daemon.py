@@ -85,7 +85,7 @@ class CheckerDaemon:
         loop.add_reader(self.pump.fileno(), lambda: self.pump.turn(0))
         await self._configured.wait()
         if not self._stopped:
-            watch = asyncio.create_task(self._watch_marks())
+            watch = asyncio.create_task(self._watch_the_rest())
             await self.process.run()
             watch.cancel()
         loop.remove_reader(self.pump.fileno())
@@ -174,12 +174,18 @@ class CheckerDaemon:
         if self.marker.problem:
             self.log.error(f"nftables_ipvs: the addresses of groups get no marks and are not served: {self.marker.problem}")
 
-    async def _watch_marks(self) -> None:
+    async def _watch_the_rest(self) -> None:
+        """What is ours beside the table of services, which ``process`` watches: marks and sync daemons."""
         while not self._stopped:
             await asyncio.sleep(RECONCILE_S)
-            if not self._stopped and self.marker.look():
+            if self._stopped:
+                return
+            if self.marker.look():
                 self.log.warning("nftables_ipvs: the table of marks was not as we left it; put right")
                 self.news.event("marks_put_right")
+            if self._follow_sync():
+                self.log.warning("lvs_sync_daemon: it was not as we left it; put right")
+                self.news.event("sync_put_right")
 
     def _start(self) -> None:
         process = self.config.global_defs.checker_process
@@ -217,18 +223,22 @@ class CheckerDaemon:
         except OSError as error:
             self.log.error(f"lvs_flush, lvs_timeouts: {error}")
 
-    def _follow_sync(self) -> None:
-        """Have the sync daemons that the roles ask for. Those of others are left alone where we are not configured to have any."""
+    def _follow_sync(self) -> bool:
+        """Have the sync daemons that the roles ask for. Those of others are left alone where we are not configured to have any.
+        True if something had to be changed."""
         wanted = wanted_daemons(self.config, self.masters)
         if not wanted and not self._own_sync:
-            return
+            return False
         try:
-            if self.ipvs.kernel().run_sync(wanted):
+            changed = self.ipvs.kernel().run_sync(wanted)
+            if changed:
                 words = ", ".join(f"{daemon.role.name} on {daemon.interface} with id {daemon.sync_id}" for daemon in wanted)
                 self.log.info(f"IPVS sync daemon: {words or 'none'}")
             self._own_sync = bool(wanted)
+            return changed
         except OSError as error:
-            self.log.error(f"lvs_sync_daemon: {error.strerror or error}; connections are not synchronised")
+            self.log.limited("sync", f"lvs_sync_daemon: {error.strerror or error}; connections are not synchronised")
+            return False
 
     # ---- addresses, for ha_suspend --------------------------------------------------------------------------------
 

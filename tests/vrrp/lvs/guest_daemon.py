@@ -248,6 +248,8 @@ def test_services_and_sync_daemon_follow_the_vrrp_instance(lab: DirectorLab, sta
     eventually(lambda: daemon.weights() == both, 40)
     eventually(lambda: "master sync daemon" in daemon.node.run("ipvsadm", "-L", "--daemon"))
     assert "syncid=61" in daemon.node.run("ipvsadm", "-L", "--daemon")
+    daemon.node.run("ipvsadm", "--stop-daemon", "master")
+    eventually(lambda: "master sync daemon" in daemon.node.run("ipvsadm", "-L", "--daemon"))
     gate.write_text("1\n")
     eventually(lambda: daemon.table() == [])
     eventually(lambda: "backup sync daemon" in daemon.node.run("ipvsadm", "-L", "--daemon"))
