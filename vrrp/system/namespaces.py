@@ -23,7 +23,10 @@ def inside(path: str) -> Iterator[None]:
     """The namespace at ``path``, and back again. Raises OSError (no such namespace, needs CAP_SYS_ADMIN)."""
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot look into the network namespace {path}: {error.strerror}") from None
         try:
             if _libc.setns(there, _CLONE_NEWNET):
                 code = ctypes.get_errno()

@@ -340,9 +340,11 @@ GLOBAL_DEFS = Table(
         acts(RARE, "nftables_priority", integer(-_INT32, _INT32), "firewall.nft_priority", "chain priority (-1)"),
         acts(RARE, "nftables_counters", flag(), "firewall.nft_counters", "counters in the rules"),
         acts(RARE, "nftables_ifindex", flag(), "firewall.nft_ifindex", "link-local sets by ifindex"),
-        kept(RARE, "nftables_ipvs", word("TABLE", 255, "keepalived_ipvs"), "firewall.nft_ipvs_table", _LVS),
-        kept(RARE, "nftables_ipvs_priority", integer(-_INT32, _INT32), "firewall.nft_ipvs_priority", _LVS),
-        kept(RARE, "nftables_ipvs_start_fwmark", integer(1, UINT32), "firewall.nft_ipvs_start_fwmark", _LVS),
+        acts(
+            RARE, "nftables_ipvs", word("TABLE", 255, "keepalived_ipvs"), "firewall.nft_ipvs_table", "groups are one service by mark each"
+        ),
+        acts(RARE, "nftables_ipvs_priority", integer(-_INT32, _INT32), "firewall.nft_ipvs_priority", "of its chains"),
+        acts(RARE, "nftables_ipvs_start_fwmark", integer(1, UINT32), "firewall.nft_ipvs_start_fwmark", "the first mark (1000)"),
         acts(
             RARE,
             "disable_local_igmp",
