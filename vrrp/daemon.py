@@ -35,7 +35,7 @@ from vrrp.dump_files import DATA, JSON, STATS, dump_mode, dump_path, write_atomi
 from vrrp.dump_text import keepalived_data, keepalived_stats
 from vrrp.dumps import keepalived_json, without_secrets
 from vrrp.heartbeat import Heartbeat
-from vrrp.loading import Refused, load
+from vrrp.loading import Refused, judge, load
 from vrrp.lvs.news import fifo_line, script_of
 from vrrp.lvs.supervision import CheckerChild
 from vrrp.outside.supervision import OutsideChild
@@ -569,22 +569,15 @@ def open_log(options: Options) -> Log:
 
 
 def test_configuration(options: Options) -> int:
-    """``-t``: every finding, then the exit status: 0 good, 4 unreadable, 5 errors."""
-    out = open(options.test_log, "w", encoding="utf-8") if options.test_log else sys.stderr  # noqa: SIM115
-    try:
-        try:
-            _config, remarks = load(options)
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                print(diagnostic, file=out)
-            return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
-        for diagnostic in remarks:
-            print(diagnostic, file=out)
-        print(f"{options.config}: the configuration is good", file=out)
-        return EXIT_OK
-    finally:
-        if out is not sys.stderr:
-            out.close()
+    """``-t``: every finding and a summary, to stderr or a file; then the exit status of ``keepalived -t``."""
+    verdict = judge(options)
+    text = "".join(f"{line}\n" for line in verdict.lines)
+    if options.test_log:
+        with open(options.test_log, "w", encoding="utf-8") as out:
+            out.write(text)
+    else:
+        sys.stderr.write(text)
+    return verdict.status
 
 
 def enter_namespace(name: str) -> None:

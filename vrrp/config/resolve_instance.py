@@ -103,6 +103,7 @@ class _Instance:
             self._resolve_version,
             self._resolve_interval,
             self._resolve_unicast,
+            self._resolve_vrf,
             self._resolve_authentication,
             self._resolve_hmac,
             self._resolve_state,
@@ -296,6 +297,15 @@ class _Instance:
                     )
                     break
         return replace(instance, unicast_peers=peers)
+
+    def _resolve_vrf(self, instance: VrrpInstance) -> VrrpInstance:
+        if not instance.vrf:
+            return instance
+        if instance.interface:
+            self._warn("vrf", "vrf beside interface has no effect", "remove one of them: an interface knows its VRF", "value")
+            return replace(instance, vrf="")
+        self._check_interface("vrf", instance.vrf)
+        return instance
 
     def _peer_fits(self, instance: VrrpInstance, peer: UnicastPeer) -> bool:
         if peer.address.version != instance.family:

@@ -23,6 +23,7 @@ from vrrp.system.advert_socket import (
     RET_NONE,
     Carrier,
     age_ns,
+    bind_receiver,
     flush_strays,
     received,
     set_receive_buffer,
@@ -46,12 +47,22 @@ def filter_vrids6(vrids: Iterable[int]) -> list[Instruction]:
 
 
 class ReceiveSocket6:
-    """Adverts over IPv6 that arrive on one interface, for all virtual routers on it."""
+    """Adverts over IPv6 that arrive on one interface, for all virtual routers on it. ``device`` and ``source`` as ``ReceiveSocket``."""
 
     ttl_at = 7
     tail_from = 8
 
-    def __init__(self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv6Address], buffer_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        interface: str,
+        index: int,
+        vrids: Iterable[int],
+        groups: Iterable[IPv6Address],
+        buffer_bytes: int = 0,
+        *,
+        device: str | None = None,
+        source: IPAddress | None = None,
+    ) -> None:
         self.interface = interface
         self.index = index
         self.carrier = Carrier.IPV6
@@ -62,7 +73,7 @@ class ReceiveSocket6:
         self._sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, IPPROTO_VRRP)
         try:
             attach_filter(self._sock, [RET_NONE])
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
+            bind_receiver(self._sock, interface if device is None else device, source)
             self._sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)

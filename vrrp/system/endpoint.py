@@ -18,6 +18,7 @@ from vrrp.system.advert_socket import AdvertPackets, AdvertSender
 from vrrp.system.announce import Announcer
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import address_message
+from vrrp.system.routed_sockets import usable
 
 ADD_TOLERATED = (errno.EEXIST,)
 REMOVE_TOLERATED = (errno.EADDRNOTAVAIL, errno.ENODEV)
@@ -127,7 +128,9 @@ def build_endpoint(
     expected = expectations(model, local, linked_peers(model, interfaces, virtual))
     endpoint = Endpoint(model, expected, local, authenticator=authenticator(model), hmac=hmac_session(model))
     problems = list(instance_faults(model))
-    if local is None:
+    if not model.interface:
+        problems += [missing] if (missing := usable(model, interfaces)) else []
+    elif local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
     elif model.track_source and model.source is not None and not _has_address(interfaces, model.interface, local):
         problems.append(f"no source address {local} on {model.interface} (track_src_ip)")

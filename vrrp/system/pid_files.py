@@ -53,7 +53,8 @@ def running_already(path: str) -> int | None:
         with open(path, encoding="ascii") as file:
             pid = int(file.read(32))
         with open(f"/proc/{pid}/cmdline", "rb") as command:
-            return pid if b"vrrp" in command.read(4096) else None
+            words = [os.path.basename(word) for word in command.read(4096).split(b"\0")]
+        return pid if b"vrrpd" in words[:2] or b"vrrp.daemon" in words else None
     except (OSError, ValueError):
         return None
 

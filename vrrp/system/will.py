@@ -69,10 +69,10 @@ class LastWill:
 
 def _say_zero(bequest: Bequest) -> list[str]:
     problems: list[str] = []
-    if bequest.interface is None or not bequest.adverts:
+    if not bequest.adverts:
         return problems
     try:
-        sender = _sender(bequest.interface, bequest)
+        sender = _sender(bequest)
     except OSError as error:
         return [f"{bequest.instance}: {error.strerror}"]
     for packet, destination, direct in bequest.adverts:
@@ -83,6 +83,6 @@ def _say_zero(bequest: Bequest) -> list[str]:
     return problems
 
 
-def _sender(interface: str, bequest: Bequest) -> AdvertSender:
+def _sender(bequest: Bequest) -> AdvertSender:
     is_v6 = bequest.adverts[0][0][0] >> 4 == 6
-    return SendSocket6(interface, bequest.index) if is_v6 else SendSocket(interface, bequest.index)
+    return SendSocket6(bequest.interface, bequest.index) if is_v6 else SendSocket(bequest.interface, bequest.index)

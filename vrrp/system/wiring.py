@@ -23,6 +23,7 @@ from vrrp.system.announce import Announcer, Pace
 from vrrp.system.endpoint import Endpoint, Held, MessageCache, all_addresses, build_endpoint, virtual_addresses
 from vrrp.system.interfaces import Interface, InterfaceTable
 from vrrp.system.neighbour_advertisement import NeighbourAnnouncer
+from vrrp.system.routed_sockets import RoutedSockets
 
 Medium = tuple[str, Carrier]
 """(interface, carrier): what one receive socket listens to."""
@@ -51,6 +52,7 @@ class Wiring:
         """(interface, IP version of the addresses) → socket."""
         self.virtual: frozenset[Held] = frozenset()
         """Every (interface index, virtual address) there may be."""
+        self.routed = RoutedSockets(log, on_open, on_close)
         self._log = log
         self._on_open = on_open
         self._on_close = on_close
@@ -62,7 +64,11 @@ class Wiring:
         """Make everything fit ``config`` and the interfaces as they are."""
         before = self.endpoints
         self.config = config
+        self.receivers = {medium: receiver for medium, receiver in self.receivers.items() if medium not in self.routed.receivers}
         self._open_sockets()
+        self.routed.open(config.instances, self.interfaces, config.global_defs.buffers, carriers_of)
+        self.receivers.update(self.routed.receivers)
+        self.routers.update(self.routed.routers)
         virtual = virtual_addresses(config.instances)
         self.endpoints = {}
         for model in config.instances:
@@ -70,7 +76,7 @@ class Wiring:
                 model,
                 self.interfaces,
                 virtual=virtual,
-                send_socket=self.senders.get((model.interface, int(model.family))),
+                send_socket=self.routed.sender_of(model) or self.senders.get((model.interface, int(model.family))),
                 announcers=self.announcers,
                 encoded=self._encoded,
             )
@@ -94,6 +100,7 @@ class Wiring:
         tracked = tuple(self.interfaces.holds(m.source) for m in self.config.instances if m.track_source and m.source is not None)
         return (
             tracked,
+            self.routed.signature(self.config.instances, self.interfaces),
             *((name, None if i is None else (i.index, i.mac, i.connected(virtual=virtual), *_sources(i, virtual))) for name, i in found),
         )
 
@@ -200,6 +207,7 @@ class Wiring:
             sender.close()
         for announcer in self.announcers.values():
             announcer.close()
+        self.routed.close()
 
     # ---- the will -------------------------------------------------------------------------------------------------
 

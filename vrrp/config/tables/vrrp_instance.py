@@ -183,7 +183,7 @@ VRRP_INSTANCE = Table(
             "the instance is IPv6, whatever its addresses",
             instead="IPv6 addresses",
         ),
-        kept(RARE, "vrf", interface(), "vrf", "VRF of unicast without interface", loss="adverts leave by the main routing table"),
+        acts(RARE, "vrf", interface(), "vrf", "VRF of unicast adverts, instead of an interface"),
         kept(COMMON, "use_vmac", vmac(), "vmac", "macvlan with the virtual router's MAC", loss=_VMAC_LOSS, first_counts=True),
         kept(RARE, "use_vmac_addr", flag(), "vmac_addresses", "macvlans for addresses on other interfaces", loss=_VMAC_LOSS),
         kept(COMMON, "vmac_xmit_base", flag(), "vmac_xmit_base", "adverts leave by the parent interface"),
