@@ -11,10 +11,11 @@ import os
 import secrets
 import socket
 import struct
-import sys
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from base.diagnostics import ConfigError
+from brainctl.output import complain
 from brainctl.stanza import firewall_rules, keepalived_stanza
 from watchdog.config.load import parse_brain
 from watchdog.config.model import GroupSettings, Mode
@@ -59,16 +60,27 @@ class Heartbeat:
 def run(args: argparse.Namespace) -> int:
     """Write the files; 0 when all is written, 2 when something was refused."""
     try:
-        loaded = read_groups(args.source)
-        if not loaded.groups:
-            print(f"{args.source} has no vrrp_instance; brainctl watches VRRP pairs", file=sys.stderr)
-            return 2
-        heartbeats = [_heartbeat(text) for text in args.heartbeat]
+        return _init(args)
     except (ConfigError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        complain(str(error), as_json=args.json)
+    except OSError as error:
+        complain(
+            f"{error.filename or args.out}: cannot be written: {error.strerror}", "name another directory with --out", as_json=args.json
+        )
+    return 2
+
+
+def _init(args: argparse.Namespace) -> int:
+    loaded = read_groups(args.source)
+    if not loaded.groups:
+        raise ValueError(f"{args.source} has no vrrp_instance; brainctl watches VRRP pairs")
+    heartbeats = [_heartbeat(text) for text in args.heartbeat]
+    for text in args.reference:
+        _address("--reference", text)
     node = args.node or socket.gethostname().partition(".")[0]
     peer = args.peer or f"{node}-peer"
+    if node == peer:
+        raise ValueError(f"--node and --peer are both {node}; each is the host name of one of the two nodes")
     references = args.reference or [g for g in [default_gateway()] if g]
     text = brain_toml(args, loaded, node, peer, heartbeats, references)
     brain = parse_brain(text, os.path.join(args.out, "brain.toml"), node).settings
@@ -94,7 +106,14 @@ def _heartbeat(text: str) -> Heartbeat:
     own, _, other = addresses.partition(",")
     if not (interface and own and other):
         raise ValueError(f"--heartbeat {text}: write IFACE=OWN_IP,PEER_IP, for example eth1=10.9.0.1,10.9.0.2")
-    return Heartbeat(interface, own, other)
+    return Heartbeat(interface, _address("--heartbeat", own), _address("--heartbeat", other))
+
+
+def _address(option: str, text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{option}: {text!r} is not an IP address; write one such as 192.0.2.1, without a prefix length") from None
 
 
 def default_gateway() -> str | None:

@@ -273,8 +273,14 @@ class Daemon:
         self.log.info("operator", action=action.value, uid=client.peer.uid, subject=subject)
         if action is OperatorAction.ACKNOWLEDGE:
             self.children.acknowledged(subject, f"uid {client.peer.uid}")
+        before = self.core.last_answer
         self.feed(OperatorActed(action, f"uid {client.peer.uid}", subject, until_ms, note))
-        return {"message": f"{action.value}: taken", "status": self.core.snapshot()}
+        answer = self.core.last_answer
+        if answer is None or answer is before:
+            raise RequestError("not_ready", action.value, "braind is starting: try again")
+        if not answer.taken:
+            raise RequestError("refused", f"{action.value} {subject}".strip(), answer.outcome)
+        return {"message": f"{action.value}: {answer.outcome}", "order_id": answer.order_id, "status": self.core.snapshot()}
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from watchdog.judgement.judge import Judge
 from watchdog.judgement.judging import contact_of
 from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.node_intake import NodeIntake
-from watchdog.judgement.operator_orders import OperatorOrders
+from watchdog.judgement.operator_orders import Answer, OperatorOrders
 from watchdog.judgement.peer_intake import PeerIntake
 from watchdog.judgement.stages import Stage, Track
 from watchdog.judgement.state import WatcherState
@@ -149,6 +149,11 @@ class WatcherCore:
         if self._state is None:
             return {"started": False, "self": self.settings.self_name, "cluster": self.settings.cluster}
         return status_document(self.state, self.fence, self._last_now_ns)
+
+    @property
+    def last_answer(self) -> Answer | None:
+        """What became of the newest order of a person; None before the first one."""
+        return None if self._made is None else self._made.orders.last
 
     # --- start and configuration ---
 
