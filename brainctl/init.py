@@ -1,4 +1,5 @@
-"""Reads keepalived.conf and writes, into --out: brain.toml (commented), cluster.key (0600), keepalived-stanza.conf, firewall-NODE.nft.
+"""Reads keepalived.conf and writes, into --out: brain.toml (commented), cluster.key (0600), keepalived-stanza.conf, firewall-NODE.nft,
+braind.service (with --daemon vrrpd: vrrpd.service).
 
 Copy the same brain.toml and cluster.key to both nodes. Nothing is installed or restarted. The mode is observe until you change it.
 """
@@ -16,7 +17,7 @@ from ipaddress import ip_address
 
 from base.diagnostics import ConfigError
 from brainctl.output import complain
-from brainctl.stanza import firewall_rules, keepalived_stanza
+from brainctl.stanza import firewall_rules, keepalived_stanza, unit_file
 from watchdog.config.load import parse_brain
 from watchdog.config.model import GroupSettings, Mode
 from watchdog.groups import LoadedGroups, read_groups
@@ -91,6 +92,9 @@ def _init(args: argparse.Namespace) -> int:
     interfaces = [g.interface for g in loaded.groups]
     for name, other in ((node, peer), (peer, node)):
         files[f"firewall-{name}.nft"] = firewall_rules(brain.paths, name, other, interfaces)
+    config, mode = os.path.join(os.path.abspath(args.out), "brain.toml"), Mode(args.mode)
+    for unit in ("braind", "vrrpd") if args.daemon == "vrrpd" else ("braind",):
+        files[f"{unit}.service"] = unit_file(unit, config, os.path.abspath(args.source), mode)
     written, kept = _write_all(args.out, files, args.force)
     key_path = os.path.join(args.out, "cluster.key")
     (written if _write_key(key_path) else kept).append(key_path)
@@ -278,6 +282,9 @@ def _explain(
     print(f"reference: {', '.join(references) or 'none found; add one, or silence can never be judged'}")
     print(f"\nnext:\n  1. brainctl check --config {os.path.join(args.out, 'brain.toml')} --node {node}")
     print(f"  2. copy brain.toml and cluster.key (mode 0600) to {peer}, load firewall-*.nft on each node")
+    units = "braind.service" if args.daemon == "keepalived" else "braind.service and vrrpd.service"
     if args.daemon == "keepalived":
         print("  3. add keepalived-stanza.conf to keepalived.conf on both nodes and reload keepalived")
-    print("  4. start braind on both nodes; brainctl status")
+    else:
+        print("  3. on both nodes: systemctl disable --now keepalived, if it runs there")
+    print(f"  4. copy {units} to /etc/systemd/system on both nodes, systemctl enable --now; brainctl status")

@@ -309,6 +309,7 @@ class Daemon:
             seen_peer_before=restored.seen_peer,
             same_boot=last.boot_id == self._run.boot_id,
             macs=self.senses.own_macs(),
+            open_incidents=restored.open_incidents,
         )
         self._inbox.appendleft(event)
         self._started = True

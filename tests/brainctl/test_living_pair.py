@@ -46,6 +46,20 @@ def wait(pair: Pair, condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
+def epoch_of(pair: Pair, role: str) -> int:
+    """0 while it does not answer or has not finished starting."""
+    document = status(pair, role).get("status", {})
+    return int(document["self"]["epoch"]) if document.get("started") else 0
+
+
+def restart_in_place(pair: Pair, role: str) -> None:
+    process = pair.brain[role].process
+    assert process is not None
+    epoch = status(pair, role)["status"]["self"]["epoch"]
+    process.send_signal(signal.SIGHUP)
+    assert wait(pair, lambda: epoch_of(pair, role) > epoch, 20)
+
+
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     with Pair("keepalived") as made:
@@ -114,7 +128,7 @@ def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair) -
     assert after_bad["status"]["self"]["epoch"] == before["status"]["self"]["epoch"]
     path.write_text(good.replace("settle_ms = 2000", "settle_ms = 2100"))
     process.send_signal(signal.SIGHUP)
-    assert wait(pair, lambda: status(pair, "b").get("status", {}).get("self", {}).get("epoch", 0) > before["status"]["self"]["epoch"], 20)
+    assert wait(pair, lambda: epoch_of(pair, "b") > before["status"]["self"]["epoch"], 20)
     reloaded = status(pair, "b")
     assert reloaded["daemon"]["pid"] == process.pid == before["daemon"]["pid"]
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]
@@ -129,7 +143,7 @@ def test_a_signal_that_comes_while_it_restarts_waits_for_its_turn(pair: Pair) ->
         process.send_signal(signal.SIGHUP)
         pair.observer.run(0.1)
         assert process.poll() is None
-    assert wait(pair, lambda: status(pair, "b").get("status", {}).get("self", {}).get("epoch", 0) > epoch, 20)
+    assert wait(pair, lambda: epoch_of(pair, "b") > epoch, 20)
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 30), status(pair, "a")["problems"]
     assert status(pair, "b")["daemon"]["pid"] == process.pid
 
@@ -153,9 +167,41 @@ def test_a_split_is_critical_and_explained(pair: Pair) -> None:
         assert any("ARP" in line and "10.66.0.100" in line for line in decoded)
         lines = [json.loads(line) for line in brainctl(pair, "a", "log", "--json", "--kind", "verdict").stdout.splitlines()]
         assert any("SPLIT_BRAIN (confirmed)" in line["text"] for line in lines)
+        (incident,) = (i["id"] for i in status(pair, "a")["status"]["incidents"])
+        assert brainctl(pair, "a", "ack", incident, "--note", "on my way").returncode == 0
+        assert brainctl(pair, "a", "ack", "I9-nothing").returncode == 2
+        restart_in_place(pair, "a")
+        assert [i["id"] for i in status(pair, "a")["status"]["incidents"]] == [incident], "a restart makes no second incident of it"
     finally:
         pair.lab.nft("flush chain bridge bb flt")
-    assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 30)
+    assert wait(pair, lambda: status(pair, "a")["exit"] == 0 and not status(pair, "a")["status"]["incidents"], 40)
+    assert wait(pair, lambda: status(pair, "a")["record"]["open_incidents"] == 0, 10)
+    ended = json.loads(brainctl(pair, "a", "explain", incident, "--json").stdout)
+    assert [row["state"] for row in ended["history"]] == ["open", "closed"]
+    assert [row["action"] for row in ended["alerts"]] == ["trigger", "resolve"]
+    assert ended["incident"]["acknowledged_by"] == "uid 0"
+
+
+def test_an_order_is_refused_with_its_reason_or_followed_to_its_end(pair: Pair) -> None:
+    refused = brainctl(pair, "a", "fence", "off", "b", "--yes", "--json", config=True)
+    assert refused.returncode == 2
+    assert "no [[fence.level]]" in json.loads(refused.stdout)["error"]["message"]
+    assert brainctl(pair, "a", "handover").returncode == 2, "mode observe"
+    assert brainctl(pair, "a", "fence", "ack", "b", "--note", "seen", config=True).returncode == 2, "it is heard"
+    switch = pair.directory / "a" / "switch"
+    switch.write_text("#!/bin/sh\nexit 0\n")  # says done, and on when it is asked: it does nothing
+    switch.chmod(0o755)
+    path = pair.directory / "a" / "brain.toml"
+    device = f'[[fence.level.device]]\nname = "deaf"\ntype = "exec"\ncommand = "{switch}"\n'
+    path.write_text(path.read_text() + f'[fence]\nenabled = false\n[[fence.level]]\ntarget = "b"\nname = "one"\n{device}')
+    restart_in_place(pair, "a")
+    assert wait(pair, lambda: status(pair, "a")["status"]["runner_up"], 20)
+    mistyped = brainctl(pair, "a", "fence", "off", "a", "--yes", "--json", config=True)
+    assert mistyped.returncode == 2
+    assert json.loads(mistyped.stdout)["error"]["message"].endswith("that is b")
+    done = brainctl(pair, "a", "fence", "off", "b", "--yes", "--json", config=True)
+    assert done.returncode == 2, done.stderr
+    assert json.loads(done.stdout)["state"] == "refuted", "b is heard as before"
 
 
 def test_without_the_daemon_only_the_record_speaks(pair: Pair) -> None:

@@ -190,6 +190,8 @@ class WatcherCore:
         )
         self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence))
         self._configure_groups(now_ns, event.groups)
+        scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
+        state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
         wire.addresses_listed(now_ns, events.AddressesListed(event.held))
         state.pair_wake_ns = settled_ns
         for view in state.groups.values():
