@@ -271,8 +271,6 @@ class Daemon:
         if not isinstance(until_ms, int) or not isinstance(subject, str) or not isinstance(note, str) or len(subject) + len(note) > 2000:
             raise RequestError("argument", "until_ms, subject or note", "a number and two short texts")
         self.log.info("operator", action=action.value, uid=client.peer.uid, subject=subject)
-        if action is OperatorAction.ACKNOWLEDGE:
-            self.children.acknowledged(subject, f"uid {client.peer.uid}")
         before = self.core.last_answer
         self.feed(OperatorActed(action, f"uid {client.peer.uid}", subject, until_ms, note))
         answer = self.core.last_answer
@@ -280,6 +278,8 @@ class Daemon:
             raise RequestError("not_ready", action.value, "braind is starting: try again")
         if not answer.taken:
             raise RequestError("refused", f"{action.value} {subject}".strip(), answer.outcome)
+        if action is OperatorAction.ACKNOWLEDGE:
+            self.children.acknowledged(subject, f"uid {client.peer.uid}")
         return {"message": f"{action.value}: {answer.outcome}", "order_id": answer.order_id, "status": self.core.snapshot()}
 
     # ---- life ---------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_a_split_is_critical_and_explained(pair: Pair) -> None:
     ended = json.loads(brainctl(pair, "a", "explain", incident, "--json").stdout)
     assert [row["state"] for row in ended["history"]] == ["open", "closed"]
     assert [row["action"] for row in ended["alerts"]] == ["trigger", "resolve"]
-    assert ended["incident"]["acknowledged_by"] == "uid 0"
+    assert [row["detail"] for row in ended["actions"] if row["action"] == "operator:acknowledge"] == ["uid 0 on my way"]
 
 
 def test_an_order_is_refused_with_its_reason_or_followed_to_its_end(pair: Pair) -> None:

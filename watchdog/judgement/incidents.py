@@ -174,6 +174,10 @@ class IncidentBook:
         incident.pages += 1
         return [_alert_row(incident, "trigger", details, summary, level)]
 
+    def scope_of(self, incident_id: str) -> str:
+        """The scope of an open incident, "" if there is none of that id."""
+        return next((scope for scope, incident in self.open.items() if incident.id == incident_id), "")
+
     def acknowledge(self, incident_id: str) -> bool:
         """A person has seen it; False if no such incident is open."""
         for incident in self.open.values():

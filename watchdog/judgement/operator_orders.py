@@ -44,7 +44,8 @@ class OperatorOrders:
         state = self._state
         self.last = self._obey(now_ns, event)
         outcome = self.last.outcome
-        state.record_action(PAIR_SCOPE, f"operator:{event.action.value}", event.subject, f"{event.who} {event.note}".strip(), outcome)
+        scope = state.incidents.scope_of(event.subject) or PAIR_SCOPE
+        state.record_action(scope, f"operator:{event.action.value}", event.subject, f"{event.who} {event.note}".strip(), outcome)
         state.publish(f"operator {event.who}: {event.action.value} {event.subject}: {outcome}")
         state.beat_wanted = True
         self._state.touch_all()
