@@ -14,6 +14,8 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "log": ("brainctl.log", "the record: verdicts, actions, fences, alerts"),
     "explain": ("brainctl.explain", "one incident: evidence, times, rule, action"),
     "fence": ("brainctl.fence", "fence devices: list, status, check, enroll, off, on, ack"),
+    "ack": ("brainctl.ack", "take an incident: nobody else is woken for it"),
+    "handover": ("brainctl.handover", "move this node's addresses to the peer in an orderly way"),
     "maintenance": ("brainctl.maintenance", "planned work: nothing is fenced or paged until it ends"),
     "lvs": ("brainctl.lvs", "virtual servers: who takes traffic and why; drain a server by hand"),
     "replay": ("brainctl.replay", "run a journal through the same core and compare every command"),
@@ -80,6 +82,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:  # a full disk, a file that may not be read: never a traceback for the operator
+        if error.filename is None:
+            raise
+        print(f"brainctl {options.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
     return status
 
 

@@ -4,7 +4,7 @@
     brainctl fence status                    ask every device for the power state
     brainctl fence check [--really]          find out what the devices are worth; --really powers the target off and on
     brainctl fence enroll [--replace]        check, then bind the device's identity to the node
-    brainctl fence off NODE --yes            order braind to fence the peer now (intent, levels, proof, record)
+    brainctl fence off NODE --yes            order braind to fence the peer now (intent, levels, proof, record) and wait for the outcome
     brainctl fence on NODE                   power a fenced node on again
     brainctl fence ack NODE --note TEXT      a person has seen with his own eyes that the node is off
     brainctl fence clear latch|quarantine    after the budget latched, or on a node that was fenced
@@ -17,17 +17,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from base.clock import now_ns
+from base.control import ControlClient, RequestError
 from base.core import NS_PER_MS
 from base.diagnostics import ConfigError
 from base.secrets import SecretError
-from brainctl.maintenance import operate
-from brainctl.options import add_common
-from brainctl.output import paint, table
+from brainctl.maintenance import operate, order
+from brainctl.options import add_common, control_socket
+from brainctl.output import complain, paint, table, waiting
 from fencing.check import CheckReport, Grade, check_device
 from fencing.client import all_devices
 from fencing.devices.build import build_device
@@ -38,6 +40,8 @@ from fencing.plan.settings import FenceDevice
 from watchdog.config.load import load_brain
 from watchdog.config.model import BrainSettings
 from watchdog.enrolled import enrolment_path, with_enrolment
+
+FOLLOW_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wrong-password", action="store_true", help="check: do not try a wrong login (the device locks accounts)")
     parser.add_argument("--replace", action="store_true", help="enroll: the device's identity has changed on purpose")
     parser.add_argument("--yes", action="store_true", help="off: do it")
+    parser.add_argument("--no-wait", action="store_true", help="off: return as soon as it is ordered")
     parser.add_argument("--note", default="", help="off, on, ack, clear: goes into the record")
     add_common(parser)
 
@@ -61,14 +66,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         brain, problem = with_enrolment(load_brain(args.config, args.node).settings, args.state_dir)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        complain(str(error), as_json=args.json)
         return 2
     if problem:
-        print(problem, file=sys.stderr)
+        complain(problem, as_json=args.json)
         return 2
     devices = [d for d in all_devices(brain.fence) if args.subject in ("", d.name, d.target)]
     if not devices:
-        print(f"no fence device{' ' + args.subject if args.subject else ''} in {args.config}", file=sys.stderr)
+        complain(f"no fence device{' ' + args.subject if args.subject else ''} in {args.config}", "see docs/FENCING.md", as_json=args.json)
         return 2
     verbs: dict[str, Callable[[argparse.Namespace, BrainSettings, list[FenceDevice]], int]] = {
         "list": _list,
@@ -113,7 +118,7 @@ def _read(device: FenceDevice) -> DeviceResult:
 
 
 def _status(args: argparse.Namespace, _brain: BrainSettings, devices: list[FenceDevice]) -> int:
-    with ThreadPoolExecutor(len(devices)) as pool:
+    with waiting(f"asking {len(devices)} fence device(s)"), ThreadPoolExecutor(len(devices)) as pool:
         results = list(pool.map(_read, devices))
     good = all(r.outcome is DeviceOutcome.SUCCESS for r in results)
     if args.json:
@@ -203,16 +208,48 @@ _ACTIONS = {"off": "fence_off", "on": "fence_on", "ack": "confirm_off"}
 def _act(args: argparse.Namespace) -> int:
     if args.verb == "clear":
         if args.subject not in ("latch", "quarantine"):
-            print("write: brainctl fence clear latch   or   brainctl fence clear quarantine", file=sys.stderr)
+            complain("write: brainctl fence clear latch   or   brainctl fence clear quarantine", as_json=args.json)
             return 3
         return operate(args, f"clear_{args.subject}", note=args.note)
     if not args.subject:
-        print(f"which node? brainctl fence {args.verb} NODE", file=sys.stderr)
+        complain(f"which node? brainctl fence {args.verb} NODE", as_json=args.json)
         return 3
     if args.verb == "off" and not args.yes:
-        print(f"this powers {args.subject} off; say --yes if you mean it", file=sys.stderr)
+        complain(f"this powers {args.subject} off", "say --yes if you mean it", as_json=args.json)
         return 2
     if args.verb == "ack" and not args.note:
-        print("an acknowledgement needs --note: what did you see, and how do you know that the node is off?", file=sys.stderr)
+        complain("an acknowledgement needs --note", "what did you see, and how do you know that the node is off?", as_json=args.json)
         return 2
+    if args.verb == "off" and not args.no_wait:
+        return _off(args)
     return operate(args, _ACTIONS[args.verb], subject=args.subject, note=args.note)
+
+
+def _off(args: argparse.Namespace) -> int:
+    """Order it and stay until it is known what became of it: 0 only when it is proved."""
+    status, answer = order(args, "fence_off", subject=args.subject, note=args.note)
+    if status:
+        return status
+    order_id, fence, said = answer["order_id"], answer["status"]["fence"], ""
+    try:
+        with ControlClient(control_socket(args)) as client:
+            while (running := fence["running"]) is not None and running["order_id"] == order_id:
+                now = f"level {running['level']}: {running['phase']}, {running['state']} {running['detail']}".rstrip()
+                if now != said and not args.json:
+                    print(f"{order_id}: {now}", flush=True)
+                said = now
+                time.sleep(FOLLOW_S)
+                fence = client.call("status")["status"]["fence"]
+    except (OSError, RequestError) as error:
+        complain(f"{order_id} was ordered, but braind is gone: {error}", "brainctl log --kind fence tells what is known", as_json=args.json)
+        return 3
+    last = fence["last"] or {}
+    if last.get("order_id") != order_id:
+        complain(f"{order_id}: braind does not tell its outcome", "brainctl log --kind fence does", as_json=args.json)
+        return 2
+    proved = last["state"] == "proved"
+    if args.json:
+        print(json.dumps({"order_id": order_id, "state": last["state"], "level": last["level"], "detail": last["detail"]}))
+    else:
+        print(f"{order_id}: {paint(last['state'], 'green' if proved else 'red')}: {last['detail']}")
+    return 0 if proved else 2

@@ -1,4 +1,5 @@
-"""Reads keepalived.conf and writes, into --out: brain.toml (commented), cluster.key (0600), keepalived-stanza.conf, firewall-NODE.nft.
+"""Reads keepalived.conf and writes, into --out: brain.toml (commented), cluster.key (0600), keepalived-stanza.conf, firewall-NODE.nft,
+braind.service (with --daemon vrrpd: vrrpd.service).
 
 Copy the same brain.toml and cluster.key to both nodes. Nothing is installed or restarted. The mode is observe until you change it.
 """
@@ -11,11 +12,12 @@ import os
 import secrets
 import socket
 import struct
-import sys
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from base.diagnostics import ConfigError
-from brainctl.stanza import firewall_rules, keepalived_stanza
+from brainctl.output import complain
+from brainctl.stanza import firewall_rules, keepalived_stanza, unit_file
 from watchdog.config.load import parse_brain
 from watchdog.config.model import GroupSettings, Mode
 from watchdog.groups import LoadedGroups, read_groups
@@ -59,16 +61,27 @@ class Heartbeat:
 def run(args: argparse.Namespace) -> int:
     """Write the files; 0 when all is written, 2 when something was refused."""
     try:
-        loaded = read_groups(args.source)
-        if not loaded.groups:
-            print(f"{args.source} has no vrrp_instance; brainctl watches VRRP pairs", file=sys.stderr)
-            return 2
-        heartbeats = [_heartbeat(text) for text in args.heartbeat]
+        return _init(args)
     except (ConfigError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        complain(str(error), as_json=args.json)
+    except OSError as error:
+        complain(
+            f"{error.filename or args.out}: cannot be written: {error.strerror}", "name another directory with --out", as_json=args.json
+        )
+    return 2
+
+
+def _init(args: argparse.Namespace) -> int:
+    loaded = read_groups(args.source)
+    if not loaded.groups:
+        raise ValueError(f"{args.source} has no vrrp_instance; brainctl watches VRRP pairs")
+    heartbeats = [_heartbeat(text) for text in args.heartbeat]
+    for text in args.reference:
+        _address("--reference", text)
     node = args.node or socket.gethostname().partition(".")[0]
     peer = args.peer or f"{node}-peer"
+    if node == peer:
+        raise ValueError(f"--node and --peer are both {node}; each is the host name of one of the two nodes")
     references = args.reference or [g for g in [default_gateway()] if g]
     text = brain_toml(args, loaded, node, peer, heartbeats, references)
     brain = parse_brain(text, os.path.join(args.out, "brain.toml"), node).settings
@@ -79,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
     interfaces = [g.interface for g in loaded.groups]
     for name, other in ((node, peer), (peer, node)):
         files[f"firewall-{name}.nft"] = firewall_rules(brain.paths, name, other, interfaces)
+    config, mode = os.path.join(os.path.abspath(args.out), "brain.toml"), Mode(args.mode)
+    for unit in ("braind", "vrrpd") if args.daemon == "vrrpd" else ("braind",):
+        files[f"{unit}.service"] = unit_file(unit, config, os.path.abspath(args.source), mode)
     written, kept = _write_all(args.out, files, args.force)
     key_path = os.path.join(args.out, "cluster.key")
     (written if _write_key(key_path) else kept).append(key_path)
@@ -94,7 +110,14 @@ def _heartbeat(text: str) -> Heartbeat:
     own, _, other = addresses.partition(",")
     if not (interface and own and other):
         raise ValueError(f"--heartbeat {text}: write IFACE=OWN_IP,PEER_IP, for example eth1=10.9.0.1,10.9.0.2")
-    return Heartbeat(interface, own, other)
+    return Heartbeat(interface, _address("--heartbeat", own), _address("--heartbeat", other))
+
+
+def _address(option: str, text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{option}: {text!r} is not an IP address; write one such as 192.0.2.1, without a prefix length") from None
 
 
 def default_gateway() -> str | None:
@@ -259,6 +282,9 @@ def _explain(
     print(f"reference: {', '.join(references) or 'none found; add one, or silence can never be judged'}")
     print(f"\nnext:\n  1. brainctl check --config {os.path.join(args.out, 'brain.toml')} --node {node}")
     print(f"  2. copy brain.toml and cluster.key (mode 0600) to {peer}, load firewall-*.nft on each node")
+    units = "braind.service" if args.daemon == "keepalived" else "braind.service and vrrpd.service"
     if args.daemon == "keepalived":
         print("  3. add keepalived-stanza.conf to keepalived.conf on both nodes and reload keepalived")
-    print("  4. start braind on both nodes; brainctl status")
+    else:
+        print("  3. on both nodes: systemctl disable --now keepalived, if it runs there")
+    print(f"  4. copy {units} to /etc/systemd/system on both nodes, systemctl enable --now; brainctl status")

@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from brainctl.maintenance import duration_ms
 from brainctl.options import add_common, database
-from brainctl.output import paint
+from brainctl.output import complain, paint
 from watchdog.record.queries import LOG_KINDS, LogLine, RecordUnavailable, open_record
 
 FOLLOW_INTERVAL_S = 0.5
@@ -53,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
                     _print(args, line)
                 sys.stdout.flush()
     except ValueError as error:
-        print(error, file=sys.stderr)
+        complain(str(error), as_json=args.json)
         return 3
     except RecordUnavailable as error:
-        print(f"{error}; {error.remedy}", file=sys.stderr)
+        complain(str(error), error.remedy, as_json=args.json)
         return 3
     return 0
 

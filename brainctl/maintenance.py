@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from typing import Any
 
 from base.control import ControlClient, RequestError
-from brainctl.options import add_common, control_socket
+from brainctl.options import add_common, control_socket, no_daemon
+from brainctl.output import complain
 
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 LONGEST_MS = 24 * 3_600_000
@@ -40,21 +41,29 @@ def run(args: argparse.Namespace) -> int:
     try:
         until_ms = duration_ms(args.duration) if args.switch == "on" else 0
     except ValueError as error:
-        print(error, file=sys.stderr)
+        complain(str(error), as_json=args.json)
         return 3
     return operate(args, f"maintenance_{args.switch}", until_ms=until_ms, note=args.why)
 
 
 def operate(args: argparse.Namespace, action: str, **fields: str | int) -> int:
     """Send an operator's action to braind and print the answer; 0 done, 2 refused, 3 no daemon."""
+    status, answer = order(args, action, **fields)
+    if status == 0:
+        print(json.dumps(answer) if args.json else answer.get("message", "done"))
+    return status
+
+
+def order(args: argparse.Namespace, action: str, **fields: str | int) -> tuple[int, dict[str, Any]]:
+    """The same without a word when it was taken: exit status and braind's answer ({} if there is none)."""
     try:
         with ControlClient(control_socket(args)) as client:
-            answer = client.call("operate", action=action, **fields)
+            answer: dict[str, Any] = client.call("operate", action=action, **fields)
     except RequestError as error:
-        print(f"refused: {error.where}: {error.code}; {error.remedy}", file=sys.stderr)
-        return 2
+        why = error.remedy if error.code == "refused" else f"{error.code}; {error.remedy}"
+        complain(f"refused: {error.where}: {why}", as_json=args.json)
+        return 2, {}
     except OSError as error:
-        print(f"braind does not answer on {control_socket(args)}: {error}; is it running?", file=sys.stderr)
-        return 3
-    print(json.dumps(answer) if args.json else answer.get("message", "done"))
-    return 0
+        complain(*no_daemon(control_socket(args), error), as_json=args.json)
+        return 3, {}
+    return 0, answer

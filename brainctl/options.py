@@ -29,3 +29,10 @@ def control_socket(args: argparse.Namespace) -> str:
 def database(args: argparse.Namespace) -> str:
     """The record."""
     return os.path.join(args.state_dir, "brain.db")
+
+
+def no_daemon(socket_path: str, error: Exception, unit: str = "braind") -> tuple[str, str]:
+    """Why a daemon could not be asked, and what to do: being refused by the file's permissions is not being dead."""
+    if isinstance(error, PermissionError):
+        return f"{unit} may not be asked by this user on {socket_path}", "run it as root or as a member of the group brainctl"
+    return f"{unit} does not answer on {socket_path} ({error})", f"is it running? systemctl status {unit}"

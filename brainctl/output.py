@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
+
+WORD_AFTER_S = 2.0
+"""Whoever waits longer than this is told what for."""
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "grey": "90", "bold": "1"}
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -62,3 +69,38 @@ def age(milliseconds: float | None) -> str:
     if seconds < 86400:
         return f"{seconds / 3600:.0f} h"
     return f"{seconds / 86400:.0f} d"
+
+
+def complain(message: str, remedy: str = "", *, as_json: bool = False) -> None:
+    """What went wrong: a sentence on stderr, or with ``--json`` one object on stdout, so that a program never reads an empty line."""
+    if as_json:
+        print(json.dumps({"error": {"message": message, "remedy": remedy}}))
+    else:
+        print(f"{message}; {remedy}" if remedy else message, file=sys.stderr)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Says on stderr what is waited for when the body takes longer than two seconds: on a terminal with the seconds so far, else once."""
+    done = threading.Event()
+    teller = threading.Thread(target=_tell_waiting, args=(text, done), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+def _tell_waiting(text: str, done: threading.Event) -> None:
+    began = time.monotonic()
+    if done.wait(WORD_AFTER_S):
+        return
+    if not sys.stderr.isatty():
+        print(f"{text} …", file=sys.stderr, flush=True)
+        return
+    while True:
+        print(f"\r{text} … {time.monotonic() - began:.0f} s ", end="", file=sys.stderr, flush=True)
+        if done.wait(1.0):
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            return

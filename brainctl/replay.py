@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,8 +19,8 @@ from base.control import ControlClient, RequestError
 from base.diagnostics import ConfigError
 from base.journal import canonical
 from base.secrets import SecretError, read_secret_file
-from brainctl.options import add_common, control_socket
-from brainctl.output import paint
+from brainctl.options import add_common, control_socket, no_daemon
+from brainctl.output import complain, paint, waiting
 from watchdog.config.load import parse_brain
 from watchdog.event_codec import EventError, event_from_json
 from watchdog.judgement.watcher import WatcherCore
@@ -47,19 +46,23 @@ def run(args: argparse.Namespace) -> int:
         if args.dump:
             return dump(args)
         if not args.file:
-            print("name a journal, or --dump FILE", file=sys.stderr)
+            complain("name a journal, or --dump FILE", as_json=args.json)
             return 3
         return replay(args)
     except (ReplayError, EventError, ConfigError, SecretError, RequestError) as error:
-        print(error, file=sys.stderr)
+        complain(str(error), as_json=args.json)
         return 2
 
 
 def dump(args: argparse.Namespace) -> int:
     """Fetch the journal page by page."""
     try:
-        with ControlClient(control_socket(args)) as client, open(args.config, encoding="utf-8") as config:
+        with open(args.config, encoding="utf-8") as config:
             text = config.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReplayError(f"{args.config} cannot be read: {error}; name braind's own with --config") from None
+    try:
+        with ControlClient(control_socket(args)) as client, waiting("reading the journal of braind"):
             lines: list[str] = []
             while True:
                 page = client.call("journal", **{"from": len(lines)})
@@ -67,13 +70,16 @@ def dump(args: argparse.Namespace) -> int:
                 if not page["lines"] or len(lines) >= page["total"]:
                     break
     except OSError as error:
-        print(f"braind does not answer on {control_socket(args)}: {error}", file=sys.stderr)
+        complain(*no_daemon(control_socket(args), error), as_json=args.json)
         return 3
     header = {"format": FORMAT, "v": 1, "node": page["node"], "dropped": page["dropped"], "brain_toml": text}
-    with open(args.dump, "w", encoding="utf-8") as out:
-        out.write(json.dumps(header) + "\n")
-        out.writelines(line + "\n" for line in lines)
-    print(f"{len(lines)} inputs written to {args.dump}")
+    try:
+        with open(args.dump, "w", encoding="utf-8") as out:
+            out.write(json.dumps(header) + "\n")
+            out.writelines(line + "\n" for line in lines)
+    except OSError as error:
+        raise ReplayError(f"{args.dump} cannot be written: {error.strerror}; name another file") from None
+    print(json.dumps({"inputs": len(lines), "file": args.dump}) if args.json else f"{len(lines)} inputs written to {args.dump}")
     return 0
 
 
@@ -83,6 +89,11 @@ def replay(args: argparse.Namespace) -> int:
     brain = parse_brain(header["brain_toml"], f"{args.file} (brain.toml)", header["node"]).settings
     key = read_secret_file(args.key or brain.key_file).strip()
     core = WatcherCore(brain, key=key)
+    with waiting(f"replaying {args.file}"):
+        return _compare(args, core, entries)
+
+
+def _compare(args: argparse.Namespace, core: WatcherCore, entries: Iterator[tuple[int, int, Any, list[Any]]]) -> int:
     count = 0
     for number, at_ns, event, expected in entries:
         commands = core.on_deadline(at_ns) if event is None else core.handle(at_ns, event_from_json(event))

@@ -90,6 +90,7 @@ def _many(args: argparse.Namespace, plant: str, faults: tuple[Fault, ...] | None
     results = []
     for result in run_seeds(range(args.first, args.first + args.seeds), plant, faults, args.workers):
         results.append(result)
+        _progress(len(results), args.seeds, sum(len(r.violations) for r in results), time.perf_counter() - began)
         if args.json:
             print(json.dumps(result.to_json()), flush=True)
         elif result.violations:
@@ -105,6 +106,14 @@ def _many(args: argparse.Namespace, plant: str, faults: tuple[Fault, ...] | None
         print(f"{len(results)} seeds, {total['virtual_s']} virtual seconds in {took_s:.1f} s, {total['violations']} violations")
         print(f"seeds that saw: {', '.join(f'{name} {count}' for name, count in _saw(total).items())}")
     return 2 if total["violations"] else 0
+
+
+def _progress(done: int, of: int, violations: int, took_s: float) -> None:
+    """How far it is, on one line that goes away; only for a person at a terminal."""
+    if sys.stderr.isatty():
+        left_s = took_s / done * (of - done)
+        text = f"{done}/{of} seeds, {violations} violations, {left_s:.0f} s left"
+        print(f"\r{text}\x1b[K" if done < of else "\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _saw(total: dict[str, JsonValue]) -> dict[str, JsonValue]:

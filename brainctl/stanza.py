@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
+from brainctl.launcher import library_root
+from brainctl.options import DEFAULT_CONFIG
 from watchdog.config.model import GateSettings, GroupKey, Mode, PathKind, PathSettings
 from watchdog.gate import gate_file
 
@@ -51,6 +56,18 @@ def keepalived_stanza(keys: Iterable[GroupKey], mode: Mode, gate: GateSettings) 
             "# strict: without braind's grant (and after every boot) keepalived stays in FAULT until the takeover is proved safe.\n"
         )
     return "".join(parts)
+
+
+def unit_file(unit: str, config: str, keepalived_conf: str, mode: Mode) -> str:
+    """The systemd unit of ``braind`` or ``vrrpd`` for this installation: absolute paths, and in mode strict a gate that is shut at boot."""
+    program = Path(sys.executable).parent / unit
+    text = (library_root() / "conf/systemd" / f"{unit}.service").read_text(encoding="utf-8")
+    if program.exists():
+        text = text.replace(f"/usr/bin/env {unit}", str(program))
+    if unit == "braind" and config != DEFAULT_CONFIG:
+        text = re.sub(r"^(Exec(?:Start|StartPre)=.*)$", rf"\1 --config {config}", text, flags=re.MULTILINE)
+    text = text.replace("/etc/keepalived/keepalived.conf", keepalived_conf)
+    return text.replace(" -n -D ", " -n -D --gate closed ") if mode is Mode.STRICT else text
 
 
 def firewall_rules(paths: Iterable[PathSettings], node: str, peer: str, service_interfaces: Iterable[str]) -> str:

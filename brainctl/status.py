@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from base.control import ControlClient, RequestError
-from brainctl.options import add_common, control_socket, database
+from brainctl.options import add_common, control_socket, database, no_daemon
 from brainctl.output import age, paint, table
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
@@ -121,7 +121,7 @@ def _without_daemon(args: argparse.Namespace, error: Exception) -> int:
     """braind is dead: the record is all that speaks."""
     from watchdog.record.queries import RecordUnavailable, open_record
 
-    sentence = f"braind does not answer on {control_socket(args)} ({error}); is it running? systemctl status braind"
+    sentence = "; ".join(no_daemon(control_socket(args), error))
     last: list[Document] = []
     problem = ""
     try:

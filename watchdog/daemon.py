@@ -271,10 +271,16 @@ class Daemon:
         if not isinstance(until_ms, int) or not isinstance(subject, str) or not isinstance(note, str) or len(subject) + len(note) > 2000:
             raise RequestError("argument", "until_ms, subject or note", "a number and two short texts")
         self.log.info("operator", action=action.value, uid=client.peer.uid, subject=subject)
+        before = self.core.last_answer
+        self.feed(OperatorActed(action, f"uid {client.peer.uid}", subject, until_ms, note))
+        answer = self.core.last_answer
+        if answer is None or answer is before:
+            raise RequestError("not_ready", action.value, "braind is starting: try again")
+        if not answer.taken:
+            raise RequestError("refused", f"{action.value} {subject}".strip(), answer.outcome)
         if action is OperatorAction.ACKNOWLEDGE:
             self.children.acknowledged(subject, f"uid {client.peer.uid}")
-        self.feed(OperatorActed(action, f"uid {client.peer.uid}", subject, until_ms, note))
-        return {"message": f"{action.value}: taken", "status": self.core.snapshot()}
+        return {"message": f"{action.value}: {answer.outcome}", "order_id": answer.order_id, "status": self.core.snapshot()}
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 
@@ -303,6 +309,7 @@ class Daemon:
             seen_peer_before=restored.seen_peer,
             same_boot=last.boot_id == self._run.boot_id,
             macs=self.senses.own_macs(),
+            open_incidents=restored.open_incidents,
         )
         self._inbox.appendleft(event)
         self._started = True

@@ -24,8 +24,11 @@ class NodeStatus:
     action: str = ""
 
     def cells(self) -> tuple[str, str, str, str, str]:
-        """In the order of the table's columns."""
-        return self.verdict, self.reason, self.paths, self.gate, self.action
+        """In the order of the table's columns, in rich's markup."""
+        colour = "" if self.verdict == "–" else "green" if self.verdict.startswith("HEALTHY") else "bold red"
+        verdict = f"[{colour}]{self.verdict}[/]" if colour else self.verdict
+        paths = self.paths.replace("✓", "[green]✓[/]").replace("✗", "[red]✗[/]")
+        return verdict, self.reason.replace("[", "\\["), paths, self.gate, self.action.replace("[", "\\[")
 
 
 def ask_document(node: Node) -> dict[str, Any] | None:

@@ -30,6 +30,14 @@ def _ms(value: float | None) -> str:
     return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
 
 
+def _times(result: Result) -> str:
+    outcome = result.outcome
+    return (
+        f"two owners {_ms(outcome.split_ms)}, detected {_ms(outcome.detect_ms)}, resolved {_ms(outcome.resolve_ms)}, "
+        f"client outage {_ms(outcome.client_outage_ms)}"
+    )
+
+
 def results_table(results: Sequence[JsonObject]) -> Table:
     """The measured times of every scenario; fits a terminal of 100 columns."""
     daemons = ", ".join(dict.fromkeys(result["daemon"] for result in results))
@@ -85,12 +93,7 @@ class Lines:
 
     def ended(self, result: Result) -> None:
         """The verdict."""
-        outcome = result.outcome
-        print(
-            f"{'ok' if result.ok else 'FAILED'}: {result.expected.text}; two owners {_ms(outcome.split_ms)}, detected "
-            f"{_ms(outcome.detect_ms)}, resolved {_ms(outcome.resolve_ms)}, client outage {_ms(outcome.client_outage_ms)}",
-            file=self._out,
-        )
+        print(f"{'ok' if result.ok else 'FAILED'}: {result.expected.text}; {_times(result)}", file=self._out)
         for failure in result.failures:
             print(f"    {failure}", file=self._out)
         self._out.flush()
@@ -106,11 +109,13 @@ class Screen:
         self._heading = ""
         self._began_ns = 0
         self._status: dict[str, NodeStatus] = {}
+        self._story = Text()
 
     def begins(self, scenario: Scenario, setup: Setup) -> None:
         """A new panel."""
         self._heading = f"[bold]{scenario.name}[/] ({setup.daemon}, {setup.mode}) · {scenario.story}"
         self._began_ns = time.time_ns()
+        self._story = Text()
         self._live.start()
 
     def tick(self, stage: Stage) -> None:
@@ -127,12 +132,15 @@ class Screen:
         self._drawn = 0.0
 
     def ended(self, result: Result) -> None:
-        """One line stays on the screen."""
+        """Two lines stay on the screen: what came of it and the times; of one that failed the whole story."""
         self._live.stop()
         mark = "[green]ok    [/]" if result.ok else "[bold red]FAILED[/]"
-        self._console.print(f"{mark} {result.scenario} ({result.setup.daemon}, {result.setup.mode}): {result.expected.text}")
+        self._console.print(f"{mark} [bold]{result.scenario}[/] ({result.setup.daemon}, {result.setup.mode}): {result.expected.text}")
+        self._console.print(f"       {_times(result)}", style="dim", highlight=False)
+        if not result.ok:
+            self._console.print(self._story)
         for failure in result.failures:
-            self._console.print(f"         {failure}", style="red")
+            self._console.print(f"       {failure}", style="red", markup=False)
 
     def _panel(self, stage: Stage) -> Panel:
         owners = stage.owners()
@@ -151,8 +159,12 @@ class Screen:
             table.add_row(
                 name, "on" if stage.node(name).on else "[red]off[/]", "yes" if name in owners else "no", *self._status[name].cells()
             )
-        story = Text()
-        for happening in stage.story[-STORY_LINES:]:
-            story.append(f"{(happening.t_ns - self._began_ns) / 1e9:7.2f} s  ", "dim")
-            story.append(happening.text + "\n")
-        return Panel(Group(head, Text(), table, Text(), story), title=self._heading, title_align="left")
+        self._story = self._told(stage.story)
+        return Panel(Group(head, Text(), table, Text(), self._told(stage.story[-STORY_LINES:])), title=self._heading, title_align="left")
+
+    def _told(self, story: Sequence[Happening]) -> Text:
+        text = Text()
+        for happening in story:
+            text.append(f"{(happening.t_ns - self._began_ns) / 1e9:7.2f} s  ", "dim")
+            text.append(happening.text + "\n")
+        return text

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from watchdog.config.load import load_brain
 from watchdog.config.model import Mode, PathKind
 
 LINK = "ip link add eth0 type dummy 2>/dev/null || ip link add eth0 type veth peer name eth9"
 ROOT = Path(__file__).resolve().parents[2]
+CONNECT = """
+import sys
+sys.path.insert(0, ".")
+from base.control import ControlClient
+from brainctl.options import no_daemon
+try:
+    ControlClient(sys.argv[1])
+except OSError as error:
+    print(*no_daemon(sys.argv[1], error))
+"""
 KEEPALIVED = """\
 global_defs {
     router_id web
@@ -60,6 +74,43 @@ def test_init_writes_a_file_that_the_loader_accepts(tmp_path: Path) -> None:
     assert len(key.read_text().strip()) == 64
     assert "hold-51" in (out / "keepalived-stanza.conf").read_text()
     assert "10.9.0.1" in (out / "firewall-web-b.nft").read_text()
+
+
+@pytest.mark.parametrize("daemon", ["keepalived", "vrrpd"])
+def test_init_writes_units_whose_programs_exist(tmp_path: Path, daemon: str) -> None:
+    assert init(tmp_path, "--daemon", daemon, "--mode", "strict").returncode == 0
+    out = tmp_path / "out"
+    units = sorted(path.name for path in out.glob("*.service"))
+    assert units == (["braind.service"] if daemon == "keepalived" else ["braind.service", "vrrpd.service"])
+    for name in units:
+        commands = [line.partition("=")[2].split() for line in (out / name).read_text().splitlines() if line.startswith("ExecStart")]
+        assert len(commands) == 2
+        for argv in commands:
+            assert os.access(argv[0], os.X_OK), argv[0]
+    assert f"--config {out}/brain.toml" in (out / "braind.service").read_text()
+    if daemon == "vrrpd":
+        assert f"--gate closed -f {tmp_path}/keepalived.conf" in (out / "vrrpd.service").read_text()
+        checked = (out / "vrrpd.service").read_text().partition("ExecStartPre=")[2].splitlines()[0].split()
+        assert subprocess.run(checked, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--heartbeat", "eth1=10.9.0.1,web-b"], "web-b"),
+        (["--heartbeat", "eth1"], "IFACE=OWN_IP"),
+        (["--reference", "gateway"], "gateway"),
+        (["--peer", "web-a"], "--peer"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere"),
+        (["--from", "/nonexistent"], "/nonexistent"),
+    ],
+)
+def test_what_init_cannot_use_is_named_and_nothing_is_written(tmp_path: Path, options: list[str], word: str) -> None:
+    done = init(tmp_path, *options)
+    assert done.returncode == 2
+    assert word in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert word in json.loads(init(tmp_path, *options, "--json").stdout)["error"]["message"]
 
 
 def test_a_second_init_overwrites_nothing_and_never_the_key(tmp_path: Path) -> None:
@@ -122,6 +173,29 @@ def test_status_without_a_daemon_is_unknown_and_one_sentence(tmp_path: Path) -> 
     as_json = brainctl("status", "--json", "--run-dir", str(tmp_path), "--state-dir", str(tmp_path))
     assert as_json.returncode == 3
     assert json.loads(as_json.stdout)["word"] == "UNKNOWN"
+
+
+@pytest.mark.parametrize("command", ["log", "explain", "maintenance on", "fence off b --yes", "ack I1", "handover", "replay --dump x"])
+def test_what_cannot_be_done_is_an_object_for_programs(tmp_path: Path, command: str) -> None:
+    (tmp_path / "brain.toml").write_text("")
+    options = ["--config", str(tmp_path / "brain.toml")] if command.startswith(("fence", "replay")) else []
+    done = brainctl(*command.split(), *options, "--run-dir", str(tmp_path), "--state-dir", str(tmp_path), "--json")
+    assert done.returncode == 3
+    error = json.loads(done.stdout)["error"]
+    assert error["message"] and error["remedy"]
+
+
+def test_a_user_who_may_not_ask_is_told_so() -> None:
+    """Being refused is not being dead: systemctl status would show a healthy daemon."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+        os.chmod(directory, 0o755)
+        path = f"{directory}/braind.sock"
+        server.bind(path)
+        server.listen(1)
+        os.chmod(path, 0o660)
+        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", CONNECT, path]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert "group brainctl" in done.stdout, done.stderr
 
 
 def test_wrong_usage_is_unknown_not_critical() -> None:

@@ -52,6 +52,14 @@ def wait(pair: Pair, condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
+def restart_in_place(pair: Pair, role: str) -> None:
+    process = pair.brain[role].process
+    assert process is not None
+    epoch = status(pair, role)["status"]["self"]["epoch"]
+    process.send_signal(signal.SIGHUP)
+    assert wait(pair, lambda: epoch(pair, role) > epoch, 20)
+
+
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     with Pair("keepalived") as made:
@@ -160,9 +168,41 @@ def test_a_split_is_critical_and_explained(pair: Pair) -> None:
         assert any("ARP" in line and "10.66.0.100" in line for line in decoded)
         lines = [json.loads(line) for line in brainctl(pair, "a", "log", "--json", "--kind", "verdict").stdout.splitlines()]
         assert any("SPLIT_BRAIN (confirmed)" in line["text"] for line in lines)
+        (incident,) = (i["id"] for i in status(pair, "a")["status"]["incidents"])
+        assert brainctl(pair, "a", "ack", incident, "--note", "on my way").returncode == 0
+        assert brainctl(pair, "a", "ack", "I9-nothing").returncode == 2
+        restart_in_place(pair, "a")
+        assert [i["id"] for i in status(pair, "a")["status"]["incidents"]] == [incident], "a restart makes no second incident of it"
     finally:
         pair.lab.nft("flush chain bridge bb flt")
-    assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 30)
+    assert wait(pair, lambda: status(pair, "a")["exit"] == 0 and not status(pair, "a")["status"]["incidents"], 40)
+    assert wait(pair, lambda: status(pair, "a")["record"]["open_incidents"] == 0, 10)
+    ended = json.loads(brainctl(pair, "a", "explain", incident, "--json").stdout)
+    assert [row["state"] for row in ended["history"]] == ["open", "closed"]
+    assert [row["action"] for row in ended["alerts"]] == ["trigger", "resolve"]
+    assert [row["detail"] for row in ended["actions"] if row["action"] == "operator:acknowledge"] == ["uid 0 on my way"]
+
+
+def test_an_order_is_refused_with_its_reason_or_followed_to_its_end(pair: Pair) -> None:
+    refused = brainctl(pair, "a", "fence", "off", "b", "--yes", "--json", config=True)
+    assert refused.returncode == 2
+    assert "no [[fence.level]]" in json.loads(refused.stdout)["error"]["message"]
+    assert brainctl(pair, "a", "handover").returncode == 2, "mode observe"
+    assert brainctl(pair, "a", "fence", "ack", "b", "--note", "seen", config=True).returncode == 2, "it is heard"
+    switch = pair.directory / "a" / "switch"
+    switch.write_text("#!/bin/sh\nexit 0\n")  # says done, and on when it is asked: it does nothing
+    switch.chmod(0o755)
+    path = pair.directory / "a" / "brain.toml"
+    device = f'[[fence.level.device]]\nname = "deaf"\ntype = "exec"\ncommand = "{switch}"\n'
+    path.write_text(path.read_text() + f'[fence]\nenabled = false\n[[fence.level]]\ntarget = "b"\nname = "one"\n{device}')
+    restart_in_place(pair, "a")
+    assert wait(pair, lambda: status(pair, "a")["status"]["runner_up"], 20)
+    mistyped = brainctl(pair, "a", "fence", "off", "a", "--yes", "--json", config=True)
+    assert mistyped.returncode == 2
+    assert json.loads(mistyped.stdout)["error"]["message"].endswith("that is b")
+    done = brainctl(pair, "a", "fence", "off", "b", "--yes", "--json", config=True)
+    assert done.returncode == 2, done.stderr
+    assert json.loads(done.stdout)["state"] == "refuted", "b is heard as before"
 
 
 def test_without_the_daemon_only_the_record_speaks(pair: Pair) -> None:

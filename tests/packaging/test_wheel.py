@@ -53,6 +53,8 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
     for package in ("base", "vrrp", "fencing", "alerts", "watchdog"):
         for module in (ROOT / package).rglob("*.py"):
             assert f"brainctl/_lib/{module.relative_to(ROOT)}" in names
+    for unit in ("braind", "vrrpd"):
+        assert f"brainctl/_lib/conf/systemd/{unit}.service" in names
     for module in (ROOT / "brainctl").rglob("*.py"):
         assert str(module.relative_to(ROOT)) in names
 

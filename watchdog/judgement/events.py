@@ -34,6 +34,17 @@ class OpenFence:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenIncident:
+    """An incident that an earlier run opened and did not close; ``paged``: somebody was told."""
+
+    id: str
+    scope: str
+    verdict: str
+    summary: str
+    paged: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """First event of every run; the core does nothing before it.
 
@@ -57,6 +68,7 @@ class Started:
     seen_peer_before: bool = False
     same_boot: bool = False
     macs: tuple[str, ...] = ()
+    open_incidents: tuple[OpenIncident, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,10 +140,12 @@ class FenceControl:
         """A person orders the fence: no verdict is needed, but a durable intent and an armed runner are. Returns "" or why not."""
         if self.session is not None:
             return "a fence is already running"
-        if not (self._state.recorder_up and self._state.runner_up):
-            return "the recorder or the fence runner is down"
         if not self._state.settings.fence.levels_for(self.target):
-            return "no fence level is configured"
+            return f"no [[fence.level]] with target {self.target} is configured"
+        if not self._state.recorder_up:
+            return "the record cannot be written, and nothing is fenced without a durable intent"
+        if not self._state.runner_up:
+            return "the fence runner is not armed; braind's log says why"
         self._state.record_action(PAIR_SCOPE, "fence_off", self.target, f"ordered by {who}")
         self._start(now_ns, PAIR_SCOPE, 0, manual=True)
         return ""
@@ -151,8 +153,10 @@ class FenceControl:
     def order_on(self, now_ns: int, who: str) -> str:
         """A person switches the peer on again: every device of the first level, no session, nothing to prove."""
         levels = self._state.settings.fence.levels_for(self.target)
-        if not levels or not self._state.runner_up:
-            return "no fence level is configured, or the fence runner is down"
+        if not levels:
+            return f"no [[fence.level]] with target {self.target} is configured"
+        if not self._state.runner_up:
+            return "the fence runner is not armed; braind's log says why"
         order_id = self._next_order_id()
         self._state.record_action(PAIR_SCOPE, "fence_on", self.target, f"ordered by {who}")
         for device in levels[0].devices:
@@ -514,9 +518,14 @@ class FenceControl:
             "peer_proved_off": self._state.peer_proved_off,
         }
 
+    @property
+    def newest_order_id(self) -> str:
+        """The id of the order that was given last in this run."""
+        return f"F-{self._state.settings.self_name}-{self._state.started.incarnation}-{self._orders}"
+
     def _next_order_id(self) -> str:
         self._orders += 1
-        return f"F-{self._state.settings.self_name}-{self._state.started.incarnation}-{self._orders}"
+        return self.newest_order_id
 
 
 def _as_dict(value: JsonValue) -> dict[str, JsonValue]:

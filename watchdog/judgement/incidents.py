@@ -11,10 +11,12 @@ One page per incident; a second one only when the verdict grows worse; a resolve
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from base.core import NS_PER_MS, NS_PER_S, JsonValue
 from watchdog.judgement.commands import Row, RowKind
+from watchdog.judgement.events import OpenIncident
 from watchdog.judgement.stages import is_worse
 from watchdog.judgement.verdict import Verdict, severity
 
@@ -126,6 +128,25 @@ class IncidentBook:
             rows.append(_alert_row(incident, "trigger", details))
         return rows
 
+    def restore(self, now_ns: int, left: tuple[OpenIncident, ...], scopes: Collection[str]) -> list[Row]:
+        """Take up what an earlier run left open: whoever was paged for it learns when it is over, and nobody is paged twice.
+
+        Of several of one scope the newest goes on; the others, and those of a scope that is not watched any more, are closed.
+        """
+        rows: list[Row] = []
+        for found in left:
+            key = f"{self._cluster}/{found.scope}/{found.id}"
+            incident = Incident(found.id, found.scope, _verdict(found.verdict), found.summary, now_ns, key, found.paged, int(found.paged))
+            self._used[found.id] = None
+            older = self.open.pop(found.scope, None)
+            if older is not None:
+                rows += _closing_rows(older)
+            if found.scope in scopes:
+                self.open[found.scope] = incident
+            else:
+                rows += _closing_rows(incident)
+        return rows
+
     def clear(self, now_ns: int, scope: str, after_ns: int) -> list[Row]:
         """The scope is clear now; close its incident once it has been for ``after_ns``."""
         incident = self.open.get(scope)
@@ -136,10 +157,7 @@ class IncidentBook:
         if now_ns - incident.clear_since_ns < after_ns:
             return []
         del self.open[scope]
-        rows = [_incident_row(incident, "closed")]
-        if incident.paged:
-            rows.append(_alert_row(incident, "resolve", ""))
-        return rows
+        return _closing_rows(incident)
 
     def not_clear(self, scope: str) -> None:
         """The scope is in doubt again: the time of being clear starts anew."""
@@ -155,6 +173,10 @@ class IncidentBook:
         incident.paged = True
         incident.pages += 1
         return [_alert_row(incident, "trigger", details, summary, level)]
+
+    def scope_of(self, incident_id: str) -> str:
+        """The scope of an open incident, "" if there is none of that id."""
+        return next((scope for scope, incident in self.open.items() if incident.id == incident_id), "")
 
     def acknowledge(self, incident_id: str) -> bool:
         """A person has seen it; False if no such incident is open."""
@@ -191,6 +213,18 @@ def _incident_row(incident: Incident, state: str) -> Row:
             ("summary", incident.summary),
         ),
     )
+
+
+def _verdict(word: str) -> Verdict:
+    """A word of another version, too, must not keep the watcher from starting."""
+    return next((verdict for verdict in Verdict if verdict.value == word), Verdict.UNKNOWN)
+
+
+def _closing_rows(incident: Incident) -> list[Row]:
+    rows = [_incident_row(incident, "closed")]
+    if incident.paged:
+        rows.append(_alert_row(incident, "resolve", ""))
+    return rows
 
 
 def _alert_row(incident: Incident, action: str, details: str, summary: str = "", level: str = "") -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from base.core import NS_PER_MS
 from watchdog.judgement import events
 from watchdog.judgement.events import OperatorAction
@@ -11,10 +13,28 @@ from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an order: ``taken`` or refused, and in words what was done or why not. ``order_id`` of a fence that began."""
+
+    taken: bool
+    outcome: str
+    order_id: str = ""
+
+
+def _done() -> Answer:
+    return Answer(True, "done")
+
+
+def _refused(why: str) -> Answer:
+    return Answer(False, why)
+
+
 class OperatorOrders:
-    """Obeys, or says why not; every order becomes an ACTION row."""
+    """Obeys, or says why not; every order becomes an ACTION row. ``last``: the answer to the newest order, a new object each time."""
 
     def __init__(self, state: WatcherState, actor: GroupActor, fence: FenceControl) -> None:
+        self.last: Answer | None = None
         self._state = state
         self._actor = actor
         self._fence = fence
@@ -22,13 +42,15 @@ class OperatorOrders:
     def operator_acted(self, now_ns: int, event: events.OperatorActed) -> None:
         """Obey, record who ordered what, and look at everything again."""
         state = self._state
-        outcome = self._obey(now_ns, event)
-        state.record_action(PAIR_SCOPE, f"operator:{event.action.value}", event.subject, f"{event.who} {event.note}".strip(), outcome)
+        self.last = self._obey(now_ns, event)
+        outcome = self.last.outcome
+        scope = state.incidents.scope_of(event.subject) or PAIR_SCOPE
+        state.record_action(scope, f"operator:{event.action.value}", event.subject, f"{event.who} {event.note}".strip(), outcome)
         state.publish(f"operator {event.who}: {event.action.value} {event.subject}: {outcome}")
         state.beat_wanted = True
         self._state.touch_all()
 
-    def _obey(self, now_ns: int, event: events.OperatorActed) -> str:
+    def _obey(self, now_ns: int, event: events.OperatorActed) -> Answer:
         state = self._state
         match event.action:
             case OperatorAction.MAINTENANCE_ON:
@@ -42,35 +64,47 @@ class OperatorOrders:
                 self._fence.clear_latch()
             case OperatorAction.CONFIRM_OFF:
                 return self._confirm_off(now_ns, event)
-            case OperatorAction.FENCE_OFF:
-                return self._fence.order_off(now_ns, event.who) or "ordered"
-            case OperatorAction.FENCE_ON:
-                return self._fence.order_on(now_ns, event.who) or "ordered"
+            case OperatorAction.FENCE_OFF | OperatorAction.FENCE_ON:
+                return self._fence_order(now_ns, event)
             case OperatorAction.ACKNOWLEDGE:
-                return "done" if state.incidents.acknowledge(event.subject) else "no such open incident"
+                return _done() if state.incidents.acknowledge(event.subject) else _refused("no such open incident")
             case OperatorAction.HANDOVER:
                 return self._hand_over(now_ns, event)
-        return "done"
+        return _done()
 
-    def _confirm_off(self, now_ns: int, event: events.OperatorActed) -> str:
+    def _not_the_peer(self, event: events.OperatorActed) -> str:
+        """A node that was mistyped must never cost another one its power."""
+        peer = self._state.settings.peer.name
+        return "" if event.subject in ("", peer) else f"{event.subject} is not the peer of this node: that is {peer}"
+
+    def _fence_order(self, now_ns: int, event: events.OperatorActed) -> Answer:
+        off = event.action is OperatorAction.FENCE_OFF
+        why = self._not_the_peer(event) or (self._fence.order_off if off else self._fence.order_on)(now_ns, event.who)
+        return _refused(why) if why else Answer(True, "ordered", self._fence.newest_order_id)
+
+    def _confirm_off(self, now_ns: int, event: events.OperatorActed) -> Answer:
         """A person vouches for the peer being off: as good as a proof, and it says who said so."""
-        if event.subject not in ("", self._state.settings.peer.name):
-            return f"{event.subject} is not the peer"
+        if why := self._not_the_peer(event):
+            return _refused(why)
         if self._state.contact.on_a_path(now_ns):
-            return "the peer is heard right now: it is not off"
+            return _refused("the peer is heard right now: it is not off")
         self._state.peer_proved_off = f"{event.who} vouched that {self._state.settings.peer.name} is off"
-        return "done"
+        return _done()
 
-    def _hand_over(self, now_ns: int, event: events.OperatorActed) -> str:
+    def _hand_over(self, now_ns: int, event: events.OperatorActed) -> Answer:
         views = [v for v in self._state.groups.values() if event.subject in ("", v.scope, v.settings.name)]
         owned = [v for v in views if v.own]
         if not self._state.resolves:
-            return "observe mode holds nobody: hand over with the VRRP daemon itself"
-        if not owned or not self._state.contact.on_a_path(now_ns):
-            return "this node does not own it" if not owned else "the peer is not heard: nobody could take it"
+            return _refused("observe mode holds nobody: hand over with the VRRP daemon itself")
+        if not views:
+            return _refused(f"no such group; there are {', '.join(f'{v.settings.name} ({v.scope})' for v in self._state.groups.values())}")
+        if not owned:
+            return _refused("this node does not own it")
+        if not self._state.contact.on_a_path(now_ns):
+            return _refused("the peer is not heard: nobody could take it")
         for view in owned:
             self._actor.hand_over(now_ns, view, event.who)
-        return f"handing over {', '.join(v.scope for v in owned)}"
+        return Answer(True, f"handing over {', '.join(v.scope for v in owned)}")
 
     def end_maintenance(self, why: str) -> None:
         """By order, or because its time is over."""

@@ -33,7 +33,7 @@ from watchdog.judgement.judge import Judge
 from watchdog.judgement.judging import contact_of
 from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.node_intake import NodeIntake
-from watchdog.judgement.operator_orders import OperatorOrders
+from watchdog.judgement.operator_orders import Answer, OperatorOrders
 from watchdog.judgement.peer_intake import PeerIntake
 from watchdog.judgement.stages import Stage, Track
 from watchdog.judgement.state import WatcherState
@@ -150,6 +150,11 @@ class WatcherCore:
             return {"started": False, "self": {"name": self.settings.self_name}, "cluster": self.settings.cluster}
         return status_document(self.state, self.fence, self._last_now_ns)
 
+    @property
+    def last_answer(self) -> Answer | None:
+        """What became of the newest order of a person; None before the first one."""
+        return None if self._made is None else self._made.orders.last
+
     # --- start and configuration ---
 
     def _start(self, now_ns: int, event: events.Started) -> None:
@@ -185,6 +190,8 @@ class WatcherCore:
         )
         self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence))
         self._configure_groups(now_ns, event.groups)
+        scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
+        state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
         wire.addresses_listed(now_ns, events.AddressesListed(event.held))
         state.pair_wake_ns = settled_ns
         for view in state.groups.values():

@@ -32,7 +32,7 @@ from typing import Any
 
 from base.channel import JsonObject
 from watchdog.judgement.commands import Persist
-from watchdog.judgement.events import OpenFence
+from watchdog.judgement.events import OpenFence, OpenIncident
 
 
 def persist_message(command: Persist, wall_ns: int, boottime_ns: int) -> JsonObject:
@@ -70,6 +70,7 @@ class Restored:
     durable: bool = True
     problem: str = ""
     record_lost: str = ""
+    open_incidents: tuple[OpenIncident, ...] = ()
 
     def to_message(self) -> JsonObject:
         """As the recorder sends it."""
@@ -88,6 +89,7 @@ class Restored:
                 "durable": self.durable,
                 "problem": self.problem,
                 "record_lost": self.record_lost,
+                "open_incidents": [[i.id, i.scope, i.verdict, i.summary, i.paged] for i in self.open_incidents],
             }
         }
 
@@ -108,4 +110,5 @@ class Restored:
             durable=bool(body["durable"]),
             problem=str(body["problem"]),
             record_lost=str(body["record_lost"]),
+            open_incidents=tuple(OpenIncident(str(i[0]), str(i[1]), str(i[2]), str(i[3]), bool(i[4])) for i in body["open_incidents"]),
         )

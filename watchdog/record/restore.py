@@ -9,12 +9,13 @@ from typing import Any
 from sqlite_utils import Database
 
 from base.core import NS_PER_S, JsonValue
-from watchdog.judgement.events import OpenFence
+from watchdog.judgement.events import OpenFence, OpenIncident
 from watchdog.record.messages import Restored
 
 FINAL_FENCE_STATES = ("proved", "refuted", "unknown", "not_done")
 """States of a whole fence (level 0) after which nothing is open."""
 
+MAX_OPEN_INCIDENTS = 512
 BUDGET_WINDOW_NS = 3_600 * NS_PER_S
 _EPISODE = re.compile(r"^I(\d{1,15})-|(\d{1,15})$")
 _FALSE_WORDS = ("", "0", "no", "off", "false", "none", "open", "cleared")
@@ -56,6 +57,17 @@ def open_fences(db: Database) -> tuple[OpenFence, ...]:
     return tuple(opened.values())
 
 
+def open_incidents(db: Database) -> tuple[OpenIncident, ...]:
+    """Incidents that nobody has closed, oldest first: their pages want to be resolved one day, by whichever run sees the end."""
+    rows = db.execute(
+        "SELECT i.incident, i.scope, i.verdict, i.summary,"
+        " EXISTS (SELECT 1 FROM alerts a WHERE a.incident = i.incident AND a.action = 'trigger') FROM incidents i"
+        " WHERE i.id IN (SELECT max(id) FROM incidents GROUP BY incident) AND i.state <> 'closed' ORDER BY i.id DESC LIMIT ?",
+        [MAX_OPEN_INCIDENTS],
+    ).fetchall()
+    return tuple(OpenIncident(row[0], row[1], row[2], row[3], bool(row[4])) for row in reversed(rows))
+
+
 def recent_fences(db: Database, wall_ns: int) -> tuple[int, ...]:
     """When fences were started in the last hour; one with a time in the future (the clock was set back) counts too."""
     rows = db.execute(
@@ -95,5 +107,6 @@ def read_restored(db: Database, *, asked_incarnation: int | None, boot: str, wal
         open_fences=open_fences(db),
         recent_fence_wall_ns=recent_fences(db, wall_ns),
         last_incident=last_incident(db),
+        open_incidents=open_incidents(db),
         facts=facts,
     )

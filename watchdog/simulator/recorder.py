@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from base.core import NS_PER_MS, NS_PER_S, JsonValue
 from watchdog.judgement.commands import Persist, Row, RowKind
-from watchdog.judgement.events import OpenFence, Persisted
+from watchdog.judgement.events import OpenFence, OpenIncident, Persisted
 
 if TYPE_CHECKING:
     from watchdog.simulator.watcherhost import BrainHost
@@ -105,6 +105,16 @@ class Recorder:
             elif state == "requested" or order_id in opened:
                 opened[order_id] = OpenFence(order_id, str(fields["target"]), level or opened[order_id].level, wall_ns)
         return tuple(opened.values())
+
+    def open_incidents(self) -> tuple[OpenIncident, ...]:
+        """Incidents that nobody has closed."""
+        paged = {fields["incident"] for _, fields in self._fields(RowKind.ALERT) if fields["action"] == "trigger"}
+        newest = {str(fields["id"]): fields for _, fields in self._fields(RowKind.INCIDENT)}
+        return tuple(
+            OpenIncident(name, str(f["scope"]), str(f["verdict"]), str(f["summary"]), name in paged)
+            for name, f in newest.items()
+            if f["state"] != "closed"
+        )
 
     def recent_fences(self, wall_ns: int) -> tuple[int, ...]:
         """When fences were started in the last hour."""

@@ -96,6 +96,7 @@ class BrainHost(Process):
             quarantined=bool(disk.node_fact("quarantine")),
             latched=bool(disk.node_fact("latch")),
             open_fences=disk.open_fences(),
+            open_incidents=disk.open_incidents(),
             recent_fence_wall_ns=disk.recent_fences(wall_ns),
             seen_peer_before=bool(disk.node_fact("seen_peer")),
             same_boot=disk.last_boot == self.kernel.boots,

@@ -115,6 +115,9 @@ def test_restart_knows_what_must_not_be_forgotten(child: ChildProcess, tmp_path:
     assert [(f.order_id, f.target, f.level) for f in second.open_fences] == [("open", "B", 1), ("second", "B", 2)]
     assert len(second.recent_fence_wall_ns) == 4
     assert second.last_incident == 7
+    assert [(i.id, i.scope, i.paged) for i in second.open_incidents] == [(INCIDENT[1]["id"], INCIDENT[1]["scope"], False)]
+    told = {"dedup_key": "k", "incident": INCIDENT[1]["id"], "severity": "critical", "action": "trigger", "summary": "x"}
+    persist(again, [("incident", {**INCIDENT[1], "id": "c/closed", "state": "closed"}), ("alert", told)])
     persist(again, [("node", {"key": "quarantine", "value": False}), ("node", {"key": "latch", "value": ""})])
     again.send({"op": "goodbye"})
     assert again.wait_for("goodbye") is True
@@ -123,6 +126,7 @@ def test_restart_knows_what_must_not_be_forgotten(child: ChildProcess, tmp_path:
     third = restore(third_child, incarnation=9)
     assert (third.incarnation, third.clean_stop, third.same_boot) == (9, True, False)
     assert not third.quarantined and not third.latched
+    assert [(i.id, i.paged) for i in third.open_incidents] == [(INCIDENT[1]["id"], True)]
     third_child.end()
 
 
