@@ -3,10 +3,8 @@
 The header of 24 bytes stands between IPv4 header and advert: next header, length, zero, SPI (keepalived: the source address), sequence
 number, and the first 96 bits of HMAC-MD5 over the packet with the fields that change on the way set to zero. Pure.
 
-Numbers are those of the virtual router, not of a node, also keepalived's: who takes over goes on above the last number it heard, so that
-a restarted node learns where the others are before it speaks. A packet is a replay if its number is not above the highest *heard*; what
-this node sent itself does not count. While two masters do not hear each other the one who was there before is ahead by the master down
-interval, and must not refuse the other one after the heal: it would never learn that there were two, and announce nothing.
+One counter per virtual router for both directions, also keepalived's: who takes over goes on above the last number it heard, so that
+a restarted node learns where the others are before it speaks.
 """
 
 from __future__ import annotations
@@ -67,18 +65,12 @@ class Authenticator:
         self.key = key[:AUTH_BYTES].ljust(AUTH_BYTES, b"\0")
         self.unicast = unicast
         self.sequence = 0
-        """The highest number sent or accepted: the next one sent is above it."""
-        self.heard = 0
-        """The highest number accepted."""
+        """The highest number sent or accepted."""
 
     def next_sequence(self) -> int:
         """The number of the next logical advert (one for all its destinations). It stays at its end, 136 years at 1/s."""
         self.sequence = min(self.sequence + 1, MAX_SEQUENCE)
         return self.sequence
-
-    def inherit(self, before: Authenticator) -> None:
-        """Go on with the numbers of the authenticator that a reload replaces."""
-        self.sequence, self.heard = before.sequence, before.heard
 
     def seal(self, ip_header: bytes | bytearray, payload: bytes, sequence: int) -> bytes:
         """The whole packet; ``ip_header`` is 20 bytes for protocol 51 with the final total length and IP id."""
@@ -100,8 +92,7 @@ class Authenticator:
         packet = data[: _IP_BYTES + HEADER_BYTES + len(datagram.payload)]
         if not hmac.compare_digest(icv, integrity_value(packet, self.key, unicast=self.unicast)):
             raise DecodeError(RejectReason.AUTHENTICATION)
-        if sequence <= self.heard < MAX_SEQUENCE:
-            raise DecodeError(RejectReason.REPLAY, f"sequence {sequence}, expected more than {self.heard}")
-        self.heard = sequence
-        self.sequence = max(self.sequence, sequence)
+        if sequence <= self.sequence < MAX_SEQUENCE:
+            raise DecodeError(RejectReason.REPLAY, f"sequence {sequence}, expected more than {self.sequence}")
+        self.sequence = sequence
         return replace(datagram, authenticated=True)

@@ -74,7 +74,7 @@ class Endpoint:
         """Keep the counters across a reload, and what is encoded if nothing changed."""
         self.rejected, self.egress_errors, self.unsent = before.rejected, before.egress_errors, before.unsent
         if self.authenticator is not None and before.authenticator is not None:
-            self.authenticator.inherit(before.authenticator)
+            self.authenticator.sequence = before.authenticator.sequence
         if self.hmac is not None and before.hmac is not None:
             self.hmac.adopt(before.hmac)
         if before.old_checksum and not self.old_checksum and self.expected.old_checksum_group is not None:
