@@ -53,7 +53,7 @@ from vrrp.protocol.node import (
     VrrpNode,
     without_instance,
 )
-from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, has_old_checksum, parse_packet, receive_advert
+from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, IPAddress, has_old_checksum, parse_packet, receive_advert
 from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
@@ -61,7 +61,7 @@ from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.flood_guard import FloodGuard
 from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.linkbeat import Linkbeat
-from vrrp.system.netlink import AddressEvent, Monitor
+from vrrp.system.netlink import AddressEvent, LinkEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
 from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Medium, Wiring
@@ -108,8 +108,8 @@ class VrrpProcess:
         self.health = Health()
         self.node: VrrpNode | None = None
         self.journal = Journal()
-        self.wiring = Wiring(log, self._watch, self.pump.remove_reader)
         self.executor = Executor(log, self.channel.send, self._publish)
+        self.wiring = Wiring(log, self._watch, self.pump.remove_reader, self.executor.tell_restored)
         self.monitor = Monitor()
         self.deletions = DeletionMonitor()
         self.server: ControlServer | None = None
@@ -137,7 +137,7 @@ class VrrpProcess:
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
-        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns]
+        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns, self.wiring.links.due_ns]
         due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
@@ -164,6 +164,8 @@ class VrrpProcess:
             if commands:
                 self.journal.note(at_ns, None, commands)
                 self._execute(at_ns, commands)
+        if self.wiring.links.due_ns is not None and self.wiring.links.due_ns <= at_ns and not self._stopping:
+            self._links_changed()
         link_changed = self.linkbeat.due_ns is not None and self.linkbeat.due_ns <= at_ns and self.linkbeat.poll(at_ns)
         if self.node is not None and (link_changed or (self.debounce.due_ns is not None and self.debounce.due_ns <= at_ns)):
             self._tell_interfaces(self.node, at_ns)
@@ -300,6 +302,11 @@ class VrrpProcess:
     def on_netlink(self) -> None:
         """Links and addresses changed."""
         events, lost = self.monitor.drain()
+        if any(isinstance(event, LinkEvent) and not event.up and self.wiring.links.on(event.index) for event in events):
+            # Down, or being deleted? The kernel answers only when that is over; what else it has to tell lies ready then.
+            self.wiring.links.settle()
+            more, lost_too = self.monitor.drain()
+            events, lost = events + more, lost or lost_too
         gone: set[Held] = set()
         relevant = lost
         for event in events:
@@ -326,8 +333,21 @@ class VrrpProcess:
         if relevant and self.node is not None and not self._stopping:
             self.executor.routing.suspect(at_ns)
             if self.wiring.outdated or self.executor.routing.outdated(self.wiring.config, self.wiring.interfaces):
-                self._rewire(self.wiring.config)
+                self._links_changed()
             self._tell_interfaces(self.node, now_ns())
+
+    def _links_changed(self) -> None:
+        """Fit everything to the interfaces, and put the addresses back that went away with one that was made again."""
+        self._rewire(self.wiring.config)
+        self.wiring.tidy()
+        missing: dict[str, IPAddress] = {}
+        for (index, address), name in list(self.executor.held.items()):
+            if (index, address) not in self.wiring.endpoints[name].removal_of:
+                del self.executor.held[index, address]
+                if any(address == held for _index, held in self.wiring.endpoints[name].removal_of):
+                    missing.setdefault(name, address)
+        for name, address in missing.items():
+            self.feed_instance(now_ns(), name, AddressLost(address))
 
     def on_deletions(self) -> None:
         """A route or rule was deleted, ours perhaps."""
@@ -442,6 +462,8 @@ class VrrpProcess:
         self.feed(at_ns, NodeReconfigured(node_parameters(config), renamed, sources))
         self.executor.endpoints = fresh
         self.executor.instances = node.instances
+        self.wiring.tidy()
+        self._make_will()
         self._tell_interfaces(node, at_ns)
 
     # ---- the parent -----------------------------------------------------------------------------------------------
@@ -492,6 +514,8 @@ class VrrpProcess:
         self.executor.keep_addresses = self.settings.keep_addresses
         self.feed(now_ns(), NodeStopped())
         self.executor.routing.remove(STATIC)
+        if not self.settings.keep_addresses:
+            self.wiring.links.remove_all()
         self.channel.send({"op": "stopped"})
         if self.server is not None:
             self.server.close()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vrrp.protocol.commands import (
     AddAddresses,
+    AnnounceElsewhere,
     InstanceCommand,
     ProbeEgress,
     RemoveAddresses,
@@ -75,7 +76,7 @@ UNHEARD_FAULT = "nobody hears us"
 
 _TIMER_ORDER = tuple(Timer)
 _BACKUP_TIMERS = (Timer.MASTER_DOWN, Timer.PREEMPT_DELAY)
-_SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH)
+_SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH, Timer.GARP_EXTRA)
 _MASTER_TIMERS = (Timer.ADVERT, *_SPEAKING_TIMERS)
 
 
@@ -262,6 +263,8 @@ class VrrpInstance:
             self._timers[Timer.GARP_AGAIN] = now_ns + p.garp_delay_ns
         if p.garp_refresh_ns:
             self._timers[Timer.GARP_REFRESH] = now_ns + p.garp_delay_ns + p.garp_refresh_ns
+        if p.garp_extra_ns:
+            self._timers[Timer.GARP_EXTRA] = now_ns + p.garp_delay_ns + p.garp_extra_ns
         self.counters.become_master += 1
         self._change(now_ns, State.MASTER, reason, "MASTER", commands)
 
@@ -606,9 +609,16 @@ class VrrpInstance:
     def _garp_again(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
         self._announce(now_ns, self.parameters.garp_repeat, commands)
 
+    def _again(self, timer: Timer, now_ns: int, due_ns: int, interval_ns: int) -> None:
+        self._timers[timer] = max(due_ns, now_ns - interval_ns) + interval_ns
+
     def _garp_refresh(self, now_ns: int, due_ns: int, commands: Commands) -> None:
-        self._timers[Timer.GARP_REFRESH] = max(due_ns, now_ns - self.parameters.garp_refresh_ns) + self.parameters.garp_refresh_ns
+        self._again(Timer.GARP_REFRESH, now_ns, due_ns, self.parameters.garp_refresh_ns)
         self._announce(now_ns, self.parameters.garp_refresh_repeat, commands)
+
+    def _garp_extra(self, now_ns: int, due_ns: int, commands: Commands) -> None:
+        self._again(Timer.GARP_EXTRA, now_ns, due_ns, self.parameters.garp_extra_ns)
+        commands.append(AnnounceElsewhere(self.parameters.name))
 
     def _announce_asked(self, now_ns: int, event: object, commands: Commands) -> None:
         self._announce(now_ns, max(1, self.parameters.garp_lower_prio_repeat), commands)
@@ -764,12 +774,16 @@ class VrrpInstance:
         p = self.parameters
         if p.interval_ns != before.interval_ns:
             self._timers[Timer.ADVERT] = min(self._timers[Timer.ADVERT], now_ns + p.interval_ns)
-        if p.garp_refresh_ns != before.garp_refresh_ns:
-            self._timers.pop(Timer.GARP_REFRESH, None)
-            if p.garp_refresh_ns:
-                self._timers[Timer.GARP_REFRESH] = now_ns + p.garp_refresh_ns
+        for timer, old_ns, new_ns in (
+            (Timer.GARP_REFRESH, before.garp_refresh_ns, p.garp_refresh_ns),
+            (Timer.GARP_EXTRA, before.garp_extra_ns, p.garp_extra_ns),
+        ):
+            if new_ns != old_ns:
+                self._timers.pop(timer, None)
+                if new_ns:
+                    self._timers[timer] = now_ns + new_ns
         commands.append(AddAddresses(p.name))
-        if p.addresses != before.addresses and p.garp_repeat:
+        if (p.addresses, p.virtual_mac) != (before.addresses, before.virtual_mac) and p.garp_repeat:
             self._announce(now_ns, p.garp_repeat, commands)
 
     def _replace_parameters(self, parameters: InstanceParameters) -> None:
@@ -824,6 +838,7 @@ _TIMER_ROWS: Mapping[Timer, tuple[Handler, Handler, Handler, Handler]] = {
     Timer.GARP_LOWER_AGAIN: (_V._impossible,    _V._impossible,            _V._garp_lower_again,   _V._impossible),
     Timer.REANNOUNCE:       (_V._impossible,    _V._impossible,            _V._reannounce,         _V._impossible),
     Timer.GARP_REFRESH:     (_V._impossible,    _V._impossible,            _V._garp_refresh,       _V._impossible),
+    Timer.GARP_EXTRA:       (_V._impossible,    _V._impossible,            _V._garp_extra,         _V._impossible),
 }  # fmt: skip
 
 _STATE_COLUMNS = (State.INIT, State.BACKUP, State.MASTER, State.FAULT)

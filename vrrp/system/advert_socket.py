@@ -65,6 +65,8 @@ class AdvertReceiver(Protocol):
 
     interface: str
     index: int
+    base_index: int
+    """The interface below, of a macvlan; else 0."""
     vrids: frozenset[int]
     carrier: Carrier
     buffer_bytes: int
@@ -159,6 +161,7 @@ def received(sock: socket.socket, limit: int, ancillary_bytes: int) -> Iterator[
 class ReceiveSocket:
     """Adverts over IPv4 that arrive on one interface, for all virtual routers on it."""
 
+    base_index = 0
     ttl_at = 8
     tail_from = 12
 
