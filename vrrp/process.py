@@ -9,6 +9,7 @@ process's *will* if it dies: the netlink messages that remove its addresses and 
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import os
 import pickle
@@ -30,9 +31,10 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
 from vrrp.conversion import kept_instances, node_parameters, renamed_instances
 from vrrp.execution import Executor
-from vrrp.protocol.authentication_header import IPPROTO_AH
+from vrrp.protocol.authentication_header import IPPROTO_AH, OutdatedError
 from vrrp.protocol.events import (
     AddressLost,
+    AdvertOutdated,
     AdvertReceived,
     AdvertRepeated,
     FaultCleared,
@@ -275,6 +277,8 @@ class VrrpProcess:
             advert = receive_advert(datagram, endpoint.expected)
         except DecodeError as error:
             self._rejected(endpoint, error)
+            if isinstance(error, OutdatedError):
+                self._outdated(at_ns, endpoint, error)
             return False
         group = endpoint.expected.old_checksum_group
         if group is not None and not endpoint.old_checksum and has_old_checksum(datagram, group):
@@ -288,6 +292,11 @@ class VrrpProcess:
         if node.instances[name].repeatable and endpoint.authenticator is None and endpoint.hmac is None:
             endpoint.last_tail = tail
         return True
+
+    def _outdated(self, at_ns: int, endpoint: Endpoint, error: OutdatedError) -> None:
+        with contextlib.suppress(DecodeError):
+            advert = receive_advert(error.datagram, endpoint.expected)
+            self.feed_instance(at_ns, endpoint.model.name, AdvertOutdated(error.datagram.source, advert))
 
     def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:
         name, reason = endpoint.model.name, error.reason

@@ -32,6 +32,7 @@ from vrrp.protocol.events import (
     AddressFailed,
     AddressLost,
     AdvertBridged,
+    AdvertOutdated,
     AdvertReceived,
     AdvertRepeated,
     AdvertSentAgain,
@@ -54,6 +55,7 @@ from vrrp.protocol.events import (
 )
 from vrrp.protocol.packet import CS_NS, Advert, IPAddress
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.snapshot import snapshot_of
 from vrrp.protocol.states import Counters, Master, State, Timer
 
 if TYPE_CHECKING:
@@ -156,33 +158,7 @@ class VrrpInstance:
 
     def snapshot(self) -> JsonValue:
         """The whole state as JSON; times are CLOCK_BOOTTIME ns."""
-        master = self.master
-        return {
-            "name": self.parameters.name,
-            "vrid": self.parameters.vrid,
-            "family": int(self.parameters.family),
-            "version": self.parameters.version,
-            "state": self.state.value,
-            "since_ns": self.since_ns,
-            "reason": self.reason,
-            "base_priority": self.parameters.priority,
-            "priority": self.priority,
-            "advert_interval_ms": self.parameters.interval_ns // 1_000_000,
-            "master_interval_ms": self.master_interval_ns // 1_000_000,
-            "master": None if master is None else {"address": str(master.source), "priority": master.priority},
-            "last_heard_ns": self.last_heard_ns,
-            "local_address": None if self.local_address is None else str(self.local_address),
-            "addresses": [str(address) for address in self.parameters.addresses],
-            "faults": list(self.faults),
-            "unsent_in_a_row": self.unsent_in_a_row,
-            "wants_master": self.wants_master,
-            "gate": "closed" if self.gate_closed else "open",
-            "waiting_for_fence": self.waiting_for_fence,
-            "grant": {"epoch": self.grant_epoch, "expires_ns": self.grant_expires_ns},
-            "yield_until_ns": self._timers.get(Timer.YIELD_END),
-            "timers": {timer.value: self._timers[timer] for timer in _TIMER_ORDER if timer in self._timers},
-            "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
-        }
+        return snapshot_of(self, self._timers)
 
     # ---- the hot path ---------------------------------------------------------------------------------------------
 
@@ -589,6 +565,14 @@ class VrrpInstance:
             self._send_unscheduled(now_ns, commands)
         self._announce_bounded(now_ns, commands)
 
+    def _outdated_rival(self, now_ns: int, event: AdvertOutdated, commands: Commands) -> None:
+        """After a split both masters have counted on, and the one that took over later is behind: it loses, but the neighbours may know it.
+        A replay can bring about no more than that."""
+        if self._wins_against(event.source, event.advert.priority):
+            if not self.parameters.lower_prio_no_advert:
+                self._send_unscheduled(now_ns, commands)
+            self._announce_bounded(now_ns, commands)
+
     def _lose_to(self, now_ns: int, event: AdvertReceived, reason: str, commands: Commands) -> None:
         if self.parameters.higher_prio_send_advert and not self._wins_against(event.source, event.advert.priority):
             # The last word: the winner hears that there were two and announces itself (keepalived and we answer it so).
@@ -805,6 +789,7 @@ _EVENT_ROWS: Mapping[type, tuple[Handler, Handler, Handler, Handler]] = {
     Stopped:             (_V._stop_init,        _V._stop_idle,         _V._stop_master,       _V._stop_idle),
     AdvertReceived:      (_V._ignore,           _V._backup_advert,     _V._master_advert,     _V._ignore),
     AdvertRepeated:      (_V._ignore,           _V._repeated,          _V._ignore,            _V._ignore),
+    AdvertOutdated:      (_V._ignore,           _V._ignore,            _V._outdated_rival,    _V._ignore),
     PriorityChanged:     (_V._other_priority,   _V._backup_priority,   _V._other_priority,    _V._other_priority),
     FaultRaised:         (_V._note_fault,       _V._fault_backup,      _V._fault_master,      _V._note_fault),
     FaultCleared:        (_V._forget_fault,     _V._ignore,            _V._ignore,            _V._fault_cleared),
