@@ -38,7 +38,7 @@ from vrrp.system.routing import Pace
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 IPV4_SETTINGS = {ARP_IGNORE: 1, ACCEPT_LOCAL: 1, RP_FILTER: 0, PROMOTE_SECONDARIES: 1}
 IPV6_SETTINGS = {ARP_IGNORE: 1}
-"""Keepalived's, for a macvlan that carries IPv6 only."""
+"""For a macvlan that carries IPv6 only: it must not answer ARP for the addresses of other interfaces (keepalived since 2.3)."""
 
 
 class LiveLink:
