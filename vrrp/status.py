@@ -27,6 +27,8 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         **snapshot,
         "shown_state": "WAITING_FOR_FENCE" if waiting else instance.state.value,
         "interface": model.interface,
+        "virtual_interface": model.virtual_interface or None,
+        "virtual_mac": instance.parameters.virtual_mac.hex(":") or None,
         "unicast_peers": [str(peer.address) for peer in model.unicast_peers],
         "multicast_group": None if model.unicast else str(group_of(model)),
         "excluded_addresses": [str(address) for address in model.excluded_addresses],
@@ -75,5 +77,7 @@ def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
         "tracked": rest.get("tracked", []),
         "stalls": {"count": health.stalls, "longest_ms": health.longest_stall_ns // NS_PER_MS},
         "polled_links": process.linkbeat.states,
+        "links": {name: wiring.links.problems.get(name, "ok") for name in (*wiring.links.live, *wiring.links.problems)},
+        "links_restored": wiring.links.restored,
         "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable, "flooded": health.flooded},
     }

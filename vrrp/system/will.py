@@ -9,6 +9,7 @@ import errno
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from base.channel import JsonObject
 from vrrp.system.advert_socket import AdvertSender, SendSocket
@@ -84,5 +85,7 @@ def _say_zero(bequest: Bequest) -> list[str]:
 
 
 def _sender(interface: str, bequest: Bequest) -> AdvertSender:
-    is_v6 = bequest.adverts[0][0][0] >> 4 == 6
-    return SendSocket6(interface, bequest.index) if is_v6 else SendSocket(interface, bequest.index)
+    packet = bequest.adverts[0][0]
+    if packet[0] >> 4 == 6:
+        return SendSocket6(interface, bequest.index, IPv6Address(packet[8:24]))
+    return SendSocket(interface, bequest.index)
