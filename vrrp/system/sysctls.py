@@ -19,9 +19,9 @@ def wanted_sysctls(config: VrrpConfig, in_force: Mapping[Setting, str], conf: Pa
 
     arp_ignore, arp_filter on an interface below an IPv4 macvlan: it does not answer for the macvlan's addresses. rp_filter must be off on
     the macvlan, and the kernel takes the larger one of its own and that of "all": the value of "all" moves to every other interface and to
-    "default" (for interfaces to come), so that nothing changes for them. All of this as keepalived. Not as keepalived: arp_announce. A reply
-    from a virtual address often leaves by the interface below, and the ARP request for the client would name the virtual address with that
-    interface's own MAC: the client would learn it, and miss the takeover. ``in_force``: what is set already.
+    "default" (for interfaces to come), so that nothing changes for them. All of this as keepalived. Not as keepalived: arp_announce. A
+    reply from a virtual address often leaves by the interface below, and the ARP request for the client would name the virtual address with
+    that interface's own MAC: the client would learn it, and miss the takeover. ``in_force``: what is set already.
     """
     wanted = {(model.interface, "promote_secondaries"): "1" for model in config.instances if model.promote_secondaries and model.interface}
     links = [link for link in config.links if link.kind is LinkKind.MACVLAN and not link.ipv6]

@@ -253,7 +253,7 @@ vrrp_instance LINE {
 
 
 @pytest.mark.shows("vrrp_instance/use_vmac_addr", "vrrp_instance/vmac_xmit_base", "vrrp_instance/garp_extra_if")
-@pytest.mark.shows("global_defs/vmac_prefix", "global_defs/vmac_addr_prefix", "virtual_ipaddress/use_vmac")
+@pytest.mark.shows("global_defs/vmac_prefix", "global_defs/vmac_addr_prefix")
 def test_names_settings_and_places_are_keepalived_s() -> None:
     with Lab("a", "b") as lab:
         a, b = lab.nodes["a"], lab.nodes["b"]
@@ -296,3 +296,25 @@ def test_names_settings_and_places_are_keepalived_s() -> None:
         assert v6 and {frame[6:12].hex(":") for frame in v6} == {links(a)["eth0"]["address"]}, "vmac_xmit_base"
         assert ours.stop() == 0
         assert set(links(a)) == {"lo", "eth0", "d0", "d1"} and ipv4_setting(a, "all", "rp_filter") == "1"
+
+
+@pytest.mark.shows("vrrp_instance/use_ipvlan")
+def test_an_ipvlan_speaks_with_its_own_address_and_a_kernel_without_ipvlan_is_named() -> None:
+    with Lab("a") as lab:
+        node = lab.nodes["a"]
+        ip("-n", node.namespace, "link", "add", "try0", "link", "eth0", "type", "ipvlan", "mode", "l2", check=False)
+        kernel_has_it = "try0" in links(node)
+        ip("-n", node.namespace, "link", "del", "try0", check=False)
+        capture = lab.capture()
+        daemon = lab.vrrpd("a", conf(150, instance_extra="use_ipvlan ipv0 10.77.0.9/24 private"))
+        if not kernel_has_it:
+            causes = {"no ipv0: ipv0 cannot be made on eth0: the kernel has no ipvlan", "interface ipv0"}
+            lab.until(lambda: is_in(daemon, "FAULT") and causes == set(instance(daemon)["faults"]), what=str(instance(daemon)))
+        else:
+            lab.until(lambda: is_in(daemon, "MASTER"))
+            assert links(node)["ipv0"]["linkinfo"] == {"info_kind": "ipvlan", "info_data": {"mode": "l2", "private": True}}
+            assert "10.77.0.9/24" in held(node)["ipv0"] and f"{VIP}/24" in held(node)["eth0"]
+            capture.read()
+            assert {frame[26:30] for frame in adverts(capture.frames, node.port)} == {ip_address("10.77.0.9").packed}
+        assert daemon.stop() == 0
+        assert "ipv0" not in links(node)
