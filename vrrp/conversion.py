@@ -7,6 +7,7 @@ from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode, SyncGroup
 from vrrp.config.model.services import lowered_priorities
 from vrrp.config.model.tracking import TrackSet
 from vrrp.lvs.naming import service_id_of
+from vrrp.placement import mac_of
 from vrrp.protocol.authentication_header import Authenticator
 from vrrp.protocol.hmac_session import HmacPolicy, HmacSession
 from vrrp.protocol.node import NodeParameters
@@ -109,6 +110,8 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_befo
         garp_refresh_repeat=model.garp.refresh_repeat,
         garp_lower_prio_repeat=model.garp.lower_priority_repeat,
         garp_lower_prio_delay_ns=model.garp.lower_priority_delay_ns,
+        garp_extra_ns=model.garp.extra_interface_ns if _is_elsewhere(model) else 0,
+        virtual_mac=_answering_mac(model),
         startup_delay_ns=startup_delay_ns,
         not_before_ns=not_before_ns,
         unheard_limit=model.unheard_limit,
@@ -118,6 +121,19 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_befo
         auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,
         auth_data=_auth_data(model),
     )
+
+
+def _is_elsewhere(model: VrrpInstance) -> bool:
+    """Does an address live on an interface that adverts do not leave by? Whether that is a macvlan, the endpoint knows."""
+    speaking = model.virtual_interface if model.speaks_on_link else model.interface
+    return any(address.interface != speaking for address in (*model.addresses, *model.excluded_addresses))
+
+
+def _answering_mac(model: VrrpInstance) -> bytes:
+    """Of the macvlan; b"" without one."""
+    if not model.virtual_interface or model.vmac is None or model.vmac.ipvlan:
+        return b""
+    return mac_of(model.vmac, model.vrid, int(model.family))
 
 
 def checksum_style(model: VrrpInstance) -> ChecksumStyle:
@@ -196,14 +212,21 @@ def _interfaces_of_routes(model: VrrpInstance) -> list[str]:
     return [route.next_hops[0].interface for route in routes if route.next_hops[0].interface not in ("", model.interface)]
 
 
-def _tracks_of(config: VrrpConfig, model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
+def _links_of_addresses(model: VrrpInstance, links: frozenset[str]) -> list[str]:
+    """Macvlans of addresses on other interfaces, where keepalived tracks them too."""
+    addresses = (address for address in (*model.addresses, *model.excluded_addresses) if not address.no_track)
+    return [address.interface for address in addresses if address.interface in links and address.interface != model.virtual_interface]
+
+
+def _tracks_of(config: VrrpConfig, model: VrrpInstance, group: SyncGroup | None, links: frozenset[str]) -> tuple[TrackReference, ...]:
     own = _track_references(model.track)
     if group is not None:
         own += _track_references(group.track)
     own += [TrackReference(TrackKind.INTERFACE, name) for name in _interfaces_of_routes(model)]
     own += _statics_of(config, model.name)
     if model.interface and model.track_primary:
-        own.insert(0, TrackReference(TrackKind.INTERFACE, model.interface))
+        own[:0] = [TrackReference(TrackKind.INTERFACE, name) for name in (model.interface, model.virtual_interface) if name]
+    own += [TrackReference(TrackKind.INTERFACE, name) for name in _links_of_addresses(model, links)]
     return tuple(dict.fromkeys(own))
 
 
@@ -235,12 +258,11 @@ def node_parameters(config: VrrpConfig) -> NodeParameters:
     groups = {name: group for group in config.sync_groups for name in group.members}
     used = {model.name for model in config.instances}
     vrrp = config.global_defs.vrrp
+    links = frozenset(link.name for link in config.links)
     return NodeParameters(
         instances=tuple(instance_parameters(m, vrrp.startup_delay_ns, vrrp.delay_after_boot_ns) for m in config.instances),
         groups=tuple(GroupParameters(g.name, tuple(m for m in g.members if m in used)) for g in config.sync_groups),
         scripts=tuple(ScriptParameters(s.name, s.rise, s.fall, s.init_fail) for s in config.scripts),
-        tracks={
-            model.name: _tracks_of(config, model, groups.get(model.name)) + _quorums_of(config, model.name) for model in config.instances
-        },
+        tracks={m.name: _tracks_of(config, m, groups.get(m.name), links) + _quorums_of(config, m.name) for m in config.instances},
         stop_words={model.name: "DELETED" if model.notify_deleted else "FAULT" for model in config.instances},
     )

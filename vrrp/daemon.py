@@ -39,12 +39,14 @@ from vrrp.loading import Refused, judge, load
 from vrrp.lvs.news import fifo_line, script_of
 from vrrp.lvs.supervision import CheckerChild
 from vrrp.outside.supervision import OutsideChild
+from vrrp.placement import place
 from vrrp.reload_files import ConfigCopies, ReloadMarker, with_unchangeable
 from vrrp.scheduled_reload import ScheduledReload
 from vrrp.system.files import TrackedFiles
 from vrrp.system.firewall import Firewall
 from vrrp.system.firewall_guard import FirewallGuard
 from vrrp.system.guard import Guard
+from vrrp.system.link_macs import interface_macs
 from vrrp.system.notify import Change, Fifo, Notifier
 from vrrp.system.pid_files import pid_files, running_already, write_pid_file
 from vrrp.system.process_events import TrackedProcesses
@@ -69,6 +71,8 @@ class VrrpDaemon:
         self.config = config
         self._former = config
         """What a reload replaces, until the vrrp process has changed over."""
+        self._placed = config
+        """The same as ``config``, with the macvlans and ipvlans that it needs."""
         self.log = log
         self.timers = Timers()
         self.pump = Pump(next_deadline=self._next_deadline, on_deadline=self._on_deadline)
@@ -254,7 +258,7 @@ class VrrpDaemon:
         self._send_configuration()
 
     def _send_configuration(self) -> None:
-        blob = base64.b64encode(pickle.dumps(self.config)).decode("ascii")
+        blob = base64.b64encode(pickle.dumps(self._placed)).decode("ascii")
         parts = [blob[at : at + PART_BYTES] for at in range(0, len(blob), PART_BYTES)]
         for number, part in enumerate(parts, 1):
             self.child.send({"op": "configure", "part": part, "last": number == len(parts)})
@@ -451,11 +455,12 @@ class VrrpDaemon:
                 fifo.changed(change)
 
     def _prepare_kernel(self) -> None:
-        """Firewall rules and sysctls, before the vrrp process may become MASTER."""
-        if problem := self.firewall.apply(self.config):
+        """Names of macvlans, firewall rules and sysctls, before the vrrp process may become MASTER."""
+        self._placed = place(self.config, interface_macs(), self._placed.links)
+        if problem := self.firewall.apply(self._placed):
             self.log.error(f"no_accept has no effect, packets to the virtual addresses are let in: {problem}")
         self.firewall_guard.watch()
-        for problem in self.sysctls.apply(wanted_sysctls(self.config)):
+        for problem in self.sysctls.apply(wanted_sysctls(self._placed, self.sysctls.in_force)):
             self.log.error(problem)
 
     def _open_fifos(self) -> None:

@@ -9,6 +9,7 @@ process's *will* if it dies: the netlink messages that remove its addresses and 
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import os
 import pickle
@@ -30,9 +31,10 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
 from vrrp.conversion import kept_instances, node_parameters, renamed_instances
 from vrrp.execution import Executor
-from vrrp.protocol.authentication_header import IPPROTO_AH
+from vrrp.protocol.authentication_header import IPPROTO_AH, OutdatedError
 from vrrp.protocol.events import (
     AddressLost,
+    AdvertOutdated,
     AdvertReceived,
     AdvertRepeated,
     FaultCleared,
@@ -54,7 +56,7 @@ from vrrp.protocol.node import (
     VrrpNode,
     without_instance,
 )
-from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, has_old_checksum, parse_packet, receive_advert
+from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, IPAddress, has_old_checksum, parse_packet, receive_advert
 from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
@@ -62,7 +64,7 @@ from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.flood_guard import FloodGuard
 from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.linkbeat import Linkbeat
-from vrrp.system.netlink import AddressEvent, Monitor
+from vrrp.system.netlink import AddressEvent, LinkEvent, Monitor
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, real_time_limit_us, schedule
 from vrrp.system.process_name import VRRP, name_of, set_name
 from vrrp.system.routing import STATIC, DeletionMonitor
@@ -111,8 +113,8 @@ class VrrpProcess:
         self.health = Health()
         self.node: VrrpNode | None = None
         self.journal = Journal()
-        self.wiring = Wiring(log, self._watch, self.pump.remove_reader)
         self.executor = Executor(log, self.channel.send, self._publish)
+        self.wiring = Wiring(log, self._watch, self.pump.remove_reader, self.executor.tell_restored)
         self.monitor = Monitor()
         self.deletions = DeletionMonitor()
         self.server: ControlServer | None = None
@@ -141,7 +143,7 @@ class VrrpProcess:
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
-        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns]
+        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns, self.wiring.links.due_ns]
         due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
@@ -168,6 +170,8 @@ class VrrpProcess:
             if commands:
                 self.journal.note(at_ns, None, commands)
                 self._execute(at_ns, commands)
+        if self.wiring.links.due_ns is not None and self.wiring.links.due_ns <= at_ns and not self._stopping:
+            self._links_changed()
         link_changed = self.linkbeat.due_ns is not None and self.linkbeat.due_ns <= at_ns and self.linkbeat.poll(at_ns)
         if self.node is not None and (link_changed or (self.debounce.due_ns is not None and self.debounce.due_ns <= at_ns)):
             self._tell_interfaces(self.node, at_ns)
@@ -278,6 +282,8 @@ class VrrpProcess:
             advert = receive_advert(datagram, endpoint.expected)
         except DecodeError as error:
             self._rejected(endpoint, error)
+            if isinstance(error, OutdatedError):
+                self._outdated(at_ns, endpoint, error)
             return False
         group = endpoint.expected.old_checksum_group
         if group is not None and not endpoint.old_checksum and has_old_checksum(datagram, group):
@@ -292,6 +298,11 @@ class VrrpProcess:
             endpoint.last_tail = tail
         return True
 
+    def _outdated(self, at_ns: int, endpoint: Endpoint, error: OutdatedError) -> None:
+        with contextlib.suppress(DecodeError):
+            advert = receive_advert(error.datagram, endpoint.expected)
+            self.feed_instance(at_ns, endpoint.model.name, AdvertOutdated(error.datagram.source, advert))
+
     def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:
         name, reason = endpoint.model.name, error.reason
         endpoint.rejected[reason] += 1
@@ -305,6 +316,11 @@ class VrrpProcess:
     def on_netlink(self) -> None:
         """Links and addresses changed."""
         events, lost = self.monitor.drain()
+        if any(isinstance(event, LinkEvent) and not event.up and self.wiring.links.on(event.index) for event in events):
+            # Down, or being deleted? The kernel answers only when that is over; what else it has to tell lies ready then.
+            self.wiring.links.settle()
+            more, lost_too = self.monitor.drain()
+            events, lost = events + more, lost or lost_too
         gone: set[Held] = set()
         relevant = lost
         for event in events:
@@ -331,8 +347,21 @@ class VrrpProcess:
         if relevant and self.node is not None and not self._stopping:
             self.executor.routing.suspect(at_ns)
             if self.wiring.outdated or self.executor.routing.outdated(self.wiring.config, self.wiring.interfaces):
-                self._rewire(self.wiring.config)
+                self._links_changed()
             self._tell_interfaces(self.node, now_ns())
+
+    def _links_changed(self) -> None:
+        """Fit everything to the interfaces, and put the addresses back that went away with one that was made again."""
+        self._rewire(self.wiring.config)
+        self.wiring.tidy()
+        missing: dict[str, IPAddress] = {}
+        for (index, address), name in list(self.executor.held.items()):
+            if (index, address) not in self.wiring.endpoints[name].removal_of:
+                del self.executor.held[index, address]
+                if any(address == held for _index, held in self.wiring.endpoints[name].removal_of):
+                    missing.setdefault(name, address)
+        for name, address in missing.items():
+            self.feed_instance(now_ns(), name, AddressLost(address))
 
     def on_deletions(self) -> None:
         """A route or rule was deleted, ours perhaps."""
@@ -469,6 +498,8 @@ class VrrpProcess:
         self.feed(at_ns, NodeReconfigured(node_parameters(config), renamed, sources))
         self.executor.endpoints = fresh
         self.executor.instances = node.instances
+        self.wiring.tidy()
+        self._make_will()
         self._tell_interfaces(node, at_ns)
 
     # ---- the parent -----------------------------------------------------------------------------------------------
@@ -529,6 +560,8 @@ class VrrpProcess:
         self.executor.keep_addresses = self.settings.keep_addresses
         self.feed(now_ns(), NodeStopped())
         self.executor.routing.remove(STATIC)
+        if not self.settings.keep_addresses:
+            self.wiring.links.remove_all()
         self.channel.send({"op": "stopped"})
         if self.server is not None:
             self.server.close()

@@ -29,6 +29,8 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         "interface": model.interface,
         "master_down_us": instance.master_down_ns() // NS_PER_US,
         "last_word": instance.parameters.higher_prio_send_advert,
+        "virtual_interface": model.virtual_interface or None,
+        "virtual_mac": instance.parameters.virtual_mac.hex(":") or None,
         "unicast_peers": [str(peer.address) for peer in model.unicast_peers],
         "multicast_group": None if model.unicast else str(group_of(model)),
         "excluded_addresses": [str(address) for address in model.excluded_addresses],
@@ -78,5 +80,7 @@ def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
         "tracked": rest.get("tracked", []),
         "stalls": {"count": health.stalls, "longest_ms": health.longest_stall_ns // NS_PER_MS},
         "polled_links": process.linkbeat.states,
+        "links": {name: wiring.links.problems.get(name, "ok") for name in (*wiring.links.live, *wiring.links.problems)},
+        "links_restored": wiring.links.restored,
         "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable, "flooded": health.flooded},
     }

@@ -27,6 +27,7 @@ from vrrp.config.model.instance import (
     HmacMode,
     SyncGroup,
     UnicastPeer,
+    VmacSettings,
     VrrpInstance,
 )
 from vrrp.config.model.tracking import Track, TrackSet
@@ -107,6 +108,7 @@ class _Instance:
             self._resolve_authentication,
             self._resolve_hmac,
             self._resolve_state,
+            self._resolve_vmac,
             self._resolve_strict,
             self._resolve_garp,
             self._check_limits,
@@ -420,6 +422,49 @@ class _Instance:
             remedy = "write state BACKUP on all nodes, with different priorities" if master else "remove one of them"
             self._warn("preempt_delay", f"preempt_delay does not work with {cause}; it is left out", remedy)
             instance = replace(instance, preempt_delay_ns=0)
+        return instance
+
+    def _resolve_vmac(self, instance: VrrpInstance) -> VrrpInstance:
+        """Keepalived 2.2.7's corrections, tried with ``keepalived -t``."""
+        vmac = instance.vmac
+        both = self._collected.has("use_vmac") and self._collected.has("use_ipvlan")
+        if both:
+            self._error("use_ipvlan", f"{self._name}: use_vmac and use_ipvlan exclude each other", "remove one of them")
+        if vmac is None or vmac.ipvlan:
+            if instance.vmac_xmit_base and not both:
+                self._warn("vmac_xmit_base", "vmac_xmit_base has no effect without use_vmac; it is left out", "remove the line")
+            instance = replace(instance, vmac_xmit_base=False)
+        if vmac is None:
+            return instance
+        if not instance.interface:
+            keyword = "use_ipvlan" if vmac.ipvlan else "use_vmac"
+            self._warn(keyword, f"{keyword} does not go without interface; it is left out", "add: interface NAME")
+            return replace(instance, vmac=None, vmac_xmit_base=False)
+        if instance.promote_secondaries:
+            self._note("promote_secondaries", "promote_secondaries is set on a macvlan or ipvlan anyway", "remove the line")
+            instance = replace(instance, promote_secondaries=False)
+        if vmac.ipvlan:
+            return self._resolve_ipvlan(instance, vmac)
+        if instance.unicast_peers and not instance.vmac_xmit_base:
+            message = "unicast adverts always leave by the interface itself: vmac_xmit_base is set"
+            self._note("unicast_peer", message, "add: vmac_xmit_base")
+            instance = replace(instance, vmac_xmit_base=True)
+        if instance.strict and vmac.mac:
+            self._warn("use_vmac", "vrrp_strict allows no MAC of one's own; the virtual router's is used", "remove the MAC", "strict")
+            instance = replace(instance, vmac=replace(vmac, mac=b""))
+        return instance
+
+    def _resolve_ipvlan(self, instance: VrrpInstance, ipvlan: VmacSettings) -> VrrpInstance:
+        """The ipvlan shares the MAC of the interface; what tells its adverts apart is their source address."""
+        address = ipvlan.ipvlan_address
+        if address is not None and address.version != instance.family:
+            message = f"{self._name}: the address {address} is not IPv{instance.family} like the virtual addresses"
+            self._error("use_ipvlan", message, f"write an IPv{instance.family} address", "family")
+        elif address is not None and instance.source is None:
+            return replace(instance, source=address)
+        elif instance.source is None and instance.family is Family.IPV4:
+            message = f"{self._name}: use_ipvlan needs a source address over IPv4"
+            self._error("use_ipvlan", message, "write: use_ipvlan NAME ADDRESS/LENGTH", "missing-value")
         return instance
 
     def _resolve_strict(self, instance: VrrpInstance) -> VrrpInstance:

@@ -65,6 +65,8 @@ class AdvertReceiver(Protocol):
 
     interface: str
     index: int
+    base_index: int
+    """The interface below, of a macvlan; else 0."""
     vrids: frozenset[int]
     carrier: Carrier
     buffer_bytes: int
@@ -171,6 +173,7 @@ class ReceiveSocket:
     address.
     """
 
+    base_index = 0
     ttl_at = 8
     tail_from = 12
 

@@ -9,6 +9,7 @@ import errno
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from base.channel import JsonObject
 from vrrp.system.advert_socket import AdvertSender, SendSocket
@@ -84,5 +85,8 @@ def _say_zero(bequest: Bequest) -> list[str]:
 
 
 def _sender(bequest: Bequest) -> AdvertSender:
-    is_v6 = bequest.adverts[0][0][0] >> 4 == 6
-    return SendSocket6(bequest.interface, bequest.index) if is_v6 else SendSocket(bequest.interface, bequest.index)
+    packet = bequest.adverts[0][0]
+    if packet[0] >> 4 == 6:
+        source = None if bequest.interface is None else IPv6Address(packet[8:24])
+        return SendSocket6(bequest.interface, bequest.index, source)
+    return SendSocket(bequest.interface, bequest.index)

@@ -9,6 +9,7 @@ from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.common import NOWHERE
 from vrrp.config.model.daemon import DEFAULT_DAEMON, DEFAULT_GLOBALS, DaemonSettings, GlobalDefs, SslSettings
 from vrrp.config.model.instance import GarpGroup, SyncGroup, VrrpInstance
+from vrrp.config.model.links import VirtualLink
 from vrrp.config.model.routing import Route, Rule
 from vrrp.config.model.services import VirtualServer, VirtualServerGroup
 from vrrp.config.model.tracking import BfdInstance, TrackFile, TrackProcess, VrrpScript
@@ -44,6 +45,8 @@ class VrrpConfig:
     virtual_servers: tuple[VirtualServer, ...] = ()
     virtual_server_groups: tuple[VirtualServerGroup, ...] = ()
     ssl: SslSettings | None = None
+    links: tuple[VirtualLink, ...] = ()
+    """Not from the file: ``vrrp.placement`` makes them of use_vmac, use_vmac_addr and use_ipvlan."""
 
     def instance(self, name: str) -> VrrpInstance | None:
         """The instance called ``name``."""
