@@ -104,6 +104,15 @@ class Log:
         return f"{stamp}.{nanoseconds // 1_000_000:03d} {self.name}[{os.getpid()}] {level}: {flat}{extra}\n"
 
 
+JSON_ENV = "BRAINCTL_LOG_JSON"
+"""Set to 1 for child processes whose parent logs in JSON."""
+
+
+def child_log(name: str) -> Log:
+    """The log of a child process on its stderr, which its parent passes on; in JSON if the parent's is."""
+    return Log(name, 2, os.environ.get(JSON_ENV) == "1")
+
+
 def stderr_log(name: str, *, json_lines: bool = False) -> Log:
     """A log on stderr."""
     sys.stderr.flush()

@@ -42,6 +42,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+WIDE_XSTATE = HERE / "build/wide_xstate.so"
 REBOOTED, TIMEOUT, DIED = 120, 124, 125
 REBOOT_MESSAGES = (b"Initiating system reboot", b"reboot: Restarting system", b"sysrq: Resetting")
 PR_SET_PDEATHSIG = 1
@@ -136,6 +137,7 @@ class Guest:
             stdout=writes[0],
             stderr=writes[0],
             pass_fds=writes,
+            env={**os.environ, "LD_PRELOAD": str(WIDE_XSTATE)} if WIDE_XSTATE.exists() else None,
             start_new_session=True,
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
@@ -187,7 +189,8 @@ class Guest:
             return int(words[-1])
         if not self._verbose:
             sys.stderr.write(self._console[-4000:].decode(errors="replace").replace("\r", ""))
-        fail("the guest died")
+        missing = "" if WIDE_XSTATE.exists() else f"; some processors need {WIDE_XSTATE}: run `make lab`"
+        fail(f"the guest died{missing}")
         return DIED
 
 

@@ -84,6 +84,12 @@ missing=$(missing_packages)
 # shellcheck disable=SC2086
 [ -z "$missing" ] || install_packages $missing
 
+# ---- The lab ----------------------------------------------------------------------------------------------------------------------------
+if [ "$profile" != demo ] && [ ! lab/build/wide_xstate.so -nt lab/wide_xstate.c ]; then
+    mkdir -p lab/build
+    cc -O2 -Wall -shared -fPIC -o lab/build/wide_xstate.so lab/wide_xstate.c || die "cannot build lab/wide_xstate.c"
+fi
+
 # ---- Python ----------------------------------------------------------------------------------------------------------------------------
 find_python() {
     for candidate in python3.11 python3.12 python3.13 python3 /usr/bin/python3; do

@@ -36,6 +36,7 @@ class Options:
     log_facility: str = "daemon"
     no_syslog: bool = False
     log_file: str = ""
+    log_json: bool = False
     test: bool = False
     test_log: str = ""
     dump_config: bool = False
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-S", "--log-facility", default="daemon", metavar="0-7|localN|user|daemon", help="syslog facility")
     add("-G", "--no-syslog", action="store_true", help="do not log to syslog")
     add("--log-file", "-g", nargs="?", const="/tmp/keepalived.log", default="", metavar="FILE", help="log to a file")  # noqa: S108
+    add("--log-json", action="store_true", help="log one JSON object a line")
     add("--flush-log-file", action="store_true", help="accepted; the log file is never buffered")
     add("-d", "--dump-conf", dest="dump_config", action="store_true", help="print the configuration as it was understood")
     add("-p", "--pid", dest="pid_file", default="", metavar="FILE", help="pid file of the parent process (RUN_DIR/vrrpd.pid)")
@@ -140,11 +142,12 @@ def parse(argv: list[str]) -> tuple[Options, str | None]:
         log_facility=given.log_facility,
         no_syslog=given.no_syslog,
         log_file=given.log_file,
+        log_json=given.log_json,
         test=given.config_test is not None,
         test_log="" if given.config_test in (None, "-") else given.config_test,
         dump_config=given.dump_config,
-        pid_file=given.pid_file or os.path.join(given.run_dir, "vrrpd.pid"),
-        vrrp_pid_file=given.vrrp_pid_file or os.path.join(given.run_dir, "vrrpd_vrrp.pid"),
+        pid_file=given.pid_file,
+        vrrp_pid_file=given.vrrp_pid_file,
         bfd_pid_file=given.bfd_pid_file,
         checker_pid_file=given.checker_pid_file,
         vrrp_only=given.vrrp_only and not given.checker_only,

@@ -7,6 +7,7 @@ from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode, SyncGroup
 from vrrp.config.model.services import lowered_priorities
 from vrrp.config.model.tracking import TrackSet
 from vrrp.lvs.naming import service_id_of
+from vrrp.placement import mac_of
 from vrrp.protocol.authentication_header import Authenticator
 from vrrp.protocol.hmac_session import HmacPolicy, HmacSession
 from vrrp.protocol.node import NodeParameters
@@ -87,7 +88,7 @@ def _says_last_word(model: VrrpInstance) -> bool:
     return not model.strict and "higher_prio_send_advert" not in dict(model.positions)
 
 
-def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> InstanceParameters:
+def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_before_ns: int = 0) -> InstanceParameters:
     """The core's view of one vrrp_instance."""
     return InstanceParameters(
         name=model.name,
@@ -109,7 +110,10 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> Insta
         garp_refresh_repeat=model.garp.refresh_repeat,
         garp_lower_prio_repeat=model.garp.lower_priority_repeat,
         garp_lower_prio_delay_ns=model.garp.lower_priority_delay_ns,
+        garp_extra_ns=model.garp.extra_interface_ns if _is_elsewhere(model) else 0,
+        virtual_mac=_answering_mac(model),
         startup_delay_ns=startup_delay_ns,
+        not_before_ns=not_before_ns,
         unheard_limit=model.unheard_limit,
         late_backup_priority=model.timer_expired_backup_priority if model.timer_expired_backup else 0,
         in_sync_group=bool(model.sync_group),
@@ -117,6 +121,19 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0) -> Insta
         auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,
         auth_data=_auth_data(model),
     )
+
+
+def _is_elsewhere(model: VrrpInstance) -> bool:
+    """Does an address live on an interface that adverts do not leave by? Whether that is a macvlan, the endpoint knows."""
+    speaking = model.virtual_interface if model.speaks_on_link else model.interface
+    return any(address.interface != speaking for address in (*model.addresses, *model.excluded_addresses))
+
+
+def _answering_mac(model: VrrpInstance) -> bytes:
+    """Of the macvlan; b"" without one."""
+    if not model.virtual_interface or model.vmac is None or model.vmac.ipvlan:
+        return b""
+    return mac_of(model.vmac, model.vrid, int(model.family))
 
 
 def checksum_style(model: VrrpInstance) -> ChecksumStyle:
@@ -195,14 +212,35 @@ def _interfaces_of_routes(model: VrrpInstance) -> list[str]:
     return [route.next_hops[0].interface for route in routes if route.next_hops[0].interface not in ("", model.interface)]
 
 
-def _tracks_of(model: VrrpInstance, group: SyncGroup | None) -> tuple[TrackReference, ...]:
+def _links_of_addresses(model: VrrpInstance, links: frozenset[str]) -> list[str]:
+    """Macvlans of addresses on other interfaces, where keepalived tracks them too."""
+    addresses = (address for address in (*model.addresses, *model.excluded_addresses) if not address.no_track)
+    return [address.interface for address in addresses if address.interface in links and address.interface != model.virtual_interface]
+
+
+def _tracks_of(config: VrrpConfig, model: VrrpInstance, group: SyncGroup | None, links: frozenset[str]) -> tuple[TrackReference, ...]:
     own = _track_references(model.track)
     if group is not None:
         own += _track_references(group.track)
     own += [TrackReference(TrackKind.INTERFACE, name) for name in _interfaces_of_routes(model)]
+    own += _statics_of(config, model.name)
     if model.interface and model.track_primary:
-        own.insert(0, TrackReference(TrackKind.INTERFACE, model.interface))
+        own[:0] = [TrackReference(TrackKind.INTERFACE, name) for name in (model.interface, model.virtual_interface) if name]
+    own += [TrackReference(TrackKind.INTERFACE, name) for name in _links_of_addresses(model, links)]
     return tuple(dict.fromkeys(own))
+
+
+def _statics_of(config: VrrpConfig, instance: str) -> list[TrackReference]:
+    """Interfaces of the static entries whose track_group names this instance: without them it goes to FAULT, as in keepalived."""
+    groups = {group.name for group in config.track_groups if instance in group.members}
+    names = [address.interface for address in config.static_addresses if address.track_group in groups and not address.no_track]
+    for route in config.static_routes:
+        if route.track_group in groups and not route.no_track and len(route.next_hops) == 1:
+            names.append(route.next_hops[0].interface)
+    for rule in config.static_rules:
+        if rule.track_group in groups and not rule.no_track:
+            names += [value for word, value in rule.selectors if word in ("iif", "dev")]
+    return [TrackReference(TrackKind.INTERFACE, name) for name in names if name]
 
 
 def _quorums_of(config: VrrpConfig, instance: str) -> tuple[TrackReference, ...]:
@@ -219,10 +257,12 @@ def node_parameters(config: VrrpConfig) -> NodeParameters:
     """The core's view of the whole file."""
     groups = {name: group for group in config.sync_groups for name in group.members}
     used = {model.name for model in config.instances}
+    vrrp = config.global_defs.vrrp
+    links = frozenset(link.name for link in config.links)
     return NodeParameters(
-        instances=tuple(instance_parameters(m, config.global_defs.vrrp.startup_delay_ns) for m in config.instances),
+        instances=tuple(instance_parameters(m, vrrp.startup_delay_ns, vrrp.delay_after_boot_ns) for m in config.instances),
         groups=tuple(GroupParameters(g.name, tuple(m for m in g.members if m in used)) for g in config.sync_groups),
         scripts=tuple(ScriptParameters(s.name, s.rise, s.fall, s.init_fail) for s in config.scripts),
-        tracks={model.name: _tracks_of(model, groups.get(model.name)) + _quorums_of(config, model.name) for model in config.instances},
+        tracks={m.name: _tracks_of(config, m, groups.get(m.name), links) + _quorums_of(config, m.name) for m in config.instances},
         stop_words={model.name: "DELETED" if model.notify_deleted else "FAULT" for model in config.instances},
     )

@@ -1,49 +1,57 @@
 """vrrpd's parent process: reads the configuration, supervises the vrrp process, runs scripts, writes log, pid files and dumps.
 
 It is not in the path of an election: a slow disk, a slow script or a long configuration never delays an advert. Signals as
-keepalived: HUP reload, TERM/INT stop, USR1 / USR2 / RTMIN+2 dumps in /tmp (all of them JSON here), RTMAX-1 clears nothing yet.
+keepalived: HUP reload, TERM/INT stop, USR1 / USR2 / RTMIN+2 dumps in /tmp in its own forms, RTMAX-1 statistics and then counting anew.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import pickle
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import syslog
-import tempfile
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 from base.channel import JsonObject
-from base.clock import now_ns
+from base.clock import now_ns, wall_ns
 from base.core import NS_PER_MS, NS_PER_S
 from base.diagnostics import Diagnostic, Severity
-from base.log import Log
+from base.log import JSON_ENV, Log
 from base.pump import Pump
+from base.signals import STOP_SIGNALS, SignalReader
 from base.supervise import Child, leave
+from base.systemd import ServiceManager
 from vrrp.bfd.supervision import BfdChild
 from vrrp.commandline import SIGNAL_NUMBERS, Options, parse
 from vrrp.config.model.common import NO_NOTIFY, NotifyCommands
 from vrrp.config.model.configuration import VrrpConfig
+from vrrp.dump_files import DATA, JSON, STATS, dump_mode, dump_path, write_atomically
+from vrrp.dump_text import keepalived_data, keepalived_stats
 from vrrp.dumps import keepalived_json, without_secrets
-from vrrp.loading import Refused, load
+from vrrp.heartbeat import Heartbeat
+from vrrp.loading import Refused, judge, load
 from vrrp.lvs.news import fifo_line, script_of
 from vrrp.lvs.supervision import CheckerChild
 from vrrp.outside.supervision import OutsideChild
+from vrrp.placement import place
+from vrrp.reload_files import ConfigCopies, ReloadMarker, with_unchangeable
+from vrrp.scheduled_reload import ScheduledReload
 from vrrp.system.files import TrackedFiles
 from vrrp.system.firewall import Firewall
 from vrrp.system.firewall_guard import FirewallGuard
 from vrrp.system.guard import Guard
+from vrrp.system.link_macs import interface_macs
 from vrrp.system.notify import Change, Fifo, Notifier
+from vrrp.system.pid_files import pid_files, running_already, write_pid_file
 from vrrp.system.process_events import TrackedProcesses
-from vrrp.system.scripts import ScriptRunner, TrackedScripts
+from vrrp.system.process_name import PARENT, name_of, set_name
+from vrrp.system.scripts import Outcome, ScriptRunner, TrackedScripts, run_to_end
 from vrrp.system.sysctls import Sysctls, wanted_sysctls
 from vrrp.system.timers import Timers
 from vrrp.system.will import LastWill
@@ -63,6 +71,8 @@ class VrrpDaemon:
         self.config = config
         self._former = config
         """What a reload replaces, until the vrrp process has changed over."""
+        self._placed = config
+        """The same as ``config``, with the macvlans and ipvlans that it needs."""
         self.log = log
         self.timers = Timers()
         self.pump = Pump(next_deadline=self._next_deadline, on_deadline=self._on_deadline)
@@ -97,36 +107,39 @@ class VrrpDaemon:
         self._stopping = False
         self._child_said_goodbye = False
         self._ready = False
-        self._signals_r, self._signals_w = socket.socketpair()
+        self._children_started = False
+        self._reload_wanted = False
+        self._pid_files = pid_files(options, config.daemon)
+        self._service = ServiceManager()
+        self._heartbeat = Heartbeat(self.timers, self._service, lambda: self.child.send({"op": "ping"}))
+        self._schedule = ScheduledReload(self.timers, log, self.reload)
+        self._marker = ReloadMarker(log)
+        self._copies = ConfigCopies(log)
         self._dumped: list[JsonObject] = []
-        self._dumps: dict[str, Callable[[JsonObject], None]] = {
-            "data": lambda status: self._write_dump("keepalived.data", status),
-            "stats": lambda status: self._write_dump("keepalived.stats", status),
-            "json": lambda status: self._write_dump("keepalived.json", keepalived_json(status, self.config.global_defs.json_version)),
+        self._dumps: dict[str, tuple[str, Callable[[JsonObject], str]]] = {
+            "data": (DATA, lambda status: keepalived_data(status, self.config, wall_ns(), self.processes.running())),
+            "stats": (STATS, keepalived_stats),
+            "json": (JSON, self._json_dump),
         }
 
     # ---- running --------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Until a signal says stop."""
-        self._catch_signals()
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signals = SignalReader(self.pump, _OUR_SIGNALS, self._on_signal)
         self.pump.add_reader(self._child_log_r, self._relay_child_log)
-        write_pid_file(self.options.pid_file, os.getpid())
-        self._open_fifos()
-        self._prepare_kernel()
-        if self.options.checker_only:
-            self._configure_bfd()
+        set_name(name_of(self.config.global_defs, PARENT))
+        write_pid_file(self._pid_files.parent, os.getpid())
+        startup = self.config.global_defs.startup_script
+        if startup.command is None:
+            self._start_children()
         else:
-            self.child.start()
-            self._guard_addresses()
-        self._configure_checkers()
-        self.outside.configure(self.config)
+            self.runner.run(startup.command, (), self._startup_script_ended, timeout_ns=startup.timeout_ns)
         try:
             self.pump.run()
         finally:
-            signal.set_wakeup_fd(-1)
-            for number in _OUR_SIGNALS:  # Python's end gives its handlers back: a second SIGTERM would kill us there
-                signal.signal(number, signal.SIG_IGN)
+            signals.close()
             self.child.stop()
             self._execute_will()
             self.checkers.stop()
@@ -141,11 +154,40 @@ class VrrpDaemon:
             self.runner.kill_all(signal.SIGKILL)
             for fifo in self.fifos:
                 fifo.close()
-            remove_file(self.options.pid_file)
-            remove_file(self.options.vrrp_pid_file)
-            remove_file(self.options.bfd_pid_file)
-            remove_file(self.options.checker_pid_file)
+            self._run_shutdown_script()
+            self._pid_files.remove()
         return self.exit_code
+
+    def _startup_script_ended(self, outcome: Outcome) -> None:
+        """Whatever became of it, as with keepalived: the children start now."""
+        if not outcome.success:
+            self.log.error(f"the startup_script {outcome.detail}")
+        if not self._stopping:
+            self._start_children()
+            if self._reload_wanted:
+                self.reload()
+
+    def _start_children(self) -> None:
+        self._children_started = True
+        self._open_fifos()
+        self._prepare_kernel()
+        if self.options.checker_only:
+            self._configure_bfd()
+        else:
+            self.child.start()
+            self._guard_addresses()
+        self._configure_checkers()
+        self.outside.configure(self.config)
+        self._schedule.configure(self.config.global_defs.reload)
+        if self.options.checker_only:
+            self._service.ready()
+
+    def _run_shutdown_script(self) -> None:
+        script = self.config.global_defs.shutdown_script
+        if script.command is not None and self._children_started:
+            outcome = run_to_end(script.command, script.timeout_ns)
+            if not outcome.success:
+                self.log.error(f"the shutdown_script {outcome.detail}")
 
     def _next_deadline(self) -> int | None:
         due = [self.timers.next_deadline()]
@@ -161,36 +203,30 @@ class VrrpDaemon:
             self.checkers.on_deadline(at_ns)
         self.timers.on_deadline(at_ns)
 
-    def _catch_signals(self) -> None:
-        self._signals_r.setblocking(False)
-        self._signals_w.setblocking(False)
-        signal.set_wakeup_fd(self._signals_w.fileno(), warn_on_full_buffer=False)
-        for number in _OUR_SIGNALS:
-            signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        self.pump.add_reader(self._signals_r, self._on_signals)
+    def _on_signal(self, number: int) -> None:
+        if number in STOP_SIGNALS:
+            self.stop()
+        elif number == SIGNAL_NUMBERS["RELOAD"]:
+            self.reload()
+        elif number == SIGNAL_NUMBERS["DATA"]:
+            self.child.send({"op": "dump", "what": "data"})
+        elif number == SIGNAL_NUMBERS["STATS"]:
+            self.child.send({"op": "dump", "what": "stats"})
+        elif number == SIGNAL_NUMBERS["JSON"]:
+            self.child.send({"op": "dump", "what": "json"})
+        elif number == SIGNAL_NUMBERS["STATS_CLEAR"]:
+            self._dump_and_clear()
 
-    def _on_signals(self) -> None:
-        try:
-            numbers = self._signals_r.recv(256)
-        except BlockingIOError:
-            return
-        for number in numbers:
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self.stop()
-            elif number == SIGNAL_NUMBERS["RELOAD"]:
-                self.reload()
-            elif number == SIGNAL_NUMBERS["DATA"]:
-                self.child.send({"op": "dump", "what": "data"})
-            elif number == SIGNAL_NUMBERS["STATS"]:
-                self.child.send({"op": "dump", "what": "stats"})
-            elif number == SIGNAL_NUMBERS["JSON"]:
-                self.child.send({"op": "dump", "what": "json"})
+    def _dump_and_clear(self) -> None:
+        self.child.send({"op": "dump", "what": "stats"})
+        self.child.send({"op": "clear"})
 
     def _asked_from_outside(self, what: str) -> None:
-        """A method of the D-Bus interface; the counters are not cleared yet."""
+        """A method of the D-Bus interface."""
         if what == "reload":
             self.reload()
+        elif what == "stats_clear":
+            self._dump_and_clear()
         else:
             self.child.send({"op": "dump", "what": "data" if what == "data" else "stats"})
 
@@ -211,7 +247,7 @@ class VrrpDaemon:
         self._ready = False
         self._child_said_goodbye = False
         if self.child.pid is not None:
-            write_pid_file(self.options.vrrp_pid_file, self.child.pid)
+            write_pid_file(self._pid_files.vrrp, self.child.pid)
             self.guard.process(self.child.pid)
         settings = {
             "gate_closed": self.options.gate == "closed",
@@ -222,7 +258,7 @@ class VrrpDaemon:
         self._send_configuration()
 
     def _send_configuration(self) -> None:
-        blob = base64.b64encode(pickle.dumps(self.config)).decode("ascii")
+        blob = base64.b64encode(pickle.dumps(self._placed)).decode("ascii")
         parts = [blob[at : at + PART_BYTES] for at in range(0, len(blob), PART_BYTES)]
         for number, part in enumerate(parts, 1):
             self.child.send({"op": "configure", "part": part, "last": number == len(parts)})
@@ -246,7 +282,14 @@ class VrrpDaemon:
         status["instances"] = self._dumped + status["instances"]
         self._dumped = [] if message["last"] else status["instances"]
         if message["last"]:
-            self._dumps[message["what"]](status)
+            name, content = self._dumps[message["what"]]
+            try:
+                write_atomically(dump_path(self.config, name), content(status), dump_mode(self.options, self.config))
+            except OSError as error:
+                self.log.error(f"cannot write {name}: {error.strerror}")
+
+    def _json_dump(self, status: JsonObject) -> str:
+        return json.dumps(keepalived_json(status, self.config, wall_ns(), self.processes.running()), indent=1) + "\n"
 
     def _execute_will(self) -> None:
         """Empty after a clean goodbye."""
@@ -262,6 +305,8 @@ class VrrpDaemon:
                 self._notify(message["kind"], message["name"], message["state"], message["priority"])
             case "report":
                 self._report(message)
+            case "pong":
+                self._heartbeat.answered()
             case "will_begins":
                 self.will.clear()
             case "will":
@@ -290,6 +335,10 @@ class VrrpDaemon:
             self.bfd.repeat()
             self.checkers.repeat()
         self.log.info("Reload complete" if self._ready else "Startup complete")
+        self._service.ready()
+        self._heartbeat.start()
+        if self._ready:
+            self._copies.after(self.config)
         self._former = self.config
         self._ready = True
         tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
@@ -298,18 +347,19 @@ class VrrpDaemon:
         self.scripts.configure([script for script in self.config.scripts if script.name in scripts])
         self.files.configure([file for file in self.config.track_files if file.name in files])
         processes = {t.name for track in tracks for t in track.processes}
-        self.processes.configure([process for process in self.config.track_processes if process.name in processes])
+        self.processes.configure(
+            [process for process in self.config.track_processes if process.name in processes],
+            self.config.global_defs.buffers.process_monitor,
+        )
         self._configure_bfd()
 
     def _configure_bfd(self) -> None:
         self.bfd.configure(self.config, run=not self.options.no_bfd)
-        if self.bfd.pid is not None:
-            write_pid_file(self.options.bfd_pid_file, self.bfd.pid)
+        write_pid_file(self._pid_files.bfd, self.bfd.pid)
 
     def _configure_checkers(self) -> None:
         self.checkers.configure(self.config)
-        if self.checkers.pid is not None:
-            write_pid_file(self.options.checker_pid_file, self.checkers.pid)
+        write_pid_file(self._pid_files.checker, self.checkers.pid)
 
     def _on_checkers(self, message: JsonObject) -> None:
         match message.get("op"):
@@ -319,6 +369,7 @@ class VrrpDaemon:
                     fifo.write(line)
                 script = script_of(message)
                 if script is not None:
+                    script = replace(script, all_groups=self.config.global_defs.supplementary_groups)
                     self.notifier.run(message["subject"], f"{message['service']} {message['server']}", [(script, ())])
                 self.outside.tell(message)
             case "mail":
@@ -404,11 +455,12 @@ class VrrpDaemon:
                 fifo.changed(change)
 
     def _prepare_kernel(self) -> None:
-        """Firewall rules and sysctls, before the vrrp process may become MASTER."""
-        if problem := self.firewall.apply(self.config):
+        """Names of macvlans, firewall rules and sysctls, before the vrrp process may become MASTER."""
+        self._placed = place(self.config, interface_macs(), self._placed.links)
+        if problem := self.firewall.apply(self._placed):
             self.log.error(f"no_accept has no effect, packets to the virtual addresses are let in: {problem}")
         self.firewall_guard.watch()
-        for problem in self.sysctls.apply(wanted_sysctls(self.config)):
+        for problem in self.sysctls.apply(wanted_sysctls(self._placed, self.sysctls.in_force)):
             self.log.error(problem)
 
     def _open_fifos(self) -> None:
@@ -431,31 +483,49 @@ class VrrpDaemon:
         """Read the file again; a bad one changes nothing."""
         if self._stopping:
             return
+        if not self._children_started:
+            self._reload_wanted = True
+            return
+        self._service.reloading()
+        with self._marker.beside(self.config, self.options):
+            config = self._read_again()
+        self._schedule.configure((self.config if config is None else config).global_defs.reload)
+        if config is None:
+            self._service.ready()
+            return
+        self.log.info("Reloading")
+        self._copies.before(self.config)
+        self._former, self.config = self.config, config
+        set_name(name_of(config.global_defs, PARENT))
+        self._open_fifos()
+        self._prepare_kernel()
+        self._configure_checkers()
+        if self.options.checker_only:
+            self._configure_bfd()
+            self._service.ready()
+        else:
+            self._send_configuration()
+        self.outside.configure(config)
+
+    def _read_again(self) -> VrrpConfig | None:
+        """None after saying what is wrong with the file."""
         try:
             config, remarks = load(self.options)
         except Refused as refused:
             for diagnostic in refused.diagnostics:
                 log_diagnostic(self.log, diagnostic)
             self.log.error("the new configuration is refused; the running one stays in force")
-            return
+            return None
         for diagnostic in remarks:
             log_diagnostic(self.log, diagnostic)
-        self.log.info("Reloading")
-        self._former, self.config = self.config, config
-        self._open_fifos()
-        self._prepare_kernel()
-        self._configure_checkers()
-        if self.options.checker_only:
-            self._configure_bfd()
-        else:
-            self._send_configuration()
-        self.outside.configure(config)
+        return with_unchangeable(config, self.config, self.log)
 
     def stop(self) -> None:
         """Priority 0 and addresses out first, then stop scripts, then the end."""
         if self._stopping:
             return
         self._stopping = True
+        self._service.stopping()
         self.log.info("Stopping")
         self.scripts.stop()
         self.runner.kill_all(signal.SIGTERM)
@@ -479,48 +549,6 @@ class VrrpDaemon:
     def _finish(self) -> None:
         self.pump.stop()
 
-    def _write_dump(self, name: str, value: Any) -> None:
-        directory = os.environ.get("TMPDIR", tempfile.gettempdir())
-        try:
-            write_atomically(os.path.join(directory, name), json.dumps(value, indent=1) + "\n")
-        except OSError as error:
-            self.log.error(f"cannot write {name}: {error.strerror}")
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Replace ``path`` (a symlink of that name is replaced, not followed)."""
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".vrrpd-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o600)
-    os.rename(temporary, path)
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid file if one is asked for."""
-    if path:
-        os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
-        with open(path, "w", encoding="ascii") as file:
-            file.write(f"{pid}\n")
-
-
-def running_already(path: str) -> int | None:
-    """The pid in a pid file if that process lives and is a vrrpd (a pid that was used again is not)."""
-    try:
-        with open(path, encoding="ascii") as file:
-            pid = int(file.read(32))
-        with open(f"/proc/{pid}/cmdline", "rb") as command:
-            return pid if b"vrrp" in command.read(4096) else None
-    except (OSError, ValueError):
-        return None
-
-
-def remove_file(path: str) -> None:
-    """Remove a file if it is there."""
-    if path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
 
 def log_diagnostic(log: Log, diagnostic: Diagnostic) -> None:
     """One finding of the configuration reader as a log line."""
@@ -540,26 +568,21 @@ def open_log(options: Options) -> Log:
         word = options.log_facility.upper()
         name = f"LOG_LOCAL{word[-1]}" if word[-1:].isdigit() else f"LOG_{word}"
         syslog.openlog("vrrpd", syslog.LOG_PID, getattr(syslog, name, syslog.LOG_DAEMON))
-    return Log("vrrpd", descriptor, to_syslog=to_syslog)
+    if options.log_json:
+        os.environ[JSON_ENV] = "1"
+    return Log("vrrpd", descriptor, options.log_json, to_syslog=to_syslog)
 
 
 def test_configuration(options: Options) -> int:
-    """``-t``: every finding, then the exit status: 0 good, 4 unreadable, 5 errors."""
-    out = open(options.test_log, "w", encoding="utf-8") if options.test_log else sys.stderr  # noqa: SIM115
-    try:
-        try:
-            _config, remarks = load(options)
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                print(diagnostic, file=out)
-            return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
-        for diagnostic in remarks:
-            print(diagnostic, file=out)
-        print(f"{options.config}: the configuration is good", file=out)
-        return EXIT_OK
-    finally:
-        if out is not sys.stderr:
-            out.close()
+    """``-t``: every finding and a summary, to stderr or a file; then the exit status of ``keepalived -t``."""
+    verdict = judge(options)
+    text = "".join(f"{line}\n" for line in verdict.lines)
+    if options.test_log:
+        with open(options.test_log, "w", encoding="utf-8") as out:
+            out.write(text)
+    else:
+        sys.stderr.write(text)
+    return verdict.status
 
 
 def enter_namespace(name: str) -> None:
@@ -601,14 +624,16 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_UNREADABLE if refused.unreadable else EXIT_CONFIG
     if options.dump_config:
         print(json.dumps(without_secrets(config), indent=1))
-    if options.pid_file and (pid := running_already(options.pid_file)) is not None:
-        print(f"vrrpd: process {pid} of {options.pid_file} lives; stop it first or use another -p FILE", file=sys.stderr)
+    own_pid_file = pid_files(options, config.daemon).parent
+    if (pid := running_already(own_pid_file)) is not None:
+        print(f"vrrpd: process {pid} of {own_pid_file} lives; stop it first or use another -p FILE", file=sys.stderr)
         return EXIT_FATAL
     try:
         if namespace := options.namespace or config.daemon.net_namespace:
             enter_namespace(namespace)
-        if options.umask is not None:
-            os.umask(options.umask)
+        umask = options.umask if options.umask is not None else config.global_defs.umask
+        if umask is not None:
+            os.umask(umask)
         if options.core_dump:
             resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if not options.foreground:

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable
 from base.channel import JsonObject
 from base.clock import now_ns
 from base.log import Log
-from vrrp.protocol.commands import AddAddresses, ProbeEgress, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.commands import (
+    AddAddresses,
+    AnnounceElsewhere,
+    ProbeEgress,
+    RemoveAddresses,
+    Report,
+    ReportKind,
+    RunNotify,
+    SendAdvert,
+    SendGarp,
+)
 from vrrp.protocol.events import AddressFailed, AdvertSentAgain, AdvertUnsent, InstanceEvent
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import NodeCommand, RunGroupNotify
@@ -56,14 +66,18 @@ class Executor:
             match command:
                 case SendAdvert(name, advert):
                     endpoint = self.endpoints[name]
+                    if endpoint.links and endpoint.asleep:
+                        endpoint.wake()
                     if endpoint.packets is not None and endpoint.send_socket is not None:
                         failures = endpoint.packets.send(advert, endpoint.send_socket)
                         if failures or endpoint.unsent:
                             outcome += self._egress_changed(endpoint, failures)
                 case ProbeEgress(name):
                     endpoint = self.endpoints[name]
+                    endpoint.wake()
                     if endpoint.packets is not None and endpoint.send_socket is not None:
                         outcome += self._egress_changed(endpoint, endpoint.packets.probe(endpoint.send_socket))
+                    endpoint.quiet()
                 case AddAddresses(name):
                     error = self._add_addresses(name)
                     if error:
@@ -74,6 +88,9 @@ class Executor:
                     self._remove_addresses(name)
                 case SendGarp(name, repeat):
                     self._announce(at_ns, name, repeat)
+                case AnnounceElsewhere(name):
+                    for announcer, address in self.endpoints[name].extra:
+                        announcer.announce(at_ns, address)
                 case _:
                     news.append(command)
         for item in news:
@@ -101,6 +118,7 @@ class Executor:
 
     def _add_addresses(self, name: str) -> str:
         endpoint = self.endpoints[name]
+        endpoint.wake()
         self.held.update(dict.fromkeys(endpoint.removal_of, name))
         failures = self._netlink.execute(endpoint.add_blob, tolerate=ADD_TOLERATED)
         if not failures:
@@ -120,6 +138,7 @@ class Executor:
         self.routing.remove(name)
         for code in self._netlink.execute(endpoint.remove_blob, tolerate=REMOVE_TOLERATED):
             self._log.error(f"({name}) the kernel refused to remove a virtual address: {os.strerror(code)}")
+        endpoint.quiet()
 
     def remove_gone(self, before: Endpoint, after: Endpoint) -> None:
         """A reload: addresses that the new configuration does not have leave a MASTER's kernel now."""
@@ -158,6 +177,10 @@ class Executor:
     def _tell_routing(self, at_ns: int, news: RoutingNews) -> None:
         name = "static entries" if news.owner == STATIC else news.owner
         self._tell(Report(name, ReportKind.ROUTING_REFUSED if news.problem else ReportKind.ROUTING_RESTORED, news.detail))
+
+    def tell_restored(self, name: str, detail: str) -> None:
+        """A macvlan or ipvlan of this instance was made again."""
+        self._tell(Report(name, ReportKind.INTERFACE_RESTORED, detail))
 
     def _tell_state(self, kind: str, name: str, state: str, priority: int, reason: str) -> None:
         self._to_parent({"op": "notify", "kind": kind, "name": name, "state": state, "priority": priority, "reason": reason})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position, Severity
 from vrrp.commandline import Options
-from vrrp.config.load import load_config
+from vrrp.config.check import Verdict, report
+from vrrp.config.load import interface_in_kernel, load_config
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.conversion import node_parameters
 
@@ -18,13 +21,24 @@ class Refused(Exception):
         super().__init__("\n".join(str(d) for d in diagnostics))
 
 
-def load(options: Options) -> tuple[VrrpConfig, list[Diagnostic]]:
+def judge(options: Options, *, interface_exists: Callable[[str], bool] = interface_in_kernel) -> Verdict:
+    """``-t``: what is to be said of the file, and the exit status, which is that of ``keepalived -t``."""
+    try:
+        _config, remarks = load(options, interface_exists=interface_exists)
+    except Refused as refused:
+        remarks = refused.diagnostics
+    return report(remarks, options.config)
+
+
+def load(options: Options, *, interface_exists: Callable[[str], bool] = interface_in_kernel) -> tuple[VrrpConfig, list[Diagnostic]]:
     """The configuration and the remarks on it; raises Refused.
 
     Nothing that a file contains may end a running daemon: an error in our own reader refuses the file, too.
     """
     try:
-        loaded = load_config(options.config, config_id=options.config_id or None)
+        loaded = load_config(
+            options.config, config_id=options.config_id or None, interface_exists=interface_exists, all_config=options.all_config
+        )
         node_parameters(loaded.config)
         remarks = list(loaded.diagnostics)
         if loaded.config.virtual_servers and not options.vrrp_only:

@@ -9,10 +9,10 @@ process's *will* if it dies: the netlink messages that remove its addresses and 
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import os
 import pickle
-import signal
 import socket
 import sys
 import time
@@ -23,16 +23,18 @@ from base.clock import now_ns
 from base.control import ControlServer
 from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
 from base.journal import Journal
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
+from base.signals import run_child
 from base.supervise import child_socket, die_with_parent, leave
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
 from vrrp.conversion import kept_instances, node_parameters, renamed_instances
 from vrrp.execution import Executor
-from vrrp.protocol.authentication_header import IPPROTO_AH
+from vrrp.protocol.authentication_header import IPPROTO_AH, OutdatedError
 from vrrp.protocol.events import (
     AddressLost,
+    AdvertOutdated,
     AdvertReceived,
     AdvertRepeated,
     FaultCleared,
@@ -41,6 +43,7 @@ from vrrp.protocol.events import (
     LocalAddressChanged,
 )
 from vrrp.protocol.node import (
+    CountersCleared,
     InstanceEventHappened,
     NodeCommand,
     NodeEvent,
@@ -53,7 +56,7 @@ from vrrp.protocol.node import (
     VrrpNode,
     without_instance,
 )
-from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, has_old_checksum, parse_packet, receive_advert
+from vrrp.protocol.packet import MULTICAST_TTL, DecodeError, IPAddress, has_old_checksum, parse_packet, receive_advert
 from vrrp.protocol.trackers import TrackKind
 from vrrp.status import process_status, states_of
 from vrrp.system.advert_socket import AdvertReceiver
@@ -61,11 +64,13 @@ from vrrp.system.endpoint import Endpoint, Held
 from vrrp.system.flood_guard import FloodGuard
 from vrrp.system.link_debounce import LinkDebounce
 from vrrp.system.linkbeat import Linkbeat
-from vrrp.system.netlink import AddressEvent, Monitor
-from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, schedule
+from vrrp.system.netlink import AddressEvent, LinkEvent, Monitor
+from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE, keep_only, raise_priority, real_time_limit_us, schedule
+from vrrp.system.process_name import VRRP, name_of, set_name
 from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Medium, Wiring
 
+STATIC_FAULT = "static entry of track_group"
 EARLY_NS = 400_000
 """So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
@@ -108,8 +113,8 @@ class VrrpProcess:
         self.health = Health()
         self.node: VrrpNode | None = None
         self.journal = Journal()
-        self.wiring = Wiring(log, self._watch, self.pump.remove_reader)
         self.executor = Executor(log, self.channel.send, self._publish)
+        self.wiring = Wiring(log, self._watch, self.pump.remove_reader, self.executor.tell_restored)
         self.monitor = Monitor()
         self.deletions = DeletionMonitor()
         self.server: ControlServer | None = None
@@ -118,6 +123,7 @@ class VrrpProcess:
         self.linkbeat = Linkbeat()
         self._track_interfaces: set[str] = set()
         self._told: dict[str, int] = {}
+        self._told_groups: frozenset[str] = frozenset()
         self._guards: dict[Medium, FloodGuard] = {}
         self._parts: list[str] = []
         self._repeated: dict[str, InstanceEventHappened] = {}
@@ -137,7 +143,7 @@ class VrrpProcess:
     def next_deadline(self) -> int | None:
         """When the node or an announcer has work."""
         due = [] if self.node is None else [self._node_deadline(self.node)]
-        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns]
+        due += [self.executor.routing.due_ns, self.debounce.due_ns, self.linkbeat.due_ns, self.wiring.links.due_ns]
         due += [announcer.due_ns for announcer in self.wiring.announcers.values() if announcer.due_ns is not None]
         return min((d for d in due if d is not None), default=None)
 
@@ -164,12 +170,15 @@ class VrrpProcess:
             if commands:
                 self.journal.note(at_ns, None, commands)
                 self._execute(at_ns, commands)
+        if self.wiring.links.due_ns is not None and self.wiring.links.due_ns <= at_ns and not self._stopping:
+            self._links_changed()
         link_changed = self.linkbeat.due_ns is not None and self.linkbeat.due_ns <= at_ns and self.linkbeat.poll(at_ns)
         if self.node is not None and (link_changed or (self.debounce.due_ns is not None and self.debounce.due_ns <= at_ns)):
             self._tell_interfaces(self.node, at_ns)
         for announcer in self.wiring.announcers.values():
             announcer.flush(at_ns)
         self.executor.routing.check(at_ns)
+        self._tell_track_groups(at_ns)
         self._collect_in_slack(at_ns)
 
     def _collect_in_slack(self, at_ns: int) -> None:
@@ -273,6 +282,8 @@ class VrrpProcess:
             advert = receive_advert(datagram, endpoint.expected)
         except DecodeError as error:
             self._rejected(endpoint, error)
+            if isinstance(error, OutdatedError):
+                self._outdated(at_ns, endpoint, error)
             return False
         group = endpoint.expected.old_checksum_group
         if group is not None and not endpoint.old_checksum and has_old_checksum(datagram, group):
@@ -287,6 +298,11 @@ class VrrpProcess:
             endpoint.last_tail = tail
         return True
 
+    def _outdated(self, at_ns: int, endpoint: Endpoint, error: OutdatedError) -> None:
+        with contextlib.suppress(DecodeError):
+            advert = receive_advert(error.datagram, endpoint.expected)
+            self.feed_instance(at_ns, endpoint.model.name, AdvertOutdated(error.datagram.source, advert))
+
     def _rejected(self, endpoint: Endpoint, error: DecodeError) -> None:
         name, reason = endpoint.model.name, error.reason
         endpoint.rejected[reason] += 1
@@ -300,6 +316,11 @@ class VrrpProcess:
     def on_netlink(self) -> None:
         """Links and addresses changed."""
         events, lost = self.monitor.drain()
+        if any(isinstance(event, LinkEvent) and not event.up and self.wiring.links.on(event.index) for event in events):
+            # Down, or being deleted? The kernel answers only when that is over; what else it has to tell lies ready then.
+            self.wiring.links.settle()
+            more, lost_too = self.monitor.drain()
+            events, lost = events + more, lost or lost_too
         gone: set[Held] = set()
         relevant = lost
         for event in events:
@@ -326,8 +347,21 @@ class VrrpProcess:
         if relevant and self.node is not None and not self._stopping:
             self.executor.routing.suspect(at_ns)
             if self.wiring.outdated or self.executor.routing.outdated(self.wiring.config, self.wiring.interfaces):
-                self._rewire(self.wiring.config)
+                self._links_changed()
             self._tell_interfaces(self.node, now_ns())
+
+    def _links_changed(self) -> None:
+        """Fit everything to the interfaces, and put the addresses back that went away with one that was made again."""
+        self._rewire(self.wiring.config)
+        self.wiring.tidy()
+        missing: dict[str, IPAddress] = {}
+        for (index, address), name in list(self.executor.held.items()):
+            if (index, address) not in self.wiring.endpoints[name].removal_of:
+                del self.executor.held[index, address]
+                if any(address == held for _index, held in self.wiring.endpoints[name].removal_of):
+                    missing.setdefault(name, address)
+        for name, address in missing.items():
+            self.feed_instance(now_ns(), name, AddressLost(address))
 
     def on_deletions(self) -> None:
         """A route or rule was deleted, ours perhaps."""
@@ -368,6 +402,19 @@ class VrrpProcess:
                 if cause not in instance.faults:
                     self.feed_instance(at_ns, name, FaultRaised(cause))
 
+    def _tell_track_groups(self, at_ns: int) -> None:
+        """A static entry that cannot be put back is a FAULT of the instances in its track_group (``STATIC_FAULT`` and its name)."""
+        refused = self.executor.routing.refused_groups
+        if self.node is None or refused == self._told_groups:
+            return
+        self._told_groups = refused
+        for group in self.wiring.config.track_groups:
+            cause = f"{STATIC_FAULT} {group.name}"
+            for name in group.members:
+                instance = self.node.instances.get(name)
+                if instance is not None and (cause in instance.faults) != (group.name in refused):
+                    self.feed_instance(at_ns, name, FaultRaised(cause) if group.name in refused else FaultCleared(cause))
+
     # ---- configuration --------------------------------------------------------------------------------------------
 
     def _configure_or_die(self, config: VrrpConfig) -> None:
@@ -397,6 +444,7 @@ class VrrpProcess:
         gc.collect()
         gc.freeze()
         gc.disable()
+        set_name(name_of(config.global_defs, VRRP))
         self.channel.send({"op": "ready", "states": [] if self.node is None else states_of(self.node)})
 
     def _set_buffers(self, config: VrrpConfig) -> None:
@@ -413,12 +461,20 @@ class VrrpProcess:
         self.executor.instances = self.node.instances
         self.server = ControlServer(self.pump, os.path.join(self.settings.run_dir, "vrrpd.sock"), self.control.handlers())
         process = config.global_defs.vrrp_process
-        for problem in schedule(nice=process.nice, rt_priority=process.rt_priority, cpus=process.cpus, lock_memory=process.no_swap):
+        problems = schedule(
+            nice=process.nice,
+            rt_priority=process.rt_priority,
+            cpus=process.cpus,
+            lock_memory=process.no_swap,
+            rttime_us=real_time_limit_us(process),
+        )
+        for problem in problems:
             self.log.warning(f"scheduling of the vrrp process: {problem}")
         raises = config.global_defs.max_auto_priority > 0
         keep_only((CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE) if raises else (CAP_NET_ADMIN, CAP_NET_RAW))
         at_ns = now_ns()
         self._tell_interfaces(self.node, at_ns)
+        self._tell_track_groups(at_ns)
         self.feed(at_ns, NodeStarted())
 
     def _reload(self, node: VrrpNode, config: VrrpConfig) -> None:
@@ -442,6 +498,8 @@ class VrrpProcess:
         self.feed(at_ns, NodeReconfigured(node_parameters(config), renamed, sources))
         self.executor.endpoints = fresh
         self.executor.instances = node.instances
+        self.wiring.tidy()
+        self._make_will()
         self._tell_interfaces(node, at_ns)
 
     # ---- the parent -----------------------------------------------------------------------------------------------
@@ -470,6 +528,10 @@ class VrrpProcess:
                 self.feed(now_ns(), TrackChanged(TrackKind.QUORUM, message["service"], int(message["up"])))
             case "dump":
                 self._dump(message["what"])
+            case "clear":
+                self._clear_counters()
+            case "ping":
+                self.channel.send({"op": "pong"})
             case "stop":
                 self.stop()
 
@@ -479,6 +541,12 @@ class VrrpProcess:
         for number, name in enumerate(names, 1):
             last = number == len(names)
             self.channel.send({"op": "dump", "what": what, "status": process_status(self, name), "last": last})
+
+    def _clear_counters(self) -> None:
+        self.feed(now_ns(), CountersCleared())
+        for endpoint in self.wiring.endpoints.values():
+            endpoint.rejected.clear()
+            endpoint.egress_errors.clear()
 
     def on_parent_gone(self, _reason: str) -> None:
         """Nobody supervises us any more: leave cleanly."""
@@ -492,6 +560,8 @@ class VrrpProcess:
         self.executor.keep_addresses = self.settings.keep_addresses
         self.feed(now_ns(), NodeStopped())
         self.executor.routing.remove(STATIC)
+        if not self.settings.keep_addresses:
+            self.wiring.links.remove_all()
         self.channel.send({"op": "stopped"})
         if self.server is not None:
             self.server.close()
@@ -509,27 +579,8 @@ def main() -> int:
     """Entry of the child process."""
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
-    process = VrrpProcess(child_socket(), Log("vrrpd-vrrp"))
-    wake_r, wake_w = socket.socketpair()
-    wake_r.setblocking(False)
-    wake_w.setblocking(False)
-    signal.set_wakeup_fd(wake_w.fileno(), warn_on_full_buffer=False)
-
-    def on_signal() -> None:
-        try:
-            numbers = wake_r.recv(64)
-        except BlockingIOError:
-            return
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    process.pump.add_reader(wake_r, on_signal)
-    process.pump.run()
-    signal.set_wakeup_fd(-1)
+    process = VrrpProcess(child_socket(), child_log("vrrpd-vrrp"))
+    run_child(process.pump, process.stop)
     process.close()
     leave(0)
 

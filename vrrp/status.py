@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.channel import JsonObject
 from base.clock import boot_id, now_ns
-from base.core import NS_PER_MS
+from base.core import NS_PER_MS, NS_PER_US
 from vrrp.conversion import group_of
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import VrrpNode
@@ -27,9 +27,14 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         **snapshot,
         "shown_state": "WAITING_FOR_FENCE" if waiting else instance.state.value,
         "interface": model.interface,
+        "master_down_us": instance.master_down_ns() // NS_PER_US,
+        "last_word": instance.parameters.higher_prio_send_advert,
+        "virtual_interface": model.virtual_interface or None,
+        "virtual_mac": instance.parameters.virtual_mac.hex(":") or None,
         "unicast_peers": [str(peer.address) for peer in model.unicast_peers],
         "multicast_group": None if model.unicast else str(group_of(model)),
         "excluded_addresses": [str(address) for address in model.excluded_addresses],
+        "old_checksum": endpoint.old_checksum,
         "held": held,
         "routing": [entry.text for entry in routing.installed.get(model.name, ())],
         "routing_restored": routing.restored[model.name],
@@ -75,5 +80,7 @@ def process_status(process: VrrpProcess, only: str | None = None) -> JsonObject:
         "tracked": rest.get("tracked", []),
         "stalls": {"count": health.stalls, "longest_ms": health.longest_stall_ns // NS_PER_MS},
         "polled_links": process.linkbeat.states,
+        "links": {name: wiring.links.problems.get(name, "ok") for name in (*wiring.links.live, *wiring.links.problems)},
+        "links_restored": wiring.links.restored,
         "packets": {"unknown_vrid": health.unknown_vrids, "unreadable": health.unreadable, "flooded": health.flooded},
     }

@@ -13,6 +13,4 @@ def instance_faults(model: VrrpInstance) -> tuple[str, ...]:
     faults = []
     if model.unicast_fault_no_peer and not model.unicast:
         faults.append("no unicast_peer (unicast_fault_no_peer)")
-    if not model.interface:
-        faults.append("no support yet for an instance without an interface")
     return tuple(faults)

@@ -12,7 +12,6 @@ import argparse
 import gc
 import os
 import signal
-import socket
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from base.journal import Journal
 from base.log import Log
 from base.pump import Pump
 from base.secrets import SecretError, read_secret_file
+from base.signals import SignalReader
 from watchdog.children import Children
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config_watch import ConfigWatch
@@ -357,28 +357,9 @@ def prepare(options: argparse.Namespace) -> tuple[LoadedBrain, LoadedGroups, byt
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def _install_signals(pump: Pump, daemon: Daemon) -> None:
-    """Python-level handlers only set a flag; a wake-up socket makes the pump look at once."""
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    actions = {
-        signal.SIGTERM: daemon.request_stop,
-        signal.SIGINT: daemon.request_stop,
-        signal.SIGHUP: daemon.reload,
-    }
-    for number in actions:
-        signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(right.fileno(), warn_on_full_buffer=False)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-    def drain() -> None:
-        for number in left.recv(64):
-            if (action := actions.get(signal.Signals(number))) is not None:
-                action()
-
-    pump.add_reader(left, drain)
-    daemon._signal_sockets = (left, right)  # type: ignore[attr-defined]  # keeps them alive
+def _install_signals(daemon: Daemon) -> None:
+    actions = {signal.SIGTERM: daemon.request_stop, signal.SIGINT: daemon.request_stop, signal.SIGHUP: daemon.reload}
+    SignalReader(daemon.pump, _SIGNALS, lambda number: actions[signal.Signals(number)]())
 
 
 def main(argv: list[str] | None = None, core_factory: CoreFactory = WatcherCore) -> int:
@@ -401,7 +382,7 @@ def main(argv: list[str] | None = None, core_factory: CoreFactory = WatcherCore)
     daemon = None
     try:
         daemon = Daemon(options, loaded, groups, key, log, core_factory)
-        _install_signals(daemon.pump, daemon)
+        _install_signals(daemon)
         daemon.start()
     except OSError as error:
         log.error(f"cannot start: {error}")

@@ -38,6 +38,12 @@ def status(pair: Pair, role: str) -> Json:
     return document
 
 
+def epoch(pair: Pair, role: str) -> int:
+    """0 while braind starts or does not answer."""
+    found: int = status(pair, role).get("status", {}).get("self", {}).get("epoch", 0)
+    return found
+
+
 def wait(pair: Pair, condition: Callable[[], bool], seconds: float) -> bool:
     for _ in range(int(seconds / 0.5)):
         if condition():
@@ -46,18 +52,12 @@ def wait(pair: Pair, condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
-def epoch_of(pair: Pair, role: str) -> int:
-    """0 while it does not answer or has not finished starting."""
-    document = status(pair, role).get("status", {})
-    return int(document["self"]["epoch"]) if document.get("started") else 0
-
-
 def restart_in_place(pair: Pair, role: str) -> None:
     process = pair.brain[role].process
     assert process is not None
     epoch = status(pair, role)["status"]["self"]["epoch"]
     process.send_signal(signal.SIGHUP)
-    assert wait(pair, lambda: epoch_of(pair, role) > epoch, 20)
+    assert wait(pair, lambda: epoch(pair, role) > epoch, 20)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair) -
     assert after_bad["status"]["self"]["epoch"] == before["status"]["self"]["epoch"]
     path.write_text(good.replace("settle_ms = 2000", "settle_ms = 2100"))
     process.send_signal(signal.SIGHUP)
-    assert wait(pair, lambda: epoch_of(pair, "b") > before["status"]["self"]["epoch"], 20)
+    assert wait(pair, lambda: epoch(pair, "b") > before["status"]["self"]["epoch"], 30)
     reloaded = status(pair, "b")
     assert reloaded["daemon"]["pid"] == process.pid == before["daemon"]["pid"]
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]
@@ -138,12 +138,13 @@ def test_a_signal_that_comes_while_it_restarts_waits_for_its_turn(pair: Pair) ->
     """The program that has just been put in place has no handlers yet; SIGHUP would end it."""
     process = pair.brain["b"].process
     assert process is not None
-    epoch = status(pair, "b")["status"]["self"]["epoch"]
+    before = epoch(pair, "b")
+    assert before > 0
     for _ in range(30):
         process.send_signal(signal.SIGHUP)
         pair.observer.run(0.1)
         assert process.poll() is None
-    assert wait(pair, lambda: epoch_of(pair, "b") > epoch, 20)
+    assert wait(pair, lambda: epoch(pair, "b") > before, 30)
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 30), status(pair, "a")["problems"]
     assert status(pair, "b")["daemon"]["pid"] == process.pid
 

@@ -60,8 +60,18 @@ from vrrp.conversion import (
     renamed_instances,
 )
 from vrrp.protocol import events as ev
-from vrrp.protocol.authentication_header import IPPROTO_AH, Authenticator
-from vrrp.protocol.commands import AddAddresses, ProbeEgress, RemoveAddresses, Report, ReportKind, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.authentication_header import IPPROTO_AH, Authenticator, OutdatedError
+from vrrp.protocol.commands import (
+    AddAddresses,
+    AnnounceElsewhere,
+    ProbeEgress,
+    RemoveAddresses,
+    Report,
+    ReportKind,
+    RunNotify,
+    SendAdvert,
+    SendGarp,
+)
 from vrrp.protocol.hmac_session import HmacSession, clock_sequence
 from vrrp.protocol.hmac_trailer import make_trailer
 from vrrp.protocol.instance import VrrpInstance
@@ -310,6 +320,9 @@ class Replay:
         except DecodeError as error:
             self.seen.refused.add(error.reason)
             self._out.append(f"{name} refuses: {error.reason.value}")
+            if isinstance(error, OutdatedError):
+                advert = receive_advert(error.datagram, expectations(model, _local(model), _linked(model)))
+                self._happened(node, name, ev.AdvertOutdated(error.datagram.source, advert))
             return
         self._happened(node, name, ev.AdvertReceived(datagram.source, advert))
 
@@ -376,6 +389,8 @@ class Replay:
                 return f"{name} probe"
             case SendGarp(name, repeat):
                 return f"{name} announce {repeat} times"
+            case AnnounceElsewhere(name):
+                return f"{name} announce elsewhere"
             case RunNotify(name, state, priority):
                 return f"{name} notify {state} {priority}"
             case Report(name, kind):

@@ -18,7 +18,7 @@ from vrrp.protocol.states import State
 
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.txt"))
 UPDATE = "BRAIN_UPDATE=1 .venv/bin/python -m pytest tests/conformance"
-OF_THE_SHELL = {ReportKind.ROUTING_RESTORED, ReportKind.ROUTING_REFUSED}
+OF_THE_SHELL = {ReportKind.ROUTING_RESTORED, ReportKind.ROUTING_REFUSED, ReportKind.INTERFACE_RESTORED}
 """Said by the shell, not by the cores."""
 
 

@@ -212,14 +212,18 @@ def test_secrets_are_in_no_argument_environment_or_message(
 
 
 AUDIT = """
-import atexit, json, sys, time
+import atexit, json, os, sys, time
 events = []
 def hook(event, args):
     if event in ("import", "open", "subprocess.Popen", "os.listdir", "os.scandir", "ctypes.dlopen", "socket.getaddrinfo"):
         events.append((time.clock_gettime_ns(time.CLOCK_BOOTTIME), event, repr(args)[:200]))
 sys.addaudithook(hook)
 from fencing import runner
-atexit.register(lambda: open(sys.argv[1], "w").write(json.dumps(events)))
+def leave_whole_dump():
+    with open(sys.argv[1] + ".part", "w") as file:
+        file.write(json.dumps(events))
+    os.rename(sys.argv[1] + ".part", sys.argv[1])
+atexit.register(leave_whole_dump)
 sys.exit(runner.main())
 """
 

@@ -1,6 +1,6 @@
 """The BFD process: ``python -m vrrp.bfd.process``, a child of vrrpd, one line of JSON per message over the inherited socket.
 
-From the parent:  {"op": "configure", "sessions": [see vrrp.bfd.settings.to_json], "scheduling": {"nice", "rt_priority", "cpus", "no_swap"}}
+From the parent:  {"op": "configure", "sessions": [see vrrp.bfd.settings.to_json], "scheduling": …}
                   {"op": "status"}
                   {"op": "stop"}
 To the parent:    {"op": "bfd", "name", "up", "state", "diagnostic", "reason"}   at each change; all of them after each configure
@@ -16,7 +16,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import signal
 import socket
 import sys
 from collections import Counter
@@ -25,8 +24,9 @@ from dataclasses import dataclass, field
 from base.channel import Channel, JsonObject
 from base.clock import now_ns
 from base.core import NS_PER_MS, NS_PER_S
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
+from base.signals import run_child
 from base.supervise import child_socket, die_with_parent
 from vrrp.bfd.packet import DecodeError, RejectReason, SessionState, decode, encode
 from vrrp.bfd.session import (
@@ -43,6 +43,7 @@ from vrrp.bfd.session import (
 from vrrp.bfd.settings import Peering, from_json
 from vrrp.bfd.sockets import Datagram, ReceiveSocket, SendSocket
 from vrrp.system.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only, schedule
+from vrrp.system.process_name import set_name
 
 REOPEN_NS = NS_PER_S
 """How often a sending socket that could not be opened is tried again."""
@@ -217,6 +218,8 @@ class BfdProcess:
         self.channel.send({"op": "ready"})
 
     def _settle(self, scheduling: JsonObject) -> None:
+        if name := scheduling.get("name"):
+            set_name(name)
         if self._confined:
             return
         self._confined = True
@@ -225,6 +228,7 @@ class BfdProcess:
             rt_priority=scheduling.get("rt_priority", 0),
             cpus=scheduling.get("cpus", ()),
             lock_memory=scheduling.get("no_swap", False),
+            rttime_us=scheduling.get("rttime_us", 0),
         )
         for problem in problems:
             self.log.warning(f"scheduling of the BFD process: {problem}")
@@ -321,27 +325,8 @@ def main() -> int:
     """Entry of the child process."""
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
-    process = BfdProcess(child_socket(), Log("vrrpd-bfd"))
-    wake_r, wake_w = socket.socketpair()
-    wake_r.setblocking(False)
-    wake_w.setblocking(False)
-    signal.set_wakeup_fd(wake_w.fileno(), warn_on_full_buffer=False)
-
-    def on_signal() -> None:
-        try:
-            numbers = wake_r.recv(64)
-        except BlockingIOError:
-            return
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    process.pump.add_reader(wake_r, on_signal)
-    process.pump.run()
-    signal.set_wakeup_fd(-1)
+    process = BfdProcess(child_socket(), child_log("vrrpd-bfd"))
+    run_child(process.pump, process.stop)
     process.close()
     return 0
 

@@ -12,6 +12,8 @@ from base.pump import Pump
 from base.supervise import Child
 from vrrp.bfd.settings import peering, to_json
 from vrrp.config.model.configuration import VrrpConfig
+from vrrp.system.privileges import real_time_limit_us
+from vrrp.system.process_name import BFD, name_of
 
 STOP_PATIENCE_S = 1.0
 
@@ -71,7 +73,14 @@ class BfdChild:
     def _send_configuration(self) -> None:
         assert self._child is not None and self._config is not None
         settings = self._config.global_defs.bfd_process
-        scheduling = {"nice": settings.nice, "rt_priority": settings.rt_priority, "cpus": settings.cpus, "no_swap": settings.no_swap}
+        scheduling = {
+            "nice": settings.nice,
+            "rt_priority": settings.rt_priority,
+            "cpus": settings.cpus,
+            "no_swap": settings.no_swap,
+            "rttime_us": real_time_limit_us(settings),
+            "name": name_of(self._config.global_defs, BFD),
+        }
         sessions = [to_json(peering(model)) for model in self._config.bfd_instances]
         self._child.send({"op": "configure", "sessions": sessions, "scheduling": scheduling})
 

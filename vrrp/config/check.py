@@ -7,11 +7,10 @@ not make (notes, "not acted on yet") do not change the status.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from base.diagnostics import ConfigError, Diagnostic, Severity
-from vrrp.config.load import interface_in_kernel, read_config
+from base.diagnostics import Diagnostic, Severity
 from vrrp.config.script_check import SECURITY
 
 EXIT_OK = 0
@@ -58,15 +57,6 @@ def report(diagnostics: Iterable[Diagnostic], path: str) -> Verdict:
     else:
         summary = f"{path}: good"
     return Verdict(status, (*(str(d) for d in found), summary))
-
-
-def check_file(path: str, *, config_id: str | None = None, interface_exists: Callable[[str], bool] = interface_in_kernel) -> Verdict:
-    """Read ``path`` as the daemon would, scripts included, and judge it."""
-    try:
-        loaded = read_config(path, config_id=config_id, interface_exists=interface_exists, scripts=True)
-    except ConfigError as error:
-        return report(error.diagnostics, path)
-    return report(loaded.diagnostics, path)
 
 
 def _count(number: int, noun: str) -> str:

@@ -26,6 +26,8 @@ here with what this version does with it:
 
 - **implemented**: the daemon acts on it as keepalived does. *Shown by* names tests (under `tests/`) that prove it; they say so
   themselves, with `pytest.mark.shows` (CONTRIBUTING.md).
+- **nothing to do**: read and checked; where it stands it has no effect in keepalived either, or it tunes a part that vrrpd does
+  not need. Nothing is lost.
 - **accepted, without effect**: read, checked, kept; `vrrpd -t` says so, as a warning where something is lost (second line).
 - **refused**: the file is an error, because ignoring the keyword would be dangerous.
 

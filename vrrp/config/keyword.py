@@ -33,9 +33,13 @@ class Mark(Enum):
 
 
 class Status(Enum):
-    """What this version does with a keyword. REFUSED is an error: the file must not mean less than it says."""
+    """What this version does with a keyword. REFUSED is an error: the file must not mean less than it says.
+
+    MOOT: there is nothing to do where it stands, for keepalived neither, or for want of the part that it would tune.
+    """
 
     ACTS = "implemented"
+    MOOT = "nothing to do"
     KEPT = "accepted, without effect"
     REFUSED = "refused"
 
@@ -251,7 +255,7 @@ def report_standing(reading: Reading, keyword: Keyword, statement: Statement) ->
         reading.warning(statement, f"{keyword.name} is deprecated", f"write {keyword.instead} instead", "deprecated")
     if keyword.status is Status.REFUSED:
         reading.error(statement, f"{keyword.name} is not supported: {keyword.note}", "remove the line", "refused")
-    elif keyword.status is not Status.KEPT or reading.inside_kept:
+    elif keyword.status not in (Status.KEPT, Status.MOOT) or reading.inside_kept:
         return
     elif keyword.loss:
         reading.lost.setdefault((keyword.name, keyword.loss), []).append(statement.position)
@@ -289,6 +293,11 @@ def acts(mark: Mark, name: str, value: Value, field: str, note: str, **more: Any
 def kept(mark: Mark, name: str, value: Value, field: str, note: str, **more: Any) -> Keyword:
     """A keyword that is read, checked and kept in the model, and has no effect yet."""
     return Keyword(name, value, field, mark, Status.KEPT, note, **more)
+
+
+def moot(mark: Mark, name: str, value: Value, note: str, **more: Any) -> Keyword:
+    """A keyword that is read and checked and that nothing is lost by; ``note`` says why."""
+    return Keyword(name, value, "", mark, Status.MOOT, note, **more)
 
 
 def refused(mark: Mark, name: str, value: Value, note: str, **more: Any) -> Keyword:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from vrrp.config.defaults import GarpDefaults, with_default_user, with_default_users
+from vrrp.config.defaults import GarpDefaults, with_default_user, with_default_users, with_script_users
 from vrrp.config.keyword import Collected, Reading, apply, nearest
 from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.common import NO_NOTIFY, ScriptCommand
 from vrrp.config.model.configuration import TrackGroup, VrrpConfig
-from vrrp.config.model.daemon import DEFAULT_DAEMON, DEFAULT_GLOBALS, GlobalDefs, SslSettings
+from vrrp.config.model.daemon import DEFAULT_DAEMON, DEFAULT_GLOBALS, GlobalDefs, SslSettings, SyncDaemon
 from vrrp.config.model.instance import GarpGroup, SyncGroup, VrrpInstance
 from vrrp.config.model.tracking import BfdInstance, Track, TrackFile, TrackProcess, TrackSet, VrrpScript
 from vrrp.config.resolve_instance import InstanceResolver
@@ -68,6 +68,7 @@ class _Resolver:
             instance = resolver.resolve(block, group_of.get(name))
             if instance is not None:
                 instances.append(instance)
+        self._adopt_sync_daemon()
         return VrrpConfig(
             daemon=apply(DEFAULT_DAEMON, {k: v for k, v in self._top.values.items() if k in DEFAULT_DAEMON.__dataclass_fields__}),
             global_defs=self._globals,
@@ -86,6 +87,20 @@ class _Resolver:
             virtual_server_groups=_entries(self._top, "virtual_server_group"),
             ssl=_ssl(blocks(self._top, "SSL")),
         )
+
+    def _adopt_sync_daemon(self) -> None:
+        """lvs_sync_daemon_interface of a vrrp_instance: lvs_sync_daemon that follows this instance; the first counts, as in keepalived."""
+        for block in blocks(self._top, "vrrp_instance"):
+            given = block.collected.by_keyword.get("lvs_sync_daemon_interface")
+            if block.name is None or not isinstance(given, str):
+                continue
+            if self._globals.lvs.sync_daemon is not None:
+                message = (
+                    f"{block.name.text}: lvs_sync_daemon_interface has no effect: {self._globals.lvs.sync_daemon.interface} came first"
+                )
+                self._reading.warning(block.collected.positions["lvs_sync_daemon_interface"], message, "remove the line", "repeated")
+                continue
+            self._globals = replace(self._globals, lvs=replace(self._globals.lvs, sync_daemon=SyncDaemon(given, block.name.text)))
 
     def _defined(self) -> dict[str, frozenset[str]]:
         """Names of every kind that the file defines, well or badly: a name that was reported once is enough."""
@@ -173,7 +188,7 @@ class _Resolver:
     def _track_group(self, block: RawBlock) -> TrackGroup:
         assert block.name is not None
         members = cast("tuple[str, ...]", block.collected.values.get("members", ()))
-        return TrackGroup(block.name.text, members)
+        return TrackGroup(block.name.text, members, block.statement.position)
 
     def _garp_group(self, block: RawBlock) -> GarpGroup:
         values = block.collected.values
@@ -342,4 +357,5 @@ def _globals(raw: tuple[RawBlock, ...]) -> tuple[GlobalDefs, GarpDefaults]:
     defs = replace(defs, vrrp=replace(defs.vrrp, garp=garp))
     if not defs.vrrp.vmac_address_prefix:
         defs = replace(defs, vrrp=replace(defs.vrrp, vmac_address_prefix=defs.vrrp.vmac_prefix))
+    defs = with_script_users(defs)
     return defs, GarpDefaults(cast("int | None", delay), cast("int | None", repeat))

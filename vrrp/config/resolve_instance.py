@@ -27,6 +27,7 @@ from vrrp.config.model.instance import (
     HmacMode,
     SyncGroup,
     UnicastPeer,
+    VmacSettings,
     VrrpInstance,
 )
 from vrrp.config.model.tracking import Track, TrackSet
@@ -103,9 +104,11 @@ class _Instance:
             self._resolve_version,
             self._resolve_interval,
             self._resolve_unicast,
+            self._resolve_vrf,
             self._resolve_authentication,
             self._resolve_hmac,
             self._resolve_state,
+            self._resolve_vmac,
             self._resolve_strict,
             self._resolve_garp,
             self._check_limits,
@@ -228,12 +231,14 @@ class _Instance:
         return replace(address, interface=instance.interface or self._defs.default_interface)
 
     def _family(self, instance: VrrpInstance, addresses: tuple[VirtualAddress, ...]) -> Family:
+        if self._collected.has("native_ipv6"):
+            return Family.IPV6
         if addresses:
             return addresses[0].family
         for candidate in (instance.source, *(peer.address for peer in instance.unicast_peers), instance.multicast_group):
             if candidate is not None:
                 return Family(candidate.version)
-        return Family.IPV6 if self._collected.has("native_ipv6") else Family.IPV4
+        return Family.IPV4
 
     def _remark_repeated(self, addresses: tuple[VirtualAddress, ...]) -> None:
         seen: dict[IpAddress, VirtualAddress] = {}
@@ -294,6 +299,15 @@ class _Instance:
                     )
                     break
         return replace(instance, unicast_peers=peers)
+
+    def _resolve_vrf(self, instance: VrrpInstance) -> VrrpInstance:
+        if not instance.vrf:
+            return instance
+        if instance.interface:
+            self._warn("vrf", "vrf beside interface has no effect", "remove one of them: an interface knows its VRF", "value")
+            return replace(instance, vrf="")
+        self._check_interface("vrf", instance.vrf)
+        return instance
 
     def _peer_fits(self, instance: VrrpInstance, peer: UnicastPeer) -> bool:
         if peer.address.version != instance.family:
@@ -410,6 +424,49 @@ class _Instance:
             instance = replace(instance, preempt_delay_ns=0)
         return instance
 
+    def _resolve_vmac(self, instance: VrrpInstance) -> VrrpInstance:
+        """Keepalived 2.2.7's corrections, tried with ``keepalived -t``."""
+        vmac = instance.vmac
+        both = self._collected.has("use_vmac") and self._collected.has("use_ipvlan")
+        if both:
+            self._error("use_ipvlan", f"{self._name}: use_vmac and use_ipvlan exclude each other", "remove one of them")
+        if vmac is None or vmac.ipvlan:
+            if instance.vmac_xmit_base and not both:
+                self._warn("vmac_xmit_base", "vmac_xmit_base has no effect without use_vmac; it is left out", "remove the line")
+            instance = replace(instance, vmac_xmit_base=False)
+        if vmac is None:
+            return instance
+        if not instance.interface:
+            keyword = "use_ipvlan" if vmac.ipvlan else "use_vmac"
+            self._warn(keyword, f"{keyword} does not go without interface; it is left out", "add: interface NAME")
+            return replace(instance, vmac=None, vmac_xmit_base=False)
+        if instance.promote_secondaries:
+            self._note("promote_secondaries", "promote_secondaries is set on a macvlan or ipvlan anyway", "remove the line")
+            instance = replace(instance, promote_secondaries=False)
+        if vmac.ipvlan:
+            return self._resolve_ipvlan(instance, vmac)
+        if instance.unicast_peers and not instance.vmac_xmit_base:
+            message = "unicast adverts always leave by the interface itself: vmac_xmit_base is set"
+            self._note("unicast_peer", message, "add: vmac_xmit_base")
+            instance = replace(instance, vmac_xmit_base=True)
+        if instance.strict and vmac.mac:
+            self._warn("use_vmac", "vrrp_strict allows no MAC of one's own; the virtual router's is used", "remove the MAC", "strict")
+            instance = replace(instance, vmac=replace(vmac, mac=b""))
+        return instance
+
+    def _resolve_ipvlan(self, instance: VrrpInstance, ipvlan: VmacSettings) -> VrrpInstance:
+        """The ipvlan shares the MAC of the interface; what tells its adverts apart is their source address."""
+        address = ipvlan.ipvlan_address
+        if address is not None and address.version != instance.family:
+            message = f"{self._name}: the address {address} is not IPv{instance.family} like the virtual addresses"
+            self._error("use_ipvlan", message, f"write an IPv{instance.family} address", "family")
+        elif address is not None and instance.source is None:
+            return replace(instance, source=address)
+        elif instance.source is None and instance.family is Family.IPV4:
+            message = f"{self._name}: use_ipvlan needs a source address over IPv4"
+            self._error("use_ipvlan", message, "write: use_ipvlan NAME ADDRESS/LENGTH", "missing-value")
+        return instance
+
     def _resolve_strict(self, instance: VrrpInstance) -> VrrpInstance:
         accept_given = self._collected.has("accept") or self._collected.has("no_accept")
         if not instance.strict:
@@ -491,26 +548,35 @@ class _Instance:
         if not weights_lost:
             return tracks
 
-        def unweighted(kind: str, entries: tuple[Track, ...]) -> tuple[Track, ...]:
-            return tuple(self._without_weight(kind, entry, weights_lost) for entry in entries)
+        def kept(kind: str, entries: tuple[Track, ...]) -> tuple[Track, ...]:
+            found = (self._without_weight(kind, entry, weights_lost) for entry in entries)
+            return tuple(entry for entry in found if entry is not None)
 
         return TrackSet(
-            interfaces=unweighted("interface", tracks.interfaces),
-            scripts=unweighted("script", tracks.scripts),
-            files=unweighted("file", tracks.files),
-            processes=unweighted("process", tracks.processes),
-            bfds=unweighted("bfd", tracks.bfds),
+            interfaces=kept("interface", tracks.interfaces),
+            scripts=kept("script", tracks.scripts),
+            files=kept("file", tracks.files),
+            processes=tracks.processes,
+            bfds=kept("bfd", tracks.bfds),
         )
 
-    def _without_weight(self, kind: str, entry: Track, cause: str) -> Track:
-        """A weighted tracker loses its weight in a sync group and at an owner: a failure is then a FAULT (keepalived 2.2.7, measured)."""
+    def _without_weight(self, kind: str, entry: Track, cause: str) -> Track | None:
+        """What becomes of a weighted tracker in a sync group and at an owner, as in keepalived 2.2.7 (measured): a member's interface and
+        a file with the default weight count with weight 0, so that a failure is a FAULT; anything else is not tracked at all, except
+        processes, whose weight stays."""
         if not entry.weight:
             return entry
         in_group = self._group is not None and not self._group.tracking_weight
-        remedy = "track it in the vrrp_sync_group, or write weight 0" if in_group else "write weight 0, or a lower priority"
-        message = f"{self._name}: the weighted {kind} {entry.name} counts with weight 0: a failure is a FAULT, because {cause}"
+        faults = in_group if kind == "interface" else kind == "file" and entry.weight == 1
+        remedy = "write weight 0 for a FAULT"
+        if in_group:
+            remedy += ", track it in the vrrp_sync_group, or add sync_group_tracking_weight there"
+        if faults:
+            message = f"{self._name}: the weighted {kind} {entry.name} counts with weight 0: a failure is a FAULT, because {cause}"
+        else:
+            message = f"{self._name}: {kind} {entry.name} is not tracked: it has a weight, and weights do not count because {cause}"
         self._reading.warning(entry.position, message, remedy, "weight")
-        return replace(entry, weight=0)
+        return replace(entry, weight=0) if faults else None
 
 
 def _seconds(value_ns: int) -> str:

@@ -65,6 +65,10 @@ def _commands(config: VrrpConfig) -> Iterator[tuple[str, ScriptCommand, bool]]:
     for fifo in (config.global_defs.fifo, config.global_defs.vrrp_fifo, config.global_defs.lvs_fifo):
         if fifo.script is not None:
             yield f"the reader of {fifo.path or 'the notify FIFO'}", fifo.script, False
+    for name in ("startup_script", "shutdown_script"):
+        command = getattr(config.global_defs, name).command
+        if command is not None:
+            yield f"the {name}", command, False
 
 
 def _user_exists(diagnostics: Diagnostics, what: str, command: ScriptCommand) -> bool:

@@ -15,6 +15,7 @@ def validate(reading: Reading, config: VrrpConfig) -> None:
     _check_duplicate_vrids(reading, config)
     _check_shared_addresses(reading, config)
     _remark_unused_scripts(reading, config)
+    _check_track_groups(reading, config)
 
 
 def _medium(instance: VrrpInstance) -> Hashable:
@@ -57,3 +58,21 @@ def _remark_unused_scripts(reading: Reading, config: VrrpConfig) -> None:
                 f"vrrp_script {script.name} is tracked by nobody and never run",
                 "add it to a track_script block, or remove it",
             )
+
+
+def _check_track_groups(reading: Reading, config: VrrpConfig) -> None:
+    instances = {instance.name for instance in config.instances}
+    for group in config.track_groups:
+        for member in group.members:
+            if member not in instances:
+                message = f"track_group {group.name} names the unknown vrrp_instance {member}"
+                reading.warning(group.position, message, "define the vrrp_instance, or remove the name", "advice")
+    known = {group.name for group in config.track_groups}
+    entries = [(a.track_group, bool(a.interface), a.position) for a in config.static_addresses]
+    entries += [(r.track_group, any(hop.interface for hop in r.next_hops), r.position) for r in config.static_routes]
+    entries += [(r.track_group, any(word in ("iif", "dev") for word, _ in r.selectors), r.position) for r in config.static_rules]
+    for name, has_interface, position in entries:
+        if name and name not in known:
+            reading.error(position, f"there is no track_group {name}", f"define it with: track_group {name} {{", "unknown-name")
+        elif name and not has_interface:
+            reading.error(position, f"track_group {name} needs an interface to track", "add: dev INTERFACE (in a rule: iif)", "value")

@@ -76,7 +76,7 @@ class LvsControl:
             "without_quorum": [name for name, core in process.services.items() if not core.has_quorum],
             "probes": process.probes_started,
             "kernel_errors": process.backend_errors,
-            "kernel_problem": self._kernel_problem or process.kernel_problem,
+            "kernel_problem": self._kernel_problem or process.kernel_problem or self._daemon.marker.problem,
             "repairs": self._daemon.news.repairs,
             "drained": [{"service": service, "server": server, "note": note} for (service, server), note in sorted(process.drains.items())],
             "masters": sorted(self._daemon.masters),

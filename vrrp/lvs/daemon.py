@@ -21,29 +21,31 @@ from base.clock import now_ns
 from base.control import ControlServer
 from base.core import NS_PER_S
 from base.diagnostics import Diagnostics
-from base.log import Log
+from base.log import Log, child_log
 from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
-from vrrp.config.model.daemon import FlushOnStop, LvsSettings, ProcessSettings
+from vrrp.config.model.daemon import FlushOnStop, LvsSettings
 from vrrp.lvs.audit import Audit
 from vrrp.lvs.control import LvsControl
 from vrrp.lvs.drains import DrainFile
 from vrrp.lvs.from_config import virtual_servers
 from vrrp.lvs.ipvs.lazy import LazyIpvs
 from vrrp.lvs.ipvs.values import Timeouts
+from vrrp.lvs.marks import Marker
+from vrrp.lvs.model.settings import VirtualServerSettings
+from vrrp.lvs.naming import keepalived_names
 from vrrp.lvs.news import Newsroom
-from vrrp.lvs.process import CheckerProcess
+from vrrp.lvs.process import RECONCILE_S, CheckerProcess
 from vrrp.lvs.sync import wanted_daemons
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import Monitor
-from vrrp.system.privileges import schedule
+from vrrp.system.privileges import real_time_limit_us, schedule
+from vrrp.system.process_name import CHECKER, name_of, set_name
 
 SOCKET_NAME = "vrrpd-lvs.sock"
 DRAINS_NAME = "vrrpd-lvs-drained.json"
 LAST_WORDS_NS = 1 * NS_PER_S
-RTTIME_FLOOR_US = 500_000
-"""keepalived's default limit of 10 ms would end an interpreter at its first long file; only a limit from the file counts, from here on."""
 
 
 class CheckerDaemon:
@@ -54,6 +56,7 @@ class CheckerDaemon:
         self.pump = Pump(next_deadline=lambda: None, on_deadline=lambda _at_ns: None)
         self.channel = Channel(self.pump, parent, self._on_parent, lambda _why: self.stop())
         self.ipvs = LazyIpvs()
+        self.marker = Marker()
         self.control = LvsControl(self)
         self.news = Newsroom(log, self.channel.send, self.control.publish, self._audit)
         self.process = CheckerProcess(self.ipvs, self.news, log, random.SystemRandom().random)
@@ -81,7 +84,9 @@ class CheckerDaemon:
         loop.add_reader(self.pump.fileno(), lambda: self.pump.turn(0))
         await self._configured.wait()
         if not self._stopped:
+            watch = asyncio.create_task(self._watch_the_rest())
             await self.process.run()
+            watch.cancel()
         loop.remove_reader(self.pump.fileno())
         self._say_last_words()
 
@@ -99,6 +104,7 @@ class CheckerDaemon:
         self._configured.set()
 
     def _leave_kernel(self) -> None:
+        self.marker.remove()
         try:
             if self._own_sync:
                 self.ipvs.kernel().run_sync(())
@@ -148,13 +154,38 @@ class CheckerDaemon:
         self.config = config
         wanted = virtual_servers(config, Diagnostics())
         if first:
+            self.ipvs.namespace = self.marker.namespace = config.daemon.net_namespace_ipvs
             self._start()
+        elif config.daemon.net_namespace_ipvs != self.ipvs.namespace:
+            self.log.warning("net_namespace_ipvs has changed: that takes a restart; the services stay where they are")
+        self.news.names = keepalived_names(config)
+        self.ipvs.set_receive_buffer(config.global_defs.buffers.lvs_command)
+        self._mark(wanted)
         self._apply_global(config.global_defs.lvs, first=first)
         self._watch_addresses(any(settings.ha_suspend for settings in wanted))
         self.process.configure(wanted)
         self._follow_sync()
         self._configured.set()
+        set_name(name_of(config.global_defs, CHECKER))
         self.channel.send({"op": "ready"})
+
+    def _mark(self, wanted: tuple[VirtualServerSettings, ...]) -> None:
+        self.marker.apply(wanted, self.config.global_defs.firewall)
+        if self.marker.problem:
+            self.log.error(f"nftables_ipvs: the addresses of groups get no marks and are not served: {self.marker.problem}")
+
+    async def _watch_the_rest(self) -> None:
+        """What is ours beside the table of services, which ``process`` watches: marks and sync daemons."""
+        while not self._stopped:
+            await asyncio.sleep(RECONCILE_S)
+            if self._stopped:
+                return
+            if self.marker.look():
+                self.log.warning("nftables_ipvs: the table of marks was not as we left it; put right")
+                self.news.event("marks_put_right")
+            if self._follow_sync():
+                self.log.warning("lvs_sync_daemon: it was not as we left it; put right")
+                self.news.event("sync_put_right")
 
     def _start(self) -> None:
         process = self.config.global_defs.checker_process
@@ -163,9 +194,7 @@ class CheckerDaemon:
             rt_priority=process.rt_priority,
             cpus=process.cpus,
             lock_memory=process.no_swap,
-            rttime_us=0
-            if process.rlimit_rttime_us == ProcessSettings().rlimit_rttime_us
-            else max(process.rlimit_rttime_us, RTTIME_FLOOR_US),
+            rttime_us=real_time_limit_us(process),
         )
         for problem in problems:
             self.log.warning(f"scheduling of the checker process: {problem}")
@@ -192,24 +221,30 @@ class CheckerDaemon:
         except OSError as error:
             self.log.error(f"lvs_flush, lvs_timeouts: {error}")
 
-    def _follow_sync(self) -> None:
-        """Have the sync daemons that the roles ask for. Those of others are left alone where we are not configured to have any."""
+    def _follow_sync(self) -> bool:
+        """Have the sync daemons that the roles ask for. Those of others are left alone where we are not configured to have any.
+        True if something had to be changed."""
         wanted = wanted_daemons(self.config, self.masters)
         if not wanted and not self._own_sync:
-            return
+            return False
         try:
-            if self.ipvs.kernel().run_sync(wanted):
+            changed = self.ipvs.kernel().run_sync(wanted)
+            if changed:
                 words = ", ".join(f"{daemon.role.name} on {daemon.interface} with id {daemon.sync_id}" for daemon in wanted)
                 self.log.info(f"IPVS sync daemon: {words or 'none'}")
             self._own_sync = bool(wanted)
+            return changed
         except OSError as error:
-            self.log.error(f"lvs_sync_daemon: {error.strerror or error}; connections are not synchronised")
+            self.log.limited("sync", f"lvs_sync_daemon: {error.strerror or error}; connections are not synchronised")
+            return False
 
     # ---- addresses, for ha_suspend --------------------------------------------------------------------------------
 
     def _watch_addresses(self, wanted: bool) -> None:
         if wanted and self._monitor is None:
             self._monitor = Monitor()
+            buffer = self.config.global_defs.buffers.lvs_monitor
+            self._monitor.set_receive_buffer(buffer.size, force=buffer.force)
             self.pump.add_reader(self._monitor, self._on_netlink)
             self._interfaces.resync()
             self._tell_addresses()
@@ -254,7 +289,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
 
     async def work() -> None:
-        await CheckerDaemon(child_socket(), Log("vrrpd-checkers")).run()
+        await CheckerDaemon(child_socket(), child_log("vrrpd-checkers")).run()
 
     asyncio.run(work())
     return 0

@@ -7,8 +7,9 @@ here too, with a warning at its place. What cannot work is an error at its place
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import dns.exception
 import dns.name
@@ -30,6 +31,7 @@ from vrrp.lvs.model.settings import (
     Forwarding,
     HttpProbe,
     Listen,
+    MarkedRange,
     Method,
     MiscProbe,
     PingProbe,
@@ -66,6 +68,10 @@ class Converter:
 
     config: VrrpConfig
     diagnostics: Diagnostics
+    marks: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.marks = itertools.count(self.config.global_defs.firewall.nft_ipvs_start_fwmark)
 
     def convert(self) -> tuple[VirtualServerSettings, ...]:
         """All virtual servers that can work. As keepalived: one without a real server is left out, even if it has a sorry server."""
@@ -96,10 +102,12 @@ class Converter:
         reals = self._real_servers(server, listen[0], transport)
         quorum, hysteresis = self._quorum(server, reals)
         self._check_lowered(server)
+        marked = self._marked(server)
         return VirtualServerSettings(
             id=identity,
-            listen=listen,
+            listen=_by_mark(listen, marked) if marked else listen,
             transport=transport,
+            marked=marked,
             scheduler=_text(own, "lb_algo", "lvs_sched", default="wlc"),
             scheduler_flags=self._flags(own),
             one_packet="ops" in own and self._one_packet(server, transport),
@@ -147,11 +155,12 @@ class Converter:
             )
             return ()
         entries: list[Listen] = []
+        marks = bool(self.config.global_defs.firewall.nft_ipvs_table)
         for member in group.members:
-            size = 1 if member.last is None or member.address is None else int(member.last) - int(member.address) + 1
+            size = 1 if marks or member.last is None or member.address is None else int(member.last) - int(member.address) + 1
             if len(entries) + size > MAX_GROUP_SERVICES:
                 message = f"virtual_server_group {group.name} has more than {MAX_GROUP_SERVICES} addresses"
-                self.diagnostics.error(member.position, message, "use a firewall mark for large networks", "range")
+                self.diagnostics.error(member.position, message, "use a firewall mark for large networks, or nftables_ipvs", "range")
                 return ()
             for offset in range(size):
                 address = None if member.address is None else member.address + offset
@@ -159,6 +168,26 @@ class Converter:
         if not entries:
             self.diagnostics.error(server.position, f"virtual_server_group {group.name} is empty", "add an address", "missing-value")
         return tuple(dict.fromkeys(entries))
+
+    def _marked(self, server: VirtualServer) -> tuple[MarkedRange, ...]:
+        """The addresses of the group, by marks of our own, if ``nftables_ipvs`` is asked for."""
+        group = next((g for g in self.config.virtual_server_groups if g.name == server.group), None)
+        if group is None or server.listen is not None or not self.config.global_defs.firewall.nft_ipvs_table:
+            return ()
+        marks: dict[int, int] = {}
+        found = []
+        for member in group.members:
+            if member.address is not None:
+                version = member.address.version
+                mark = marks[version] if version in marks else marks.setdefault(version, self._free_mark())
+                found.append(MarkedRange(mark, member.address, member.last or member.address, member.port))
+        return tuple(found)
+
+    def _free_mark(self) -> int:
+        """The next one that the file does not use itself."""
+        alone = {server.listen.fwmark for server in self.config.virtual_servers if server.listen is not None}
+        taken = alone | {member.fwmark for group in self.config.virtual_server_groups for member in group.members}
+        return next(mark for mark in self.marks if mark not in taken)
 
     def _flags(self, own: Settings) -> int:
         bits = 0
@@ -373,6 +402,7 @@ class Converter:
             digest=digest if isinstance(digest, bytes) else b"",
             status_codes=status_codes if isinstance(status_codes, tuple) else DEFAULT_STATUS_CODES,
             pattern=pattern,
+            close_notify=_boolean(block, "tls_compliant", _boolean(checker.settings, "tls_compliant", False)),
         )
 
     def _misc(self, server: VirtualServer, real: RealServer, checker: Checker) -> MiscProbe | None:
@@ -389,7 +419,7 @@ class Converter:
         if not user:
             user, group = defaults.script_user, defaults.script_group
         delay_loop = _first_integer((own, real.settings, server.settings), "delay_loop", DELAY_LOOP_NS)
-        command = ScriptCommand(command.arguments, user, group, command.position)
+        command = ScriptCommand(command.arguments, user, group, command.position, defaults.supplementary_groups)
         return MiscProbe(command, _integer(own, "misc_timeout", delay_loop), _boolean(own, "misc_dynamic", False))
 
     def _file(self, checker: Checker) -> FileProbe | None:
@@ -466,6 +496,12 @@ def _listen_entry(given: ServiceAddress, address: IpAddress | None, mark_family:
     if address is None:
         return Listen(given.family or mark_family, None, 0, given.fwmark)
     return Listen(Family(address.version), address, given.port, 0)
+
+
+def _by_mark(listen: tuple[Listen, ...], marked: tuple[MarkedRange, ...]) -> tuple[Listen, ...]:
+    """What the kernel has to hear: the group's own marks, and ours for its addresses."""
+    ours = dict.fromkeys(Listen(Family(each.first.version), None, 0, each.mark) for each in marked)
+    return (*(entry for entry in listen if entry.fwmark), *ours)
 
 
 def _target(probe: Probe) -> str:

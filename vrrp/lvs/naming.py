@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from vrrp.config.model.common import Family
@@ -54,11 +55,18 @@ def service_id(server: VirtualServer, transport: Transport, mark_family: Family)
     return f"[{listen.address}]:{transport_word(transport)}:{listen.port}"
 
 
-def keepalived_name(service: str) -> str:
-    """As keepalived writes it in FIFOs and mail: a group is ``[GROUP]:0`` there, whatever its protocol."""
-    if service.startswith(("[", "FWM ")):
-        return service
-    return f"[{service.rpartition(':')[0]}]:0"
+def keepalived_names(config: VrrpConfig) -> dict[str, str]:
+    """Our names → as keepalived writes them in FIFOs and mail: the virtual servers of a group are ``[GROUP]:0``, ``[GROUP]:1`` … there."""
+    used: Counter[str] = Counter()
+    names = {}
+    for server in config.virtual_servers:
+        ours = service_id_of(config, server)
+        if server.listen is None:
+            names[ours] = f"[{server.group}]:{used[server.group]}"
+            used[server.group] += 1
+        else:
+            names[ours] = ours
+    return names
 
 
 def transport_word(transport: Transport) -> str:

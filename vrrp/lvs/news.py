@@ -6,7 +6,7 @@ Lines of FIFOs are those of Debian's keepalived 2.2.7, byte for byte (tests/vrrp
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from base.channel import JsonObject
 from base.clock import now_ns
@@ -16,7 +16,6 @@ from vrrp.config.model.common import ScriptCommand
 from vrrp.lvs.ipvs.translation import describe_destination, describe_service
 from vrrp.lvs.model.desired import AddDestination, Change, DropDestination, EditDestination
 from vrrp.lvs.model.virtual_server import MailAlert, QuorumChanged, RunNotify
-from vrrp.lvs.naming import keepalived_name
 
 KEPT_EVENTS = 200
 AUDIT_EVERY_NS = 60 * NS_PER_S
@@ -27,8 +26,7 @@ TOLD_CHANGES = 20
 
 def fifo_line(message: JsonObject) -> bytes:
     """``RS [192.0.2.1]:tcp:80 [192.0.2.9]:tcp:80 DOWN`` or ``VS [192.0.2.9]:tcp:80 UP``."""
-    service = keepalived_name(message["service"])
-    names = [message["server"], service] if message["server"] else [service]
+    names = [message["server"], message["name"]] if message["server"] else [message["name"]]
     return f"{message['subject']} {' '.join(names)} {'UP' if message['up'] else 'DOWN'}\n".encode()
 
 
@@ -47,7 +45,7 @@ def describe(change: Change) -> str:
 
 
 class Newsroom:
-    """``to_parent`` and ``publish`` take one message each. ``events``: the last ones, oldest first."""
+    """``to_parent`` and ``publish`` take one message each. ``events``: the last ones, oldest first. ``names``: keepalived's, by ours."""
 
     def __init__(
         self,
@@ -63,6 +61,7 @@ class Newsroom:
         self._publish = publish
         self.events: deque[JsonObject] = deque(maxlen=KEPT_EVENTS)
         self.repairs = 0
+        self.names: Mapping[str, str] = {}
 
     def event(self, kind: str, **fields: object) -> None:
         """Keep and publish one event."""
@@ -75,12 +74,12 @@ class Newsroom:
         script = notice.script
         given = None if script is None else {"arguments": list(script.arguments), "user": script.user, "group": script.group}
         told = {"subject": notice.subject.value, "service": service, "server": notice.server, "up": notice.up}
-        self._to_parent({"op": "lvs_notify", **told, "script": given})
+        self._to_parent({"op": "lvs_notify", **told, "name": self.names.get(service, service), "script": given})
         self.event("lvs", **told)
 
     def mail(self, service: str, alert: MailAlert) -> None:
         """By way of the parent to the outside process."""
-        subject = alert.subject.replace(service, keepalived_name(service))
+        subject = alert.subject.replace(service, self.names.get(service, service))
         self._to_parent({"op": "mail", "service": service, "subject": subject, "body": alert.body})
 
     def quorum(self, service: str, change: QuorumChanged) -> None:

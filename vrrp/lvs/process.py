@@ -15,6 +15,7 @@ import itertools
 import resource
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Protocol
 
 from base.clock import now_ns
@@ -252,7 +253,11 @@ class CheckerProcess:
             self._tell(core.settings.id, AddressPresenceChanged(self._is_present(core.settings)))
 
     def _is_present(self, settings: VirtualServerSettings) -> bool:
-        return self._present is None or any(str(listen.address) in self._present for listen in settings.listen)
+        if self._present is None or any(str(listen.address) in self._present for listen in settings.listen):
+            return True
+        ranges = [(int(each.first), int(each.last), each.first.version) for each in settings.marked]
+        here = [ip_address(text) for text in self._present] if ranges else []
+        return any(first <= int(own) <= last and own.version == version for first, last, version in ranges for own in here)
 
     def drain(self, service: str, server: str, drained: bool, note: str = "") -> bool:
         """An operator's wish, kept over reloads; False if there is no such server."""

@@ -152,7 +152,7 @@ def _virtual(number: int, server: VirtualServer, settings: VirtualServerSettings
         23: integer(_quorum_status(document)),
         26: gauge(settings.hysteresis),
         37: truth(settings.one_packet),
-        52: truth("hashed" in own),
+        52: truth(False),  # hashed: what keepalived 2.2.7 says, whatever stands in the file
         53: truth(flags & 1),
         54: truth(flags & 2),
         55: truth(flags & 4),

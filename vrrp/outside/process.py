@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from base.channel import JsonObject, LineDecoder, ProtocolError, encode_line
 from base.core import NS_PER_S
 from base.diagnostics import Diagnostics
-from base.log import Log
+from base.log import Log, child_log
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.lvs.from_config import virtual_servers
@@ -40,6 +40,7 @@ from vrrp.outside.supervision import wants_mail, wants_snmp
 from vrrp.outside.view import View
 from vrrp.outside.vrrpd_client import VrrpdClient, VrrpdGoneError
 from vrrp.system.privileges import keep_only
+from vrrp.system.process_name import OURS, OUTSIDE, set_name
 
 if TYPE_CHECKING:
     from vrrp.outside.dbus_service import DbusService, Exported
@@ -427,8 +428,9 @@ def main() -> int:
     die_with_parent(os.getppid())
     os.set_blocking(2, False)
     keep_only(())
+    set_name(OURS[OUTSIDE])
     parent = child_socket()
-    log = Log("vrrpd-outside")
+    log = child_log("vrrpd-outside")
 
     async def work() -> None:
         await OutsideProcess(parent, arguments.run_dir, log).run()

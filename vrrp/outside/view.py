@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from base.channel import JsonObject
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import VrrpInstance
+from vrrp.placement import mac_of
 
 _NS_PER_CS = 10_000_000
 
@@ -71,7 +72,7 @@ class InstanceView:
         vmac = self.model.vmac
         if vmac is None or vmac.ipvlan:
             return self.link.mac
-        return vmac.mac or bytes((0, 0, 0x5E, 0, 1 if int(self.model.family) == 4 else 2, self.model.vrid))
+        return mac_of(vmac, self.model.vrid, int(self.model.family))
 
     def counter(self, name: str) -> int:
         """One of the protocol counters."""

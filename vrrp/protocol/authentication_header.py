@@ -58,6 +58,14 @@ def unauthenticated(packet: bytes) -> Datagram:
     return replace(datagram, payload=datagram.payload[HEADER_BYTES:])
 
 
+class OutdatedError(DecodeError):
+    """REPLAY: authentic, but its number was used already. ``datagram``: what it says."""
+
+    def __init__(self, detail: str, datagram: Datagram) -> None:
+        super().__init__(RejectReason.REPLAY, detail)
+        self.datagram = datagram
+
+
 class Authenticator:
     """Seals and opens the packets of one virtual router. ``key``: the password, cut or padded with zeros to 8 bytes."""
 
@@ -83,7 +91,7 @@ class Authenticator:
     def open(self, data: bytes) -> Datagram:
         """Check a received packet and take both headers off; its number is used up.
 
-        Raises DecodeError: what ``parse_ipv4`` raises, AUTHENTICATION_HEADER (form), AUTHENTICATION (ICV) or REPLAY.
+        Raises DecodeError: what ``parse_ipv4`` raises, AUTHENTICATION_HEADER (form), AUTHENTICATION (ICV) or REPLAY (an OutdatedError).
         """
         datagram = unauthenticated(data)
         _next, _words, _reserved, spi, sequence, icv = _HEADER.unpack_from(data, _IP_BYTES)
@@ -93,6 +101,7 @@ class Authenticator:
         if not hmac.compare_digest(icv, integrity_value(packet, self.key, unicast=self.unicast)):
             raise DecodeError(RejectReason.AUTHENTICATION)
         if sequence <= self.sequence < MAX_SEQUENCE:
-            raise DecodeError(RejectReason.REPLAY, f"sequence {sequence}, expected more than {self.sequence}")
+            detail = f"sequence {sequence}, expected more than {self.sequence}"
+            raise OutdatedError(detail, replace(datagram, authenticated=True))
         self.sequence = sequence
         return replace(datagram, authenticated=True)

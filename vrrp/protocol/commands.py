@@ -47,6 +47,14 @@ class SendGarp:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceElsewhere:
+    """Announce one address once on every interface that the adverts do not leave by (garp_extra_if): switches forget a virtual MAC that
+    says nothing."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunNotify:
     """The state changed to ``state`` (MASTER, BACKUP, FAULT, STOP, DELETED): scripts, FIFO, subscribers. ``reason`` is for people."""
 
@@ -72,6 +80,7 @@ class ReportKind(Enum):
     ADDRESS_RESTORED = "address_restored"
     ROUTING_RESTORED = "routing_restored"
     ROUTING_REFUSED = "routing_refused"
+    INTERFACE_RESTORED = "interface_restored"
     LISTENING_AFTER_STALL = "listening_after_stall"
     UNHEARD = "unheard"
     HEARD_AGAIN = "heard_again"
@@ -86,4 +95,4 @@ class Report:
     detail: str
 
 
-InstanceCommand: TypeAlias = SendAdvert | ProbeEgress | AddAddresses | RemoveAddresses | SendGarp | RunNotify | Report
+InstanceCommand: TypeAlias = SendAdvert | ProbeEgress | AddAddresses | RemoveAddresses | SendGarp | AnnounceElsewhere | RunNotify | Report

@@ -134,6 +134,14 @@ class AdvertBridged:
 
 
 @dataclass(frozen=True, slots=True)
+class AdvertOutdated:
+    """An authentic advert whose AH number was used already: a second MASTER that counts behind us after a split, or a replay."""
+
+    source: IPAddress
+    advert: Advert
+
+
+@dataclass(frozen=True, slots=True)
 class AnnounceRequested:
     """The watcher or operator wants the holder's gratuitous ARPs now."""
 
@@ -153,6 +161,7 @@ InstanceEvent: TypeAlias = (
     | Stopped
     | AdvertReceived
     | AdvertRepeated
+    | AdvertOutdated
     | PriorityChanged
     | FaultRaised
     | FaultCleared

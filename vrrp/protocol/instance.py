@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vrrp.protocol.commands import (
     AddAddresses,
+    AnnounceElsewhere,
     InstanceCommand,
     ProbeEgress,
     RemoveAddresses,
@@ -31,6 +32,7 @@ from vrrp.protocol.events import (
     AddressFailed,
     AddressLost,
     AdvertBridged,
+    AdvertOutdated,
     AdvertReceived,
     AdvertRepeated,
     AdvertSentAgain,
@@ -53,6 +55,7 @@ from vrrp.protocol.events import (
 )
 from vrrp.protocol.packet import CS_NS, Advert, IPAddress
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.snapshot import snapshot_of
 from vrrp.protocol.states import Counters, Master, State, Timer
 
 if TYPE_CHECKING:
@@ -75,7 +78,7 @@ UNHEARD_FAULT = "nobody hears us"
 
 _TIMER_ORDER = tuple(Timer)
 _BACKUP_TIMERS = (Timer.MASTER_DOWN, Timer.PREEMPT_DELAY)
-_SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH)
+_SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH, Timer.GARP_EXTRA)
 _MASTER_TIMERS = (Timer.ADVERT, *_SPEAKING_TIMERS)
 
 
@@ -155,33 +158,7 @@ class VrrpInstance:
 
     def snapshot(self) -> JsonValue:
         """The whole state as JSON; times are CLOCK_BOOTTIME ns."""
-        master = self.master
-        return {
-            "name": self.parameters.name,
-            "vrid": self.parameters.vrid,
-            "family": int(self.parameters.family),
-            "version": self.parameters.version,
-            "state": self.state.value,
-            "since_ns": self.since_ns,
-            "reason": self.reason,
-            "base_priority": self.parameters.priority,
-            "priority": self.priority,
-            "advert_interval_ms": self.parameters.interval_ns // 1_000_000,
-            "master_interval_ms": self.master_interval_ns // 1_000_000,
-            "master": None if master is None else {"address": str(master.source), "priority": master.priority},
-            "last_heard_ns": self.last_heard_ns,
-            "local_address": None if self.local_address is None else str(self.local_address),
-            "addresses": [str(address) for address in self.parameters.addresses],
-            "faults": list(self.faults),
-            "unsent_in_a_row": self.unsent_in_a_row,
-            "wants_master": self.wants_master,
-            "gate": "closed" if self.gate_closed else "open",
-            "waiting_for_fence": self.waiting_for_fence,
-            "grant": {"epoch": self.grant_epoch, "expires_ns": self.grant_expires_ns},
-            "yield_until_ns": self._timers.get(Timer.YIELD_END),
-            "timers": {timer.value: self._timers[timer] for timer in _TIMER_ORDER if timer in self._timers},
-            "counters": {name: getattr(self.counters, name) for name in Counters.__slots__},
-        }
+        return snapshot_of(self, self._timers)
 
     # ---- the hot path ---------------------------------------------------------------------------------------------
 
@@ -262,6 +239,8 @@ class VrrpInstance:
             self._timers[Timer.GARP_AGAIN] = now_ns + p.garp_delay_ns
         if p.garp_refresh_ns:
             self._timers[Timer.GARP_REFRESH] = now_ns + p.garp_delay_ns + p.garp_refresh_ns
+        if p.garp_extra_ns:
+            self._timers[Timer.GARP_EXTRA] = now_ns + p.garp_delay_ns + p.garp_extra_ns
         self.counters.become_master += 1
         self._change(now_ns, State.MASTER, reason, "MASTER", commands)
 
@@ -362,9 +341,10 @@ class VrrpInstance:
         commands.append(RemoveAddresses(self.parameters.name))
         self.since_ns = now_ns
         self.reason = "starting"
-        if self.parameters.startup_delay_ns:
-            self.reason = f"startup delay of {self.parameters.startup_delay_ns // 1_000_000} ms"
-            self._timers[Timer.STARTUP] = now_ns + self.parameters.startup_delay_ns
+        begin_ns = max(now_ns + self.parameters.startup_delay_ns, self.parameters.not_before_ns)
+        if begin_ns > now_ns:
+            self.reason = f"startup delay of {(begin_ns - now_ns) // 1_000_000} ms"
+            self._timers[Timer.STARTUP] = begin_ns
         else:
             self._leave_init(now_ns, now_ns, commands)
 
@@ -586,6 +566,14 @@ class VrrpInstance:
             self._send_unscheduled(now_ns, commands)
         self._announce_bounded(now_ns, commands)
 
+    def _outdated_rival(self, now_ns: int, event: AdvertOutdated, commands: Commands) -> None:
+        """After a split both masters have counted on, and the one that took over later is behind: it loses, but the neighbours may know it.
+        A replay can bring about no more than that."""
+        if self._wins_against(event.source, event.advert.priority):
+            if not self.parameters.lower_prio_no_advert:
+                self._send_unscheduled(now_ns, commands)
+            self._announce_bounded(now_ns, commands)
+
     def _lose_to(self, now_ns: int, event: AdvertReceived, reason: str, commands: Commands) -> None:
         if self.parameters.higher_prio_send_advert and not self._wins_against(event.source, event.advert.priority):
             # The last word: the winner hears that there were two and announces itself (keepalived and we answer it so).
@@ -606,9 +594,16 @@ class VrrpInstance:
     def _garp_again(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
         self._announce(now_ns, self.parameters.garp_repeat, commands)
 
+    def _again(self, timer: Timer, now_ns: int, due_ns: int, interval_ns: int) -> None:
+        self._timers[timer] = max(due_ns, now_ns - interval_ns) + interval_ns
+
     def _garp_refresh(self, now_ns: int, due_ns: int, commands: Commands) -> None:
-        self._timers[Timer.GARP_REFRESH] = max(due_ns, now_ns - self.parameters.garp_refresh_ns) + self.parameters.garp_refresh_ns
+        self._again(Timer.GARP_REFRESH, now_ns, due_ns, self.parameters.garp_refresh_ns)
         self._announce(now_ns, self.parameters.garp_refresh_repeat, commands)
+
+    def _garp_extra(self, now_ns: int, due_ns: int, commands: Commands) -> None:
+        self._again(Timer.GARP_EXTRA, now_ns, due_ns, self.parameters.garp_extra_ns)
+        commands.append(AnnounceElsewhere(self.parameters.name))
 
     def _announce_asked(self, now_ns: int, event: object, commands: Commands) -> None:
         self._announce(now_ns, max(1, self.parameters.garp_lower_prio_repeat), commands)
@@ -764,12 +759,16 @@ class VrrpInstance:
         p = self.parameters
         if p.interval_ns != before.interval_ns:
             self._timers[Timer.ADVERT] = min(self._timers[Timer.ADVERT], now_ns + p.interval_ns)
-        if p.garp_refresh_ns != before.garp_refresh_ns:
-            self._timers.pop(Timer.GARP_REFRESH, None)
-            if p.garp_refresh_ns:
-                self._timers[Timer.GARP_REFRESH] = now_ns + p.garp_refresh_ns
+        for timer, old_ns, new_ns in (
+            (Timer.GARP_REFRESH, before.garp_refresh_ns, p.garp_refresh_ns),
+            (Timer.GARP_EXTRA, before.garp_extra_ns, p.garp_extra_ns),
+        ):
+            if new_ns != old_ns:
+                self._timers.pop(timer, None)
+                if new_ns:
+                    self._timers[timer] = now_ns + new_ns
         commands.append(AddAddresses(p.name))
-        if p.addresses != before.addresses and p.garp_repeat:
+        if (p.addresses, p.virtual_mac) != (before.addresses, before.virtual_mac) and p.garp_repeat:
             self._announce(now_ns, p.garp_repeat, commands)
 
     def _replace_parameters(self, parameters: InstanceParameters) -> None:
@@ -791,6 +790,7 @@ _EVENT_ROWS: Mapping[type, tuple[Handler, Handler, Handler, Handler]] = {
     Stopped:             (_V._stop_init,        _V._stop_idle,         _V._stop_master,       _V._stop_idle),
     AdvertReceived:      (_V._ignore,           _V._backup_advert,     _V._master_advert,     _V._ignore),
     AdvertRepeated:      (_V._ignore,           _V._repeated,          _V._ignore,            _V._ignore),
+    AdvertOutdated:      (_V._ignore,           _V._ignore,            _V._outdated_rival,    _V._ignore),
     PriorityChanged:     (_V._other_priority,   _V._backup_priority,   _V._other_priority,    _V._other_priority),
     FaultRaised:         (_V._note_fault,       _V._fault_backup,      _V._fault_master,      _V._note_fault),
     FaultCleared:        (_V._forget_fault,     _V._ignore,            _V._ignore,            _V._fault_cleared),
@@ -824,6 +824,7 @@ _TIMER_ROWS: Mapping[Timer, tuple[Handler, Handler, Handler, Handler]] = {
     Timer.GARP_LOWER_AGAIN: (_V._impossible,    _V._impossible,            _V._garp_lower_again,   _V._impossible),
     Timer.REANNOUNCE:       (_V._impossible,    _V._impossible,            _V._reannounce,         _V._impossible),
     Timer.GARP_REFRESH:     (_V._impossible,    _V._impossible,            _V._garp_refresh,       _V._impossible),
+    Timer.GARP_EXTRA:       (_V._impossible,    _V._impossible,            _V._garp_extra,         _V._impossible),
 }  # fmt: skip
 
 _STATE_COLUMNS = (State.INIT, State.BACKUP, State.MASTER, State.FAULT)

@@ -25,7 +25,7 @@ from vrrp.protocol.events import (
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.packet import IPAddress
 from vrrp.protocol.parameters import InstanceParameters
-from vrrp.protocol.states import State
+from vrrp.protocol.states import Counters, State
 from vrrp.protocol.sync_group import GroupParameters, SyncGroup
 from vrrp.protocol.trackers import (
     ScriptParameters,
@@ -118,7 +118,14 @@ class TrackChanged:
     value: int
 
 
-NodeEvent: TypeAlias = NodeStarted | NodeStopped | NodeStalled | NodeReconfigured | InstanceEventHappened | ScriptFinished | TrackChanged
+@dataclass(frozen=True, slots=True)
+class CountersCleared:
+    """The operator wants the statistics to count from 0 (keepalived's signal SIGRTMAX-1). Changes nothing else."""
+
+
+NodeEvent: TypeAlias = (
+    NodeStarted | NodeStopped | NodeStalled | NodeReconfigured | InstanceEventHappened | ScriptFinished | TrackChanged | CountersCleared
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,10 @@ class VrrpNode:
                 return self._stop(now_ns)
             case NodeReconfigured():
                 return self._reconfigure(now_ns, event)
+            case CountersCleared():
+                for instance in self.instances.values():
+                    instance.counters = Counters()
+                return []
 
     def on_deadline(self, now_ns: int) -> list[NodeCommand]:
         """Fire every instance that is due."""

@@ -41,7 +41,13 @@ class InstanceParameters:
     garp_refresh_repeat: int = 1
     garp_lower_prio_repeat: int = 5
     garp_lower_prio_delay_ns: int = 5 * NS_PER_S
+    garp_extra_ns: int = 0
+    """Between announcements on interfaces that the adverts do not leave by; 0 = none."""
+    virtual_mac: bytes = b""
+    """The MAC that answers for the addresses, if it is not the interface's own: a change of it is announced."""
     startup_delay_ns: int = 0
+    not_before_ns: int = 0
+    """CLOCK_BOOTTIME before which the instance does not leave INIT (vrrp_delay_after_boot); with startup_delay_ns the later counts."""
     unheard_limit: int = 0
     """So many adverts in a row that could not leave are a FAULT; 0 = never (keepalived)."""
     late_backup_priority: int = 0

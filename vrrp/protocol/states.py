@@ -32,6 +32,7 @@ class Timer(Enum):
     GARP_LOWER_AGAIN = "garp_lower_again"
     REANNOUNCE = "reannounce"
     GARP_REFRESH = "garp_refresh"
+    GARP_EXTRA = "garp_extra"
 
 
 @dataclass(slots=True)

@@ -65,6 +65,8 @@ class AdvertReceiver(Protocol):
 
     interface: str
     index: int
+    base_index: int
+    """The interface below, of a macvlan; else 0."""
     vrids: frozenset[int]
     carrier: Carrier
     buffer_bytes: int
@@ -135,6 +137,14 @@ def set_receive_buffer(sock: socket.socket, size: int = 0) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
 
+def bind_receiver(sock: socket.socket, device: str, source: IPAddress | None) -> None:
+    """To a device ("" = any) and to an address of ours (None = any)."""
+    if device:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode() + b"\0")
+    if source is not None:
+        sock.bind((str(source), 0))
+
+
 def flush_strays(sock: socket.socket) -> None:
     """Between socket() and the filter another interface's packets may have come in."""
     for _ in range(1000):
@@ -157,8 +167,13 @@ def received(sock: socket.socket, limit: int, ancillary_bytes: int) -> Iterator[
 
 
 class ReceiveSocket:
-    """Adverts over IPv4 that arrive on one interface, for all virtual routers on it."""
+    """Adverts over IPv4 that arrive on one interface, for all virtual routers on it.
 
+    ``device``: where ``interface`` is only a word for the log, the interface to bind to ("" = any); ``source``: only what is sent to this
+    address.
+    """
+
+    base_index = 0
     ttl_at = 8
     tail_from = 12
 
@@ -171,6 +186,8 @@ class ReceiveSocket:
         *,
         carrier: Carrier = Carrier.IPV4,
         buffer_bytes: int = 0,
+        device: str | None = None,
+        source: IPv4Address | None = None,
     ) -> None:
         self.interface = interface
         self.index = index
@@ -182,7 +199,7 @@ class ReceiveSocket:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
             attach_filter(self._sock, [RET_NONE])
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
+            bind_receiver(self._sock, interface if device is None else device, source)
             self._sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
             self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             set_receive_buffer(self._sock, buffer_bytes)

@@ -23,6 +23,7 @@ from vrrp.system.advert_socket import (
     RET_NONE,
     Carrier,
     age_ns,
+    bind_receiver,
     flush_strays,
     received,
     set_receive_buffer,
@@ -31,6 +32,7 @@ from vrrp.system.advert_socket import (
 _SO_BINDTODEVICE = 25
 _IPV6_MULTICAST_ALL = 29
 _IPV6_HDRINCL = 36
+_IPV6_FREEBIND = 78
 _INT = struct.Struct("=i")
 _LD_VRID: Instruction = (0x30, 0, 0, 1)
 
@@ -46,12 +48,23 @@ def filter_vrids6(vrids: Iterable[int]) -> list[Instruction]:
 
 
 class ReceiveSocket6:
-    """Adverts over IPv6 that arrive on one interface, for all virtual routers on it."""
+    """Adverts over IPv6 that arrive on one interface, for all virtual routers on it. ``device`` and ``source`` as ``ReceiveSocket``."""
 
+    base_index = 0
     ttl_at = 7
     tail_from = 8
 
-    def __init__(self, interface: str, index: int, vrids: Iterable[int], groups: Iterable[IPv6Address], buffer_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        interface: str,
+        index: int,
+        vrids: Iterable[int],
+        groups: Iterable[IPv6Address],
+        buffer_bytes: int = 0,
+        *,
+        device: str | None = None,
+        source: IPAddress | None = None,
+    ) -> None:
         self.interface = interface
         self.index = index
         self.carrier = Carrier.IPV6
@@ -62,7 +75,7 @@ class ReceiveSocket6:
         self._sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, IPPROTO_VRRP)
         try:
             attach_filter(self._sock, [RET_NONE])
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
+            bind_receiver(self._sock, interface if device is None else device, source)
             self._sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
@@ -124,9 +137,12 @@ class ReceiveSocket6:
 
 
 class SendSocket6:
-    """Sends finished IPv6 packets out of one interface, or (``interface`` None) wherever the routes lead."""
+    """Sends finished IPv6 packets out of one interface, or (``interface`` None) wherever the routes lead.
 
-    def __init__(self, interface: str | None, index: int) -> None:
+    ``source``: what the packets say; needed where the interface has no address (a macvlan), or the kernel finds no way out.
+    """
+
+    def __init__(self, interface: str | None, index: int, source: IPAddress | None = None) -> None:
         self.interface = interface
         self.index = index
         self._sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
@@ -136,6 +152,9 @@ class SendSocket6:
             if interface is not None:
                 self._sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
                 self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+            if source is not None:
+                self._sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+                self._sock.bind((str(source), 0, 0, index))
         except BaseException:
             self._sock.close()
             raise

@@ -18,8 +18,11 @@ from vrrp.system.advert_socket import AdvertPackets, AdvertSender
 from vrrp.system.announce import Announcer
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import address_message
+from vrrp.system.routed_sockets import usable
+from vrrp.system.virtual_links import LiveLink, VirtualLinks, link_local_of
 
-ADD_TOLERATED = (errno.EEXIST,)
+ADD_TOLERATED = (errno.EEXIST, errno.ENODEV)
+"""An interface that is gone is a fault of its own: the kernel tells of it."""
 REMOVE_TOLERATED = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 Held = tuple[int, IPAddress]
@@ -48,6 +51,10 @@ class Endpoint:
     """We make checksums as keepalived before 1.3.6 does."""
     announcements: list[tuple[Announcer, IPAddress]] = field(default_factory=list)
     problems: tuple[str, ...] = ()
+    links: tuple[LiveLink, ...] = ()
+    """The macvlans and ipvlans that it uses."""
+    extra: tuple[tuple[Announcer, IPAddress], ...] = ()
+    """What ``garp_extra_if`` announces: an address on each interface that its adverts do not leave by."""
     untracked: frozenset[IPAddress] = frozenset()
     """Addresses with ``no_track``: whoever removes them may."""
     unsent: bool = False
@@ -56,6 +63,21 @@ class Endpoint:
     """Source, destination and payload of the advert accepted last; empty where no advert may come twice (AH, auth_hmac)."""
     rejected: Counter[RejectReason] = field(default_factory=Counter)
     egress_errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def asleep(self) -> bool:
+        """A link of it must be woken before anything can leave."""
+        return not all(link.awake for link in self.links)
+
+    def wake(self) -> None:
+        """It becomes MASTER."""
+        for link in self.links:
+            link.wake(self.model.name)
+
+    def quiet(self) -> None:
+        """It is MASTER no more."""
+        for link in self.links:
+            link.quiet(self.model.name)
 
     @property
     def remove_blob(self) -> bytes:
@@ -99,11 +121,19 @@ class MessageCache:
 
 
 def local_address_of(model: VrrpInstance, interfaces: InterfaceTable, virtual: frozenset[IPAddress]) -> IPAddress | None:
-    """The configured source, else the interface's primary address, else None."""
+    """The configured source, else the interface's primary address, else None.
+
+    Over IPv6 a macvlan speaks with the link-local address of the interface below, or with what that would be (as keepalived).
+    """
     if model.source is not None:
         return model.source
     interface = interfaces.get(model.interface)
-    return None if interface is None else interface.primary_address(int(model.family), virtual=virtual)
+    if interface is None:
+        return None
+    address = interface.primary_address(int(model.family), virtual=virtual)
+    if address is None and int(model.family) == 6 and model.speaks_on_link and len(interface.mac) == 6:
+        return link_local_of(interface.mac)
+    return address
 
 
 def linked_peers(model: VrrpInstance, interfaces: InterfaceTable, virtual: frozenset[IPAddress]) -> frozenset[IPAddress]:
@@ -121,13 +151,17 @@ def build_endpoint(
     send_socket: AdvertSender | None,
     announcers: dict[tuple[str, int], Announcer],
     encoded: MessageCache,
+    links: VirtualLinks,
 ) -> Endpoint:
     """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
     local = local_address_of(model, interfaces, virtual)
     expected = expectations(model, local, linked_peers(model, interfaces, virtual))
     endpoint = Endpoint(model, expected, local, authenticator=authenticator(model), hmac=hmac_session(model))
     problems = list(instance_faults(model))
-    if local is None:
+    problems += _missing_link(model, interfaces, links)
+    if not model.interface:
+        problems += [missing] if (missing := usable(model, interfaces)) else []
+    elif local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
     elif model.track_source and model.source is not None and not _has_address(interfaces, model.interface, local):
         problems.append(f"no source address {local} on {model.interface} (track_src_ip)")
@@ -149,7 +183,7 @@ def build_endpoint(
         name = address.interface or model.interface
         interface = interfaces.get(name)
         if interface is None:
-            if name != model.interface:
+            if name not in (model.interface, model.virtual_interface):
                 problems.append(f"no interface {name} for {address}")
             continue
         blobs.append(encoded.message(address, interface.index, add=True))
@@ -158,10 +192,31 @@ def build_endpoint(
         if announcer is not None:
             announcer.prepare(address.address)
             endpoint.announcements.append((announcer, address.address))
+    names = {model.virtual_interface, *(address.interface for address in all_addresses(model))}
+    endpoint.links = tuple(live for name, live in links.live.items() if name in names)
+    endpoint.extra = _extra(model, endpoint, links)
     endpoint.untracked = frozenset(address.address for address in all_addresses(model) if address.no_track)
     endpoint.add_blob = b"".join(blobs)
     endpoint.problems = tuple(problems)
     return endpoint
+
+
+def _missing_link(model: VrrpInstance, interfaces: InterfaceTable, links: VirtualLinks) -> list[str]:
+    """A fault for a macvlan or ipvlan that is not there, where the interface below is (else that is the fault)."""
+    name = model.virtual_interface
+    if not name or interfaces.get(model.interface) is None or (interfaces.get(name) is not None and name not in links.problems):
+        return []
+    return [f"no {name}: {links.problems.get(name, 'it is not made yet')}"]
+
+
+def _extra(model: VrrpInstance, endpoint: Endpoint, links: VirtualLinks) -> tuple[tuple[Announcer, IPAddress], ...]:
+    """Keepalived's choice: the first address on each macvlan by which no adverts leave; with ``all``, on any such interface."""
+    found: dict[int, tuple[Announcer, IPAddress]] = {}
+    speaking = -1 if endpoint.send_socket is None else endpoint.send_socket.index
+    for announcer, address in endpoint.announcements:
+        if announcer.index != speaking and (model.garp.extra_interface_all or links.on(announcer.index) is not None):
+            found.setdefault(announcer.index, (announcer, address))
+    return tuple(found.values())
 
 
 def _has_address(interfaces: InterfaceTable, name: str, address: IPAddress) -> bool:

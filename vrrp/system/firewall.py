@@ -111,12 +111,12 @@ class Firewall:
         if rules == self._rules and (table == self._table or not rules):
             return ""
         names = ({self._table} if self._rules else set()) | ({table} if rules else set())
-        problem = _nft(_removal(names) + rules)
+        problem = run_nft(removal(names) + rules)
         if not problem:
             self._table, self._rules = table, rules
             # Once for the same rules: when they are put back, somebody is at work who may be quicker than a second look.
             if rules and self._listed[:2] != (table, rules):
-                self._listed = (table, rules, _listing(table))
+                self._listed = (table, rules, listing(table))
         return problem
 
     def in_place(self) -> bool:
@@ -124,7 +124,7 @@ class Firewall:
         if self._config is None or not self._rules:
             return True
         wanted = ruleset(guarded_addresses(self._config), self._config.global_defs.firewall)
-        return wanted == self._rules and _listing(self._table) == self._listed[2]
+        return wanted == self._rules and listing(self._table) == self._listed[2]
 
     def put_back(self) -> str:
         """Make the tables again, whatever is there."""
@@ -141,15 +141,15 @@ class Firewall:
         if not self._rules:
             return ""
         self._rules = ""
-        return _nft(_removal({self._table}))
+        return run_nft(removal({self._table}))
 
 
-def _removal(names: set[str]) -> str:
+def removal(names: set[str]) -> str:
     """Adding first makes the deletion of a table that is not there no error."""
     return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for name in sorted(names) for family in ("ip", "ip6"))
 
 
-def _listing(table: str) -> str:
+def listing(table: str) -> str:
     """Our tables as nft prints them, without counters."""
     found = ""
     for family in ("ip", "ip6"):
@@ -161,7 +161,8 @@ def _listing(table: str) -> str:
     return found
 
 
-def _nft(script: str) -> str:
+def run_nft(script: str) -> str:
+    """Let ``nft`` work a script off; what went wrong, or ""."""
     try:
         done = subprocess.run(["nft", "-f", "-"], input=script, text=True, capture_output=True, timeout=NFT_PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

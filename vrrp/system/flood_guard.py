@@ -2,7 +2,8 @@
 
 A repetition of the advert accepted last never gets here, and accepted adverts never count. Senders that an advert was accepted from have a
 budget each; all others fall into BUCKETS by a hash that nobody outside knows: a master that is still unknown here is heard beside a forger,
-and a forger with a thousand addresses does not have a thousand budgets.
+and a forger with a thousand addresses does not have a thousand budgets. The buckets are drawn anew for each window: who shares one with a
+forger now does not share it for ever.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class FloodGuard:
     def __init__(self) -> None:
         self.skipped = 0
         self._ends_ns = 0
+        self._windows = 0
+        self._salt = b""
         self._refused: dict[bytes | int, int] = {}
         self._trusted: set[bytes] = set()
 
@@ -44,8 +47,10 @@ class FloodGuard:
         """A packet of this sender was looked at in vain."""
         if not self._refused:
             self._ends_ns = now_ns + WINDOW_NS
+            self._windows += 1
+            self._salt = self._windows.to_bytes(8, "big")
         key = self._key(source)
         self._refused[key] = self._refused.get(key, 0) + 1
 
     def _key(self, source: bytes) -> bytes | int:
-        return source if source in self._trusted else hash(source) % BUCKETS
+        return source if source in self._trusted else hash(self._salt + source) % BUCKETS

@@ -15,15 +15,26 @@ IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 @dataclass(slots=True)
 class Interface:
-    """One interface. ``addresses`` keeps the kernel's order; the value tells whether an address is a secondary one."""
+    """One interface; ``LinkEvent`` tells what the fields are. ``addresses`` keeps the kernel's order, the value tells whether an address is
+    a secondary one."""
 
     index: int
     name: str
     up: bool
     mac: bytes
+    switched_on: bool = False
+    kind: str = ""
+    lower: int = 0
+    mode: int = 0
+    group: int = 0
     addresses: dict[IPAddress, bool] = field(default_factory=dict)
     prefixes: dict[IPAddress, IPNetwork] = field(default_factory=dict)
     """The network that each address makes connected."""
+
+    def note(self, event: LinkEvent) -> None:
+        """What the kernel says of it now."""
+        self.name, self.up, self.mac, self.switched_on = event.name, event.up, event.mac, event.switched_on
+        self.kind, self.lower, self.mode, self.group = event.kind, event.lower, event.mode, event.group
 
     def primary_address(self, version: int, *, virtual: Container[IPAddress] = ()) -> IPAddress | None:
         """The first primary address of a family (IPv6: the first link-local one), as keepalived picks its source.
@@ -45,10 +56,11 @@ class InterfaceTable:
 
     def __init__(self) -> None:
         self._by_index: dict[int, Interface] = {}
+        self._by_name: dict[str, Interface] = {}
 
     def resync(self) -> None:
         """Read everything from the kernel."""
-        self._by_index = {}
+        self._by_index, self._by_name = {}, {}
         for event in dump(RTM_GETLINK) + dump(RTM_GETADDR):
             self.apply(event)
 
@@ -56,12 +68,13 @@ class InterfaceTable:
         """Take one event of the monitor in."""
         interface = self._by_index.get(event.index)
         if isinstance(event, LinkEvent):
+            self._by_name = {}
             if event.gone:
                 self._by_index.pop(event.index, None)
             elif interface is None:
-                self._by_index[event.index] = Interface(event.index, event.name, event.up, event.mac)
-            else:
-                interface.name, interface.up, interface.mac = event.name, event.up, event.mac
+                interface = self._by_index[event.index] = Interface(event.index, event.name, event.up, event.mac)
+            if not event.gone and interface is not None:
+                interface.note(event)
         elif interface is not None:
             if event.gone:
                 interface.addresses.pop(event.address, None)
@@ -72,7 +85,9 @@ class InterfaceTable:
 
     def get(self, name: str) -> Interface | None:
         """The interface called ``name``."""
-        return next((i for i in self._by_index.values() if i.name == name), None)
+        if not self._by_name:
+            self._by_name = {interface.name: interface for interface in self._by_index.values()}
+        return self._by_name.get(name)
 
     def at(self, index: int) -> Interface | None:
         """The interface with this index."""

@@ -30,19 +30,30 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 SO_RCVBUFFORCE = 33
+MACVLAN_PRIVATE = 1
+_MACVLAN_MODES = {"private": MACVLAN_PRIVATE, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
 _MONITOR_BUFFER_BYTES = 1 << 20
 _ERROR = struct.Struct("=IHHIIi")
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """An interface appeared, changed, or (``gone``) was deleted. ``up``: IFF_UP and IFF_RUNNING."""
+    """An interface appeared, changed, or (``gone``) was deleted. ``up``: IFF_UP and IFF_RUNNING; ``switched_on``: IFF_UP.
+
+    ``kind``: of a virtual interface (macvlan, ipvlan, vlan, …). ``lower``: index of the interface that it rides on, 0 = none.
+    ``mode``: of a macvlan (MACVLAN_PRIVATE), or of an ipvlan (L2 = 0).
+    """
 
     index: int
     name: str
     up: bool
     mac: bytes
     gone: bool = False
+    switched_on: bool = False
+    kind: str = ""
+    lower: int = 0
+    mode: int = 0
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +220,32 @@ class Monitor:
         self._sock.close()
 
 
+def _link_event(message: Any, *, gone: bool) -> LinkEvent:
+    mac = message.get_attr("IFLA_ADDRESS") or ""
+    flags = message["flags"]
+    up = flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
+    kind, mode = "", 0
+    info = message.get_attr("IFLA_LINKINFO")
+    if info is not None:
+        kind = info.get_attr("IFLA_INFO_KIND") or ""
+        data = info.get_attr("IFLA_INFO_DATA") if kind in ("macvlan", "ipvlan") else None
+        if data is not None:
+            given = data.get_attr("IFLA_MACVLAN_MODE" if kind == "macvlan" else "IFLA_IPVLAN_MODE")
+            mode = _MACVLAN_MODES.get(given, 0) if isinstance(given, str) else given or 0
+    return LinkEvent(
+        message["index"],
+        message.get_attr("IFLA_IFNAME") or "",
+        up,
+        bytes.fromhex(mac.replace(":", "")),
+        gone,
+        bool(flags & IFF_UP),
+        kind,
+        message.get_attr("IFLA_LINK") or 0,
+        mode,
+        message.get_attr("IFLA_GROUP") or 0,
+    )
+
+
 def decode(marshal: Any, data: bytes) -> list[NetlinkEvent]:
     """The link and address messages of one datagram from the kernel."""
     events: list[NetlinkEvent] = []
@@ -217,14 +254,7 @@ def decode(marshal: Any, data: bytes) -> list[NetlinkEvent]:
         if kind in (RTM_NEWLINK, RTM_DELLINK):
             if message["family"] != socket.AF_UNSPEC:
                 continue  # bridge port notifications repeat the link under AF_BRIDGE
-            mac = message.get_attr("IFLA_ADDRESS") or ""
-            flags = message["flags"]
-            up = flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
-            events.append(
-                LinkEvent(
-                    message["index"], message.get_attr("IFLA_IFNAME") or "", up, bytes.fromhex(mac.replace(":", "")), kind == RTM_DELLINK
-                )
-            )
+            events.append(_link_event(message, gone=kind == RTM_DELLINK))
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             if text:

@@ -8,6 +8,8 @@ import resource
 import struct
 from collections.abc import Iterable
 
+from vrrp.config.model.daemon import ProcessSettings
+
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
 CAP_SYS_NICE = 23
@@ -15,6 +17,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _MCL_CURRENT_AND_FUTURE = 3
+RTTIME_FLOOR_US = 500_000
+"""keepalived's default of 10 ms between blocking calls would end an interpreter at its first garbage collection."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,6 +50,12 @@ def raise_priority(limit: int) -> str:
     except OSError as error:
         return f"real-time priority {wanted}: {error.strerror}"
     return f"real-time priority {wanted}, because it did not run for too long"
+
+
+def real_time_limit_us(process: ProcessSettings) -> int:
+    """…_rlimit_rttime of a child: none unless the file names one, and never below RTTIME_FLOOR_US."""
+    given = process.rlimit_rttime_us
+    return 0 if given == ProcessSettings().rlimit_rttime_us else max(given, RTTIME_FLOOR_US)
 
 
 def schedule(

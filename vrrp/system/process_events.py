@@ -20,6 +20,7 @@ from base.clock import now_ns
 from base.core import NS_PER_MS, NS_PER_S
 from base.log import Log
 from base.pump import Pump
+from vrrp.config.model.daemon import ReceiveBuffer
 from vrrp.config.model.tracking import TrackProcess
 from vrrp.protocol.process_tracker import (
     ParameterRule,
@@ -32,6 +33,7 @@ from vrrp.protocol.process_tracker import (
     TrackedChanged,
     TrackedProcess,
 )
+from vrrp.system.namespaces import FIRST, inside
 from vrrp.system.timers import Timers
 
 POLL_NS = 250 * NS_PER_MS
@@ -42,7 +44,9 @@ ANSWER_S = 0.5
 """The kernel answers the subscription at once, or (in a foreign user or process namespace) never."""
 MAX_BATCH = 500
 MAX_BATCHES = 20
-RECEIVE_BUFFER_BYTES = 2 << 20
+OWN_BUFFER = ReceiveBuffer(2 << 20, force=True)
+"""Where the file has no process_monitor_rcv_bufs."""
+MAX_BUFFER_BYTES = (1 << 31) - 1
 
 _NETLINK_CONNECTOR = 11
 _CN_IDX_PROC, _CN_VAL_PROC = 1, 1
@@ -55,8 +59,6 @@ _EVENT_AT = _NLMSGHDR.size + _CN_MSG.size
 _DATA_AT = _EVENT_AT + _EVENT.size
 _NONE, _FORK, _EXEC, _COMM, _EXIT = 0, 1, 2, 0x200, 0x80000000
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoEvents(Exception):
@@ -144,23 +146,25 @@ def _filter_program() -> bytes:
 class ProcessEvents:
     """The kernel's events about processes. Raises NoEvents where there are none; ``drain`` raises OSError(ENOBUFS) after an overrun."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: ReceiveBuffer = OWN_BUFFER) -> None:
         try:
             try:
                 self._sock = _connector_socket()
-                self._subscribe()
+                self._subscribe(buffer)
             except ConnectionRefusedError:
                 self._sock = _socket_in_first_namespace()
-                self._subscribe()
+                self._subscribe(buffer)
         except OSError as error:
             raise NoEvents(f"the proc connector is not available here: {error.strerror}") from None
 
-    def _subscribe(self) -> None:
+    def _subscribe(self, buffer: ReceiveBuffer) -> None:
         try:
             program = _filter_program()
             steps = ctypes.create_string_buffer(program)
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program) // 8, ctypes.addressof(steps)))
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+            self._sock.setsockopt(
+                socket.SOL_SOCKET, _SO_RCVBUFFORCE if buffer.force else socket.SO_RCVBUF, min(buffer.size, MAX_BUFFER_BYTES)
+            )
             self._sock.bind((0, _CN_IDX_PROC))
             token = int.from_bytes(os.urandom(4), "little") >> 1
             self._control(_LISTEN, token)
@@ -226,22 +230,8 @@ def _connector_socket() -> socket.socket:
 
 def _socket_in_first_namespace() -> socket.socket:
     """The connector only exists in the first network namespace; a daemon that runs in another one looks back for a moment, if it may."""
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        first = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _libc.setns(first, _CLONE_NEWNET):
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
-            try:
-                return _connector_socket()
-            finally:
-                if _libc.setns(here, _CLONE_NEWNET):
-                    raise RuntimeError("cannot go back to the own network namespace")
-        finally:
-            os.close(first)
-    finally:
-        os.close(here)
+    with inside(FIRST):
+        return _connector_socket()
 
 
 def look_at(pid: int, command_line: bool) -> ProcessSeen | None:
@@ -295,14 +285,16 @@ class TrackedProcesses:
         self._timers = timers
         self._log = log
         self._report = report
+        self._buffer = OWN_BUFFER
         self._tracker = ProcessTracker()
         self._tracked: tuple[TrackedProcess, ...] = ()
         self._list_token: int | None = None
         self._due_token: int | None = None
         self._due_ns: int | None = None
 
-    def configure(self, processes: Sequence[TrackProcess]) -> None:
-        """Track these from now on."""
+    def configure(self, processes: Sequence[TrackProcess], buffer: ReceiveBuffer = OWN_BUFFER) -> None:
+        """Track these from now on. ``buffer``: process_monitor_rcv_bufs, size 0 = our own; it counts when the socket is opened."""
+        self._buffer = buffer if buffer.size else OWN_BUFFER
         self._tracked = tuple(tracked_process(model) for model in processes)
         self._tell(self._tracker.handle(now_ns(), TrackedChanged(self._tracked)))
         if not self._tracked:
@@ -315,7 +307,7 @@ class TrackedProcesses:
     def _listen(self) -> None:
         """First the events, then the list: what happens in between is in both."""
         try:
-            self.events = ProcessEvents()
+            self.events = ProcessEvents(self._buffer)
         except NoEvents as error:
             self._log.warning(f"{error}; tracked processes are looked for every {POLL_NS // NS_PER_MS} ms")
             return
@@ -324,6 +316,10 @@ class TrackedProcesses:
     def repeat(self) -> None:
         """Report everything again (a new vrrp process knows nothing)."""
         self._tell(self._tracker.current())
+
+    def running(self) -> dict[str, int]:
+        """How many processes of each there are."""
+        return {report.name: report.running for report in self._tracker.current()}
 
     def snapshot(self) -> object:
         """For status and dumps."""

@@ -55,12 +55,14 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One route, rule or static address, encoded. ``tracked``: put back if somebody deletes it (no ``no_track``)."""
+    """One route, rule or static address, encoded. ``tracked``: put back if somebody deletes it (no ``no_track``). ``group``: its
+    track_group, "" = none."""
 
     text: str
     add: bytes
     remove: bytes
     tracked: bool
+    group: str = ""
 
 
 Plan = tuple[Entry, ...]
@@ -182,6 +184,8 @@ class Routing:
         self.plans: dict[str, Plan] = {}
         self.installed: dict[str, Plan] = {}
         self.restored: Counter[str] = Counter()
+        self.refused_groups: frozenset[str] = frozenset()
+        """The track_groups with a static entry that the kernel refuses."""
         self.due_ns: int | None = None
         """When ``check`` has work."""
         self._paces: dict[str, Pace] = {}
@@ -254,7 +258,7 @@ class Routing:
             add, remove = (route_message(line, index_of, self._names, add=add) for add in (True, False))
         else:
             add, remove = (rule_message(line, self._names, add=add) for add in (True, False))
-        return Entry(describe(line), add, remove, not line.no_track)
+        return Entry(describe(line), add, remove, not line.no_track, line.track_group)
 
     # ---- in and out -----------------------------------------------------------------------------------------------
 
@@ -285,6 +289,8 @@ class Routing:
 
     def _refused(self, at_ns: int, owner: str, plan: Sequence[Entry], answers: Mapping[int, int]) -> bool:
         refused = [(plan[number], code) for number, code in sorted(answers.items()) if code not in (0, errno.EEXIST)]
+        if owner == STATIC:
+            self.refused_groups = frozenset(entry.group for entry, _code in refused if entry.group and entry.tracked)
         if not refused:
             return False
         pace = self._paces.setdefault(owner, Pace())
@@ -355,4 +361,4 @@ def _static_address(address: VirtualAddress, index: int | None) -> Entry:
         )
         for add in (True, False)
     )
-    return Entry(f"static address {address} on {address.interface}", acknowledged(add), remove, not address.no_track)
+    return Entry(f"static address {address} on {address.interface}", acknowledged(add), remove, not address.no_track, address.track_group)

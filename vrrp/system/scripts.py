@@ -12,10 +12,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from base.clock import now_ns
 from base.core import NS_PER_S
-from base.log import Log
+from base.log import JSON_ENV, Log
 from base.pump import Pump
 from vrrp.config.model.common import ScriptCommand
 from vrrp.config.model.tracking import VrrpScript
@@ -23,7 +24,17 @@ from vrrp.system.timers import Timers
 
 DEFAULT_USER = "keepalived_script"
 KILL_AFTER_NS = 2 * NS_PER_S
-CLEANED_VARIABLES = ("IFS", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY")
+CLEANED_VARIABLES = (
+    "IFS",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "CREDENTIALS_DIRECTORY",
+    JSON_ENV,
+)
 SHELL = "/bin/bash"
 
 
@@ -52,7 +63,7 @@ def argument_list(command: ScriptCommand, extra: Sequence[str] = ()) -> list[str
     program = shutil.which(arguments[0])
     if program is None:
         raise CannotRun(f"{arguments[0]} does not exist or is not executable; install it or correct the path")
-    return [program, *arguments[1:]]
+    return [os.path.realpath(program) if command.real_path else program, *arguments[1:]]
 
 
 def account(command: ScriptCommand) -> tuple[int, int] | None:
@@ -77,6 +88,43 @@ def account(command: ScriptCommand) -> tuple[int, int] | None:
         except KeyError:
             raise CannotRun(f"there is no group {command.group} for {command.path}") from None
     return entry.pw_uid, gid
+
+
+def identity_of(command: ScriptCommand) -> dict[str, Any]:
+    """What subprocess.Popen needs to run ``command`` as its user; nothing if we are not root. Raises CannotRun.
+
+    Without supplementary groups, as keepalived; with set_supplementary_groups those of the user.
+    """
+    identity = account(command) if os.geteuid() == 0 else None
+    if identity is None:
+        return {}
+    uid, gid = identity
+    groups: list[int] = []
+    if command.all_groups:
+        try:
+            groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+        except KeyError:  # a number without an account has no groups
+            groups = []
+    return {"user": uid, "group": gid, "extra_groups": groups}
+
+
+def start_program(command: ScriptCommand, extra: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """In a process group of its own, with a clean environment. Raises CannotRun, OSError."""
+    return subprocess.Popen(
+        argument_list(command, extra),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name not in CLEANED_VARIABLES},
+        process_group=0,
+        **identity_of(command),
+    )
+
+
+def _ended(code: int, *, too_long: bool) -> Outcome:
+    if too_long:
+        return Outcome(None, "ran too long")
+    return Outcome(None, f"killed by {signal.Signals(-code).name}") if code < 0 else Outcome(code, f"exited with {code}")
 
 
 @dataclass(slots=True)
@@ -119,18 +167,7 @@ class ScriptRunner:
             running.timer = self._timers.call_at(now_ns() + timeout_ns, lambda: self._terminate(running))
 
     def _start(self, command: ScriptCommand, extra: Sequence[str], on_done: Callable[[Outcome], None]) -> Running:
-        argv = argument_list(command, extra)
-        identity = account(command) if os.geteuid() == 0 else None
-        change = {} if identity is None else {"user": identity[0], "group": identity[1], "extra_groups": []}
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name not in CLEANED_VARIABLES},
-            process_group=0,
-            **change,  # type: ignore[call-overload]
-        )
+        process = start_program(command, extra)
         running = Running(process, os.pidfd_open(process.pid), on_done)
         self._running[process.pid] = running
         self._pump.add_reader(running.pidfd, lambda: self._exited(running))
@@ -154,18 +191,26 @@ class ScriptRunner:
         if running.timer is not None:
             self._timers.cancel(running.timer)
         del self._running[running.process.pid]
-        if running.too_long:
-            outcome = Outcome(None, "ran too long")
-        elif code < 0:
-            outcome = Outcome(None, f"killed by {signal.Signals(-code).name}")
-        else:
-            outcome = Outcome(code, f"exited with {code}")
-        running.on_done(outcome)
+        running.on_done(_ended(code, too_long=running.too_long))
 
     def kill_all(self, signum: int) -> None:
         """Signal every running program's group (at the end of the daemon)."""
         for running in list(self._running.values()):
             _signal_group(running.process.pid, signum)
+
+
+def run_to_end(command: ScriptCommand, timeout_ns: int) -> Outcome:
+    """Run ``command`` and wait for it, at most ``timeout_ns`` and KILL_AFTER_NS: for the end of the daemon, when its loop is over."""
+    try:
+        process = start_program(command)
+    except (CannotRun, OSError) as error:
+        return Outcome(None, str(error) if isinstance(error, CannotRun) else f"cannot be run: {error.strerror}")
+    for patience_ns, signum in ((timeout_ns, signal.SIGTERM), (KILL_AFTER_NS, signal.SIGKILL)):
+        try:
+            return _ended(process.wait(patience_ns / NS_PER_S), too_long=signum is signal.SIGKILL)
+        except subprocess.TimeoutExpired:
+            _signal_group(process.pid, signum)
+    return _ended(process.wait(), too_long=True)
 
 
 def _signal_group(pid: int, signum: int) -> None:

@@ -9,6 +9,7 @@ import errno
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from base.channel import JsonObject
 from vrrp.system.advert_socket import AdvertSender, SendSocket
@@ -69,10 +70,10 @@ class LastWill:
 
 def _say_zero(bequest: Bequest) -> list[str]:
     problems: list[str] = []
-    if bequest.interface is None or not bequest.adverts:
+    if not bequest.adverts:
         return problems
     try:
-        sender = _sender(bequest.interface, bequest)
+        sender = _sender(bequest)
     except OSError as error:
         return [f"{bequest.instance}: {error.strerror}"]
     for packet, destination, direct in bequest.adverts:
@@ -83,6 +84,9 @@ def _say_zero(bequest: Bequest) -> list[str]:
     return problems
 
 
-def _sender(interface: str, bequest: Bequest) -> AdvertSender:
-    is_v6 = bequest.adverts[0][0][0] >> 4 == 6
-    return SendSocket6(interface, bequest.index) if is_v6 else SendSocket(interface, bequest.index)
+def _sender(bequest: Bequest) -> AdvertSender:
+    packet = bequest.adverts[0][0]
+    if packet[0] >> 4 == 6:
+        source = None if bequest.interface is None else IPv6Address(packet[8:24])
+        return SendSocket6(bequest.interface, bequest.index, source)
+    return SendSocket(bequest.interface, bequest.index)

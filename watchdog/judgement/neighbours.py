@@ -5,12 +5,32 @@ from __future__ import annotations
 from watchdog.judgement.evidence import Owner
 
 _MAX_MACS = 16
+_PROBES_REMEMBERED = 64
 _VRRP_PREFIXES = ("00:00:5e:00:01:", "00:00:5e:00:02:")
 
 
 def is_virtual(mac: str) -> bool:
     """A VRRP virtual router's MAC (RFC 5798 section 7.3): says which router, not which node."""
     return mac.lower().startswith(_VRRP_PREFIXES)
+
+
+class Twins:
+    """Finds a second host behind one virtual MAC: every request of a probe is answered twice. One answer too many is a duplicated frame."""
+
+    NEEDED = 2
+
+    def __init__(self) -> None:
+        self._answered: dict[tuple[int, str], tuple[set[int], int]] = {}
+
+    def answered(self, probe_id: int, mac: str, request_index: int) -> bool:
+        """One more answer to that request; True if this MAC has answered NEEDED requests of the probe twice by now."""
+        for key in [key for key in self._answered if key[0] < probe_id - _PROBES_REMEMBERED]:
+            del self._answered[key]
+        seen, again = self._answered.get((probe_id, mac), (set[int](), 0))
+        again += request_index in seen
+        seen.add(request_index)
+        self._answered[probe_id, mac] = seen, again
+        return again >= self.NEEDED
 
 
 class Neighbours:

@@ -147,7 +147,7 @@ class WatcherCore:
     def snapshot(self) -> JsonValue:
         """The status document (status.py), as of the last call."""
         if self._state is None:
-            return {"started": False, "self": self.settings.self_name, "cluster": self.settings.cluster}
+            return {"started": False, "self": {"name": self.settings.self_name}, "cluster": self.settings.cluster}
         return status_document(self.state, self.fence, self._last_now_ns)
 
     @property

@@ -7,9 +7,13 @@ from watchdog.judgement import events
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_view import Advert, GroupView
+from watchdog.judgement.neighbours import Twins, is_virtual
 from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
+
+DENIAL_LASTS_NS = NS_PER_S
+"""A peer that takes an address over says so within a heartbeat, on the slowest path too."""
 
 
 class WireIntake:
@@ -18,6 +22,9 @@ class WireIntake:
     def __init__(self, state: WatcherState, fence: FenceControl) -> None:
         self._state = state
         self._fence = fence
+        self._twins = Twins()
+        self._virtual_claims: dict[tuple[str, str], tuple[int, int]] = {}
+        """(group, virtual MAC) → since when somebody claims the VIP with it against the peer's word, and when last."""
 
     def advert_heard(self, now_ns: int, event: events.AdvertHeard) -> None:
         """An advert on the wire: our own, the peer's, or a third router's."""
@@ -141,6 +148,8 @@ class WireIntake:
         if view is None:
             return
         owner = state.neighbours.owner_of(mac, sender)
+        if owner is Owner.PEER and is_virtual(mac) and is_virtual(sender) and self._is_somebody_else(now_ns, view, mac):
+            owner = Owner.OTHER
         if owner is Owner.SELF:
             return
         state.segment_answered_ns = now_ns
@@ -151,6 +160,9 @@ class WireIntake:
             return
         state.peer_answered_ns = now_ns
         self._fence.census_heard(now_ns, event.interface, event.address)
+        if event.probe_id is not None and is_virtual(mac) and self._twins.answered(event.probe_id, mac, event.request_index):
+            detail = f"two hosts answer for {event.address} with the virtual MAC {mac}, one of them is neither node"
+            self._other_claims(now_ns, view, EvidenceKind.K2_NEIGHBOUR, f"{mac} twice {event.address}", detail)
         if view.is_overtaken(now_ns):
             return
         detail = f"{event.address} is at {mac} ({'announced' if event.gratuitous else 'answered'})"
@@ -162,6 +174,17 @@ class WireIntake:
             self._state.touch(PAIR_SCOPE)
         if event.gratuitous and view.own and view.announce_due_ns is None and state.keeps(now_ns, view) and not view.gate.why:
             view.announce_due_ns = now_ns + NS_PER_S // 2 if view.track.stage is Stage.CLEAR else None
+
+    def _is_somebody_else(self, now_ns: int, view: GroupView, mac: str) -> bool:
+        """Who answers with a virtual MAC counts as the peer, until the peer has denied it long after the claim began."""
+        if view.denied_ns is None or not view.peer_denies(now_ns):
+            return False
+        key = (view.scope, mac)
+        first_ns, last_ns = self._virtual_claims.get(key, (now_ns, now_ns))
+        if first_ns < view.denied_ns or now_ns - last_ns > 2 * self._claim_fresh_ns():
+            first_ns = now_ns
+        self._virtual_claims[key] = first_ns, now_ns
+        return view.report_ns - first_ns > DENIAL_LASTS_NS
 
     def _claim_fresh_ns(self) -> int:
         policy = self._state.settings.policy

@@ -21,6 +21,7 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import NotifyFifo
 from vrrp.config.model.instance import VrrpInstance
 from vrrp.conversion import expectations, instance_parameters, node_parameters
+from vrrp.lvs.sync import wanted_daemons
 from vrrp.protocol.node import NodeParameters
 from vrrp.protocol.packet import ChecksumStyle, Expectations
 from vrrp.protocol.parameters import InstanceParameters
@@ -268,3 +269,39 @@ def test_both_spellings_of_neighbour(tmp_path: Path) -> None:
     found = parts(tmp_path, "bfd_instance b {\n neighbour_ip 10.0.0.9\n}", "", "").bfd
     assert found is not None
     assert found.neighbor == IPv4Address("10.0.0.9")
+
+
+@shows("vrrp_instance/native_ipv6")
+def test_native_ipv6_decides_the_family(tmp_path: Path) -> None:
+    """As keepalived 2.2.7: IPv4 addresses do not fit into such an instance."""
+    text = "vrrp_instance V {{\n interface eth0\n virtual_router_id 51\n {}\n}}\n"
+    assert read(tmp_path, text.format("native_ipv6")).config.instances[0].family == 6
+    assert read(tmp_path, text.format("")).config.instances[0].family == 4
+    wrong = read(tmp_path, text.format("native_ipv6\n virtual_ipaddress {\n 10.0.0.100\n }"))
+    assert [error.code for error in wrong.errors] == ["family"]
+
+
+@shows("vrrp_instance/lvs_sync_daemon_interface")
+def test_the_old_place_of_the_sync_daemon(tmp_path: Path) -> None:
+    """What IPVS is told is the same as with lvs_sync_daemon in global_defs; there, or in an earlier instance, it wins."""
+    old = parts(tmp_path, "", "lvs_sync_daemon_interface eth1", "").config
+    new = parts(tmp_path, "global_defs {\n lvs_sync_daemon eth1 V\n}", "", "").config
+    for masters in ((), ("V",)):
+        assert wanted_daemons(old, masters) == wanted_daemons(new, masters) != ()
+    both = parts(tmp_path, "global_defs {\n lvs_sync_daemon eth2 V\n}", "lvs_sync_daemon_interface eth1", "").config
+    assert [daemon.interface for daemon in wanted_daemons(both, ())] == ["eth2"]
+
+
+@shows("track_group", "track_group/group")
+def test_what_the_static_entries_of_a_group_need_its_instances_track(tmp_path: Path) -> None:
+    group = "track_group TG {\n group {\n V\n }\n}\n"
+    for statics in (
+        "static_ipaddress {\n 10.8.0.9/24 dev eth3 track_group TG\n}",
+        "static_routes {\n 10.9.0.0/24 via 10.8.0.1 dev eth3 track_group TG\n}",
+        "static_rules {\n from 10.9.0.0/24 iif eth3 table 100 priority 500 track_group TG\n}",
+    ):
+        wanted = TrackReference(TrackKind.INTERFACE, "eth3")
+        assert wanted in parts(tmp_path, group, "", statics).node.tracks["V"]
+        assert wanted not in parts(tmp_path, group, "", statics.replace("track_group TG", "track_group TG no_track")).node.tracks["V"]
+        unknown = read(tmp_path, "vrrp_instance V {\n interface eth0\n virtual_router_id 51\n}\n" + statics)
+        assert [error.code for error in unknown.errors] == ["unknown-name"]

@@ -220,9 +220,61 @@ def test_a_member_of_a_sync_group_tracks_without_weights(tmp_path: Path) -> None
     assert allowed.track.interfaces == (Track("eth1", 5),)
 
 
-def test_an_owner_has_no_weights(tmp_path: Path) -> None:
-    instance, _ = read_instance(tmp_path, "priority 255\ntrack_interface {\n eth1 weight -5\n}")
-    assert instance.track.interfaces == (Track("eth1", 0),)
+TRACKED = """
+vrrp_script s {
+ script /bin/true
+}
+vrrp_script w {
+ script /bin/true
+ weight 2
+}
+track_file d {
+ file /tmp/d
+}
+track_file f {
+ file /tmp/f
+ weight 3
+}
+vrrp_track_process p {
+ process x
+ weight 4
+}
+bfd_instance b {
+ neighbor_ip 10.0.0.2
+ weight 5
+}
+"""
+EVERY_KIND = """
+track_interface {
+ eth1 weight -5
+}
+track_script {
+ s
+ w
+}
+track_file {
+ d
+ f
+}
+track_process {
+ p
+}
+track_bfd {
+ b
+}
+"""
+
+
+def test_weights_where_priorities_may_not_float(tmp_path: Path) -> None:
+    """As keepalived 2.2.7: ignoring a weighted script is not the same as a FAULT when it fails, which would be an outage."""
+    member, loaded = read_instance(tmp_path, EVERY_KIND, TRACKED + "vrrp_sync_group G {\n group {\n VI_1 VI_2\n }\n}\n")
+    track = member.track
+    assert (track.interfaces, track.scripts) == ((Track("eth1", 0),), (Track("s"),))
+    assert (track.files, track.processes, track.bfds) == ((Track("d", 0),), (Track("p", 4),), ())
+    assert len([d for d in loaded.diagnostics if d.code == "weight"]) == 5
+    owner, _ = read_instance(tmp_path, "priority 255" + EVERY_KIND, TRACKED)
+    track = owner.track
+    assert (track.interfaces, track.scripts, track.files, track.bfds) == ((), (Track("s"),), (Track("d", 0),), ())
 
 
 @pytest.mark.parametrize(

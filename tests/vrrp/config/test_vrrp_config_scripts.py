@@ -9,8 +9,10 @@ import pytest
 
 from base.diagnostics import Severity
 from tests.vrrp.config.reading import INSTANCE, findings, read
-from vrrp.config.check import EXIT_CONFIG, EXIT_OK, EXIT_SECURITY, EXIT_UNREADABLE, check_file, exit_status
+from vrrp.commandline import Options
+from vrrp.config.check import EXIT_CONFIG, EXIT_OK, EXIT_SECURITY, EXIT_UNREADABLE, exit_status
 from vrrp.config.script_check import writable_by_others
+from vrrp.loading import judge
 
 SECURE = "global_defs {{\n enable_script_security\n script_user root\n}}\nvrrp_script s {{\n script {script}\n}}\n"
 
@@ -99,12 +101,12 @@ def test_unknown_users_are_errors(root_only: Path) -> None:
 def test_exit_status(tmp_path: Path, text: str, status: int) -> None:
     path = tmp_path / "k.conf"
     path.write_text(text)
-    verdict = check_file(str(path), interface_exists=lambda name: True)
+    verdict = judge(Options(config=str(path)), interface_exists=lambda name: True)
     assert verdict.status == status
     assert verdict.lines[-1].startswith(str(path))
 
 
 def test_an_unreadable_file_has_its_own_status(tmp_path: Path) -> None:
-    verdict = check_file(str(tmp_path / "nosuch.conf"))
+    verdict = judge(Options(config=str(tmp_path / "nosuch.conf")))
     assert verdict.status == EXIT_UNREADABLE
     assert exit_status(()) == EXIT_OK

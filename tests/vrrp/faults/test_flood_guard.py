@@ -36,6 +36,18 @@ def test_strangers_share_buckets_and_a_peer_has_its_own() -> None:
     assert not flooded(PEER).admits(1, PEER)
 
 
+def test_nobody_shares_a_bucket_with_a_forger_for_ever() -> None:
+    guard = FloodGuard()
+    strangers = [number.to_bytes(4, "big") for number in range(1, 2000)]
+    unheard = set(strangers)
+    for window in range(10):
+        at_ns = window * WINDOW_NS
+        while guard.admits(at_ns, OTHER):
+            guard.refuse(at_ns, OTHER)
+        unheard -= {stranger for stranger in unheard if guard.admits(at_ns, stranger)}
+    assert not unheard
+
+
 @given(st.lists(st.tuples(st.integers(0, 3 * WINDOW_NS), st.binary(min_size=4, max_size=4), st.booleans()), max_size=400))
 def test_the_work_is_bounded_and_a_quiet_peer_is_always_heard(events: list[tuple[int, bytes, bool]]) -> None:
     guard = FloodGuard()

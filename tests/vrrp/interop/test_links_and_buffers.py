@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -154,10 +155,10 @@ def test_a_garp_group_shares_its_pause_between_interfaces() -> None:
         assert 5 <= announced(capture.frames) <= 14, "eth0 gets half of ten a second"
 
 
-def buffers(daemon: Daemon, family: int, protocol: int) -> set[int]:
-    """The receive buffers of the daemon's sockets of a kind, as the kernel counts them: asked on copies of its descriptors."""
+def buffers(pids: Sequence[int], family: int, protocol: int) -> set[int]:
+    """The receive buffers of these processes' sockets of a kind, as the kernel counts them: asked on copies of its descriptors."""
     found: set[int] = set()
-    for pid in daemon.pids():
+    for pid in pids:
         pidfd = os.pidfd_open(pid)
         for name in os.listdir(f"/proc/{pid}/fd"):
             copy = _libc.syscall(_PIDFD_GETFD, pidfd, int(name), 0)
@@ -189,7 +190,7 @@ def test_receive_buffers_are_those_of_keepalived(global_line: str, line: str, ex
         for node, ours in (("a", True), ("b", False)):
             daemon = start(lab, node, conf(150, global_extra=global_line, instance_extra=line), ours=ours)
             lab.until(lambda: lab.nodes[node].holds(VIP))  # noqa: B023
-            found.append(buffers(daemon, socket.AF_INET, 112))
+            found.append(buffers(daemon.pids(), socket.AF_INET, 112))
             daemon.stop()
     assert expected is None or expected in found[0]
     assert found[0] & found[1], f"vrrpd {found[0]}, keepalived {found[1]}"
@@ -207,7 +208,7 @@ def test_netlink_buffers(ours: bool) -> None:
         for line in lines:
             daemon = start(lab, "a", conf(150, global_extra=line), ours=ours)
             lab.until(lambda: lab.nodes["a"].holds(VIP))
-            assert {2 * small, 2 * large} <= buffers(daemon, socket.AF_NETLINK, 0)
+            assert {2 * small, 2 * large} <= buffers(daemon.pids(), socket.AF_NETLINK, 0)
             daemon.stop()
 
 

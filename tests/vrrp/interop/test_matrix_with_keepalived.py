@@ -25,17 +25,14 @@ import pytest
 
 from base.diagnostics import Severity
 from tests.lab import Capture, Daemon, Lab, Node, ip
-from vrrp.config.keyword import Status
 from vrrp.config.load import read_config
-from vrrp.config.tables.vrrp_instance import VRRP_INSTANCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240), pytest.mark.xdist_group("matrix")]
 
 ROLES = ("ours master", "ours backup")
 HIGHER, LOWER = 150, 100
 PASSWORD = "geheimes"
-_use_vmac = VRRP_INSTANCE.find("use_vmac")
-VMAC_IS_BUILT = _use_vmac is not None and _use_vmac.status is Status.ACTS
+NODE_MAC = "02:00:00:77:00:0{}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,12 @@ class Cell:
     def exists(self) -> bool:
         """RFC 5798: IPv6 is version 3, and version 3 has no authentication."""
         return (self.version == 3 and not self.auth) or (self.version == 2 and self.family == 4)
+
+    def ethernet_source(self, vrid: int, port: str) -> bytes:
+        """The virtual MAC (RFC 5798 section 7.3); unicast adverts leave by the interface itself."""
+        if self.vmac and not self.unicast:
+            return bytes((0, 0, 0x5E, 0, 1 if self.family == 4 else 2, vrid))
+        return bytes.fromhex(NODE_MAC.format(port.removeprefix("p")).replace(":", ""))
 
     def block(self, vrid: int, me: Node, peer: Node, priority: int, *, preempt: bool, name: str = "") -> str:
         """The vrrp_instance."""
@@ -78,7 +81,7 @@ class Cell:
 
 
 CELLS = [Cell(*axes) for axes in product((2, 3), (4, 6), (False, True), ("", "PASS", "AH"), (False, True))]
-LIVING = [cell for cell in CELLS if cell.exists and (VMAC_IS_BUILT or not cell.vmac)]
+LIVING = [cell for cell in CELLS if cell.exists]
 ROUTERS = {1 + 2 * number + (not preempt): (cell, preempt) for number, cell in enumerate(LIVING) for preempt in (True, False)}
 """VRID to its cell and whether it preempts."""
 
@@ -169,8 +172,8 @@ class Pair:
         self.lab = lab
         self.life = Life(role)
         self.a, self.b = lab.nodes["a"], lab.nodes["b"]
-        for number, node in enumerate((self.a, self.b), 1):
-            _fixed_mac(node, f"02:00:00:77:00:{number:02x}")
+        for node in (self.a, self.b):
+            _fixed_mac(node, NODE_MAC.format(node.port.removeprefix("p")))
         self.capture: Capture = lab.capture()
         ours_first = role == "ours master"
         self.start_a: Callable[..., Daemon] = lab.vrrpd if ours_first else lab.keepalived
@@ -286,6 +289,7 @@ def test_cell(lives: dict[str, Life], cell: Cell, role: str) -> None:
             ours, theirs = (lives[r].frames(port, vrid, leaving=False) for r in ROLES)
             assert len(ours) == 1, "one and the same advert all the time"
             assert ours == theirs, "the same file, the same bytes"
+            assert ours.pop()[6:12] == cell.ethernet_source(vrid, port)
         ours, theirs = (lives[r].frames("p1", vrid, leaving=True) for r in ROLES)
         assert len(ours) == 1 and ours == theirs, "the last word, priority 0"
 

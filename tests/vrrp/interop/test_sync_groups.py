@@ -76,13 +76,15 @@ def test_a_fault_of_one_member_moves_all(tmp_path: Path, other: str) -> None:
 @pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("word", ["", "sync_group_tracking_weight", "global_tracking"])
 def test_weights(tmp_path: Path, word: str, ours: bool) -> None:
-    """A weight in the group moves every member; that of a member counts only with the word, without it a failure is a FAULT of all.
-    The adverts show it, for both daemons."""
+    """A weight in the group moves every member; that of a member counts only with the word. Without it the failure of a file with the
+    default weight is a FAULT of all, and a weighted script is not tracked. The adverts show it, for both daemons."""
     group_value, member_value = tmp_path / "g", tmp_path / "m"
     group_value.write_text("0")
     member_value.write_text("0")
-    blocks = f"track_file g {{\nfile {group_value}\n}}\ntrack_file m {{\nfile {member_value}\n}}"
-    text = group((150, 150), blocks=blocks, lines=f"track_file {{\ng weight 1\n}}\n{word}", members=("track_file {\nm weight 1\n}", ""))
+    blocks = f"track_file g {{\nfile {group_value}\n}}\ntrack_file m {{\nfile {member_value}\n}}\n"
+    blocks += 'vrrp_script failing {\nscript "/bin/false"\nweight 2\n}'
+    member = "track_file {\nm weight 1\n}\ntrack_script {\nfailing\n}"
+    text = group((150, 150), blocks=blocks, lines=f"track_file {{\ng weight 1\n}}\n{word}", members=(member, ""))
     with Lab("a") as lab:
         (lab.vrrpd if ours else lab.keepalived)("a", text)
         lab.until(lambda: VIPS[0] in lab.nodes["a"].addresses())

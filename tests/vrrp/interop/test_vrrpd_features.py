@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from base.control import ControlClient, RequestError
-from tests.lab import ROOT, Daemon, Lab
+from tests.lab import Daemon, Lab
 from tests.vrrp.interop.vrrp_conf import VIP, conf
 
 pytestmark = pytest.mark.system
@@ -529,22 +527,6 @@ vrrp_instance V2 {{
         ours.stop()
         lines = out.read_text().splitlines()
         assert lines == [f"GROUP G {state} 0" for state in ("BACKUP", "MASTER", "FAULT", "BACKUP", "MASTER", "STOP")]
-
-
-def test_dumps_are_json() -> None:
-    with Lab("a") as lab:
-        home = lab.home("a")
-        (home / "conf").write_text(conf(150))
-        argv = [sys.executable, "-m", "vrrp.daemon", "-n", "-l", "-f", f"{home}/conf", "--run-dir", f"{home}/run"]
-        ours = lab.start("a", ["env", f"PYTHONPATH={ROOT}", f"TMPDIR={home}", *argv], home)
-        lab.until(lambda: is_in(ours, "MASTER"))
-        for number, name in ((signal.SIGUSR1, "data"), (signal.SIGUSR2, "stats"), (signal.SIGRTMIN + 2, "json")):
-            ours.signal(number)
-            path = home / f"keepalived.{name}"
-            lab.until(path.exists)
-            found = json.loads(path.read_text())
-        assert found[0]["data"]["state"] == 2
-        assert found[0]["stats"]["become_master"] == 1
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ SAME = {
     "persistent by net": service("persistence_timeout 50", "persistence_granularity 255.255.255.0"),
     "persistent by engine": service("persistence_timeout 50", "persistence_engine sip", protocol="UDP"),
     "sh flags": service("lb_algo sh", "sh-port", "sh-fallback"),
+    "hashed": service("lb_algo sh", "hashed"),
     "mh flags": service("lb_algo mh", "mh-port", "mh-fallback"),
     "all flags": service("lb_algo rr", "flag-1", "flag-2", "flag-3"),
     "thresholds": service(servers=(block(ONE, "weight 1", "uthreshold 20", "lthreshold 10"),)),

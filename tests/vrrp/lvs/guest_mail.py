@@ -18,6 +18,8 @@ from tests.vrrp.lvs.guest_snmp import keepalived
 from tests.vrrp.outside.test_mail_beside_keepalived import Mailbox
 
 PORT = 12525
+BESIDE = "virtual_server group g {\n lb_algo rr\n lb_kind NAT\n protocol UDP\n smtp_alert\n real_server 127.0.0.7 80 {\n weight 1\n }\n}\n"
+"""The first virtual server of a group: what the other one is called counts from it."""
 
 
 def configuration(extra: str, fifo: Path, head: str, group: str) -> str:
@@ -37,7 +39,7 @@ def configuration(extra: str, fifo: Path, head: str, group: str) -> str:
         ("", "10.9.0.1 80", ""),
         ("no_checker_emails", "10.9.0.1 80", ""),
         ("no_checker_emails", "fwmark 7", ""),
-        ("no_checker_emails", "group g", "virtual_server_group g {\n 10.9.0.1 80\n}\n"),
+        ("no_checker_emails", "group g", "virtual_server_group g {\n 10.9.0.1 80\n}\n" + BESIDE),
     ],
 )
 def test_the_same_mail_and_lines(extra: str, head: str, group: str, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ virtual_server 10.9.0.1 80 {
  delay_loop 1
  lb_algo sh
  sh-port
+ hashed
+ snmp_name shop
  lb_kind NAT
  protocol TCP
  persistence_timeout 50
@@ -40,6 +42,7 @@ virtual_server 10.9.0.1 80 {
   inhibit_on_failure
   uthreshold 20
   lthreshold 10
+  snmp_name "first one"
   notify_up /usr/bin/true
   TCP_CHECK {
    connect_timeout 2
@@ -107,6 +110,7 @@ def keepalived(lab: Lab, node: str, text: str) -> Daemon:
 @pytest.mark.shows(
     "global_defs/enable_snmp_checker", "global_defs/snmp_vs_stats_update_interval", "global_defs/snmp_rs_stats_update_interval"
 )
+@pytest.mark.shows("virtual_server/snmp_name", "virtual_server/real_server/snmp_name")
 def test_the_tables_are_those_of_keepalived() -> None:
     walks: list[dict[str, str]] = []
     traps: list[list[str]] = []
@@ -131,6 +135,7 @@ def test_the_tables_are_those_of_keepalived() -> None:
     names = sorted(name for name in theirs.keys() | ours.keys() if not name.startswith(OURS_ON_PURPOSE))
     wrong = [f"{name}: theirs {theirs.get(name)}, ours {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
     assert wrong == [], "\n".join(wrong)
+    assert [ours[f"{CHECK}.{column}"] for column in ("3.1.71.1", "4.1.55.1.2")] == ['STRING: "shop"', 'STRING: "first one"']
     assert len(traps[0]) == len(traps[1])
     values = [[field.split(" = ", 1)[-1].strip() for field in line.split("\t")[1:]] for line in (traps[0][0], traps[1][0])]
     assert sorted(values[0]) == sorted(values[1]), values

@@ -21,6 +21,7 @@ from base.control import ControlClient
 from tests.lab import Daemon, Lab
 from tests.vrrp.interop.test_process_settings import child, locked_kb
 from tests.vrrp.interop.test_vrrpd_features import instance, is_in, rewrite, script
+from tests.vrrp.interop.test_vrrpd_tracks import bfd_block
 from tests.vrrp.interop.vrrp_conf import VIP, conf
 
 pytestmark = pytest.mark.system
@@ -104,6 +105,47 @@ def test_tied_to_vrrp(tmp_path: Path) -> None:
         with listening(lab, "a"):
             lab.until(lambda: is_in(first, "MASTER"), what="the priority is back")
         assert ask(second, "status") is None, "without virtual servers there is no checker process"
+
+
+@pytest.mark.shows(
+    "virtual_server/ha_suspend",
+    "virtual_server/omega",
+    "virtual_server/quorum_down",
+    "virtual_server/real_server/notify_down",
+    "virtual_server/real_server/BFD_CHECK",
+)
+def test_bfd_ha_suspend_and_omega_in_the_whole_daemon(tmp_path: Path) -> None:
+    """Real sessions of both BFD processes; the address of the service comes and goes by VRRP; the scripts run before the daemon is gone."""
+    told = tmp_path / "told"
+
+    def writes(word: str) -> str:
+        return script(tmp_path / word, f"echo {word} >> {told}")
+
+    with Lab("a", "b") as lab, listening(lab, "a"):
+        a, b = (lab.nodes[name].address for name in "ab")
+        scripts = f"notify_down {writes('server')}\n BFD_CHECK {{\n name path\n }}"
+        blocks = bfd_block(b, a) + service("omega", "ha_suspend", f"quorum_down {writes('quorum')}", real=scripts)
+        ours = lab.vrrpd("a", conf(150, global_extra="script_user root", blocks=blocks))
+        lab.until(lambda: shown(ours)["quorum"] is False, 40, "the session is not up: fails closed")
+        other = lab.vrrpd("b", conf(100, blocks=bfd_block(a, b)))
+        lab.until(lambda: shown(ours)["quorum"], 40, "the session is up")
+        other.signal_all(signal.SIGSTOP)
+        lab.until(lambda: not shown(ours)["quorum"] and "BFD" in shown(ours)["real_servers"][0]["reason"])
+        other.signal_all(signal.SIGCONT)
+        lab.until(lambda: shown(ours)["quorum"] and not shown(ours)["suspended"])
+
+        rewrite(other, conf(200, blocks=bfd_block(a, b)))
+        lab.until(lambda: is_in(other, "MASTER") and shown(ours)["suspended"], what="the address has left")
+        probes = ask(ours, "status")["probes"]
+        time.sleep(1.5)
+        assert ask(ours, "status")["probes"] == probes, "a probe a second, were it not suspended"
+        other.stop()
+        lab.until(lambda: not shown(ours)["suspended"] and ask(ours, "status")["probes"] > probes)
+
+        assert shown(ours)["quorum"], "an orderly end of the neighbor is no failure of the path"
+        before = told.read_text()
+        assert ours.stop() == 0
+        assert told.read_text().removeprefix(before).split() == ["server", "quorum"]
 
 
 def test_a_dead_checker_process_comes_back_and_knows_the_role() -> None:

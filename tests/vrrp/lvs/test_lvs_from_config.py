@@ -462,22 +462,25 @@ def test_one_line_each(tmp_path: Path) -> None:
     "virtual_server/real_server/SSL_GET/url/regex_min_offset",
     "virtual_server/real_server/SSL_GET/url/regex_max_offset",
     "virtual_server/real_server/SSL_GET/url/regex_no_match",
+    "virtual_server/real_server/SSL_GET/url/tls_compliant",
 )
 def test_ssl_get_with_everything(tmp_path: Path) -> None:
     head = "SSL {\npassword secret\nca /ca.pem\ncertificate /c.pem\nkey /k.pem\n}"
     url = (
         "url {\npath /\ndigest 0123456789abcdef0123456789abcdef\nstatus_code 204\nregex x\nregex_options caseless\n"
-        "regex_min_offset 2\nregex_max_offset 9\nregex_no_match\n}"
+        "regex_min_offset 2\nregex_max_offset 9\nregex_no_match\ntls_compliant off\n}"
     )
-    own = "sni_name a.test\nverify_certificate\nhttp_protocol 1.1\nfast_recovery\nnb_get_retry 4"
+    own = "tls_compliant\nsni_name a.test\nverify_certificate\nhttp_protocol 1.1\nfast_recovery\nnb_get_retry 4"
     found = checker(tmp_path, f"SSL_GET {{\n{own}\n{url}\n}}", head=head)
     assert isinstance(found.probe, HttpProbe) and found.timing.retry == 4
     assert found.probe.tls == TlsSettings("a.test", True, "/ca.pem", "/c.pem", "/k.pem", "secret")
     assert (found.probe.protocol, found.probe.fast_recovery) == ("1.1", True)
     pattern = BodyPattern("x", True, ("caseless",), 2, 9)
-    assert found.probe.urls == (Url("/", "", bytes.fromhex("0123456789abcdef0123456789abcdef"), ((204, 204),), pattern),)
+    assert found.probe.urls == (Url("/", "", bytes.fromhex("0123456789abcdef0123456789abcdef"), ((204, 204),), pattern, False),)
     unverified = checker(tmp_path, "SSL_GET {\nurl {\npath /\n}\n}").probe
-    assert isinstance(unverified, HttpProbe) and unverified.tls == TlsSettings()
+    assert isinstance(unverified, HttpProbe) and unverified.tls == TlsSettings() and not unverified.urls[0].close_notify
+    inherited = checker(tmp_path, "SSL_GET {\ntls_compliant\nurl {\npath /\n}\n}").probe
+    assert isinstance(inherited, HttpProbe) and inherited.urls[0].close_notify
 
 
 @pytest.mark.shows("virtual_server/real_server/HTTP_GET/virtualhost", "virtual_server/real_server/HTTP_GET/url/virtualhost")

@@ -335,6 +335,33 @@ def test_tls_garbage_and_silence_fail(tmp_path: Path) -> None:
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.shows("virtual_server/real_server/SSL_GET/tls_compliant")
+@pytest.mark.parametrize(("close_notify", "ending"), [(True, "close_notify"), (False, "cut off")])
+def test_the_connection_ends_by_tls_if_asked_for(tmp_path: Path, close_notify: bool, ending: str) -> None:
+    """A server that keeps the connection open hears how we leave it."""
+    context, _ = self_signed(tmp_path)
+    endings: list[str] = []
+
+    def serve(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with accepted, context.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False) as stream:
+            stream.settimeout(20)
+            stream.recv(4096)
+            stream.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE)
+            try:
+                endings.append("close_notify" if stream.recv(1) == b"" else "more")
+            except (ssl.SSLEOFError, ConnectionError):
+                endings.append("cut off")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,), daemon=True)
+        server.start()
+        port = listener.getsockname()[1]
+        result = asyncio.run(run_probe(get(port, Url("/", digest=RIGHT, close_notify=close_notify), tls=TlsSettings())))
+        server.join(30)
+    assert isinstance(result, ProbePassed) and endings == [ending]
+
+
 def test_an_unreadable_ca_fails_with_a_reason(tmp_path: Path) -> None:
     result = asyncio.run(run_probe(get(unused_port(), tls=TlsSettings(ca=str(tmp_path / "none.pem")))))
     assert isinstance(result, ProbeFailed) and "SSL" in result.reason

@@ -29,6 +29,7 @@ from vrrp.lvs.model.settings import (
     CheckerSettings,
     FileProbe,
     Listen,
+    MarkedRange,
     Method,
     MiscProbe,
     Probe,
@@ -280,6 +281,20 @@ def test_bfd_and_ha_suspend() -> None:
             assert memory.weights() == {}
             process.bfd_changed("peer", True)
             assert memory.weights() == {"192.0.2.1": 1}
+
+    asyncio.run(main())
+
+
+def test_ha_suspend_knows_the_addresses_behind_marks() -> None:
+    async def main() -> None:
+        behind = MarkedRange(1000, ip_address("192.0.2.8"), ip_address("192.0.2.15"), 80)
+        listen = (Listen(Family.IPV4, None, 0, 1000),)
+        wanted = service(real(1), ha_suspend=True, listen=listen, marked=(behind,))
+        async with running(wanted) as (process, _memory, _told):
+            core = process.services["vs"]
+            for present, suspended in (("192.0.2.16", True), ("192.0.2.15", False), ("2001:db8::9", True), ("192.0.2.8", False)):
+                process.addresses_changed(frozenset({present}))
+                assert core.suspended is suspended, present
 
     asyncio.run(main())
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from base.log import Log
 from base.pump import Pump
 from tests.lab import ROOT
+from vrrp.config.model.daemon import ReceiveBuffer
 from vrrp.config.model.tracking import ParameterMatch, TrackProcess
 from vrrp.system.process_events import Exited, Forked, ProcessEvents, TrackedProcesses, decode_event, look_at
 from vrrp.system.timers import Timers
@@ -156,6 +157,20 @@ class TestWithEvents:
             assert seen.processes.overruns >= 1
             with started(program, "60"):
                 seen.until(lambda: seen.up() is True)
+
+    @pytest.mark.shows("global_defs/process_monitor_rcv_bufs", "global_defs/process_monitor_rcv_bufs_force")
+    def test_the_receive_buffer_is_as_configured(self) -> None:
+        most = int(Path("/proc/sys/net/core/rmem_max").read_text())
+        for buffer, expected in (
+            (ReceiveBuffer(50_000), 100_000),
+            (ReceiveBuffer(3 * most), 2 * most),
+            (ReceiveBuffer(3 * most, force=True), 6 * most),
+        ):
+            with watch() as seen:
+                seen.processes.configure([TrackProcess("p", "nobody-is-called-so")], buffer)
+                assert seen.processes.events is not None
+                with socket.socket(fileno=os.dup(seen.processes.events.fileno())) as copy:
+                    assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == expected
 
     def test_threads_do_not_wake_us(self) -> None:
         events = ProcessEvents()

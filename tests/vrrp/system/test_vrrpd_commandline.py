@@ -76,6 +76,11 @@ def test_configuration_test(tmp_path: Path) -> None:
     for line in (10, 15):
         assert f"{bad}:{line}:" in refused.stderr, "every error has its place"
     assert vrrpd("-t", "-f", str(tmp_path / "none.conf")).returncode == 4
+    good.write_text(GOOD.replace("priority 100", "priority 100\nnotify /usr/bin/true"))
+    assert vrrpd("-t", "-f", str(good)).returncode == 6, "as keepalived: scripts without enable_script_security"
+    good.write_text(GOOD + "include none.conf\n")
+    assert vrrpd("-t", "-f", str(good)).returncode == 0
+    assert vrrpd("-t", "-e", "-f", str(good)).returncode == 5, "with -e a missing include is an error"
     log = tmp_path / "log"
     assert vrrpd(f"--config-test={log}", "-f", str(bad)).returncode == 5
     assert f"{bad}:10:" in log.read_text()

@@ -145,6 +145,10 @@ class Lab:
         self.lying_status = False
         self.fence_ms = 400
         self.foreign: str | None = None
+        self.virtual_mac = ""
+        """With use_vmac: the MAC that answers for the VIP on whichever node."""
+        self.twin = False
+        """A third host answers with that MAC too."""
         self.owners: list[tuple[int, tuple[str, ...]]] = []
         self.nodes: dict[str, Node] = {}
         for name, priority in (("a", 150), ("b", 100)):
@@ -327,7 +331,7 @@ class Lab:
     def claim(self, node: Node) -> None:
         peer = self.nodes[node.peer]
         if "arp" not in self.cuts and node.kernel:
-            mac = MACS[node.name]
+            mac = self.virtual_mac or MACS[node.name]
             self.later(0.5, lambda: self.tell(peer, e.OwnerClaimed("eth0", VIP, mac, mac, gratuitous=True)))
 
     def tell(self, node: Node, event: e.WatcherEvent) -> None:
@@ -373,9 +377,14 @@ class Lab:
 
     def probe(self, node: Node, command: c.ProbeOwners) -> None:
         peer = self.nodes[node.peer]
-        mac = MACS[peer.name]
-        if "arp" not in self.cuts and peer.kernel and (command.address in peer.held or command.address == IPS[peer.name]):
-            self.later(1, lambda: self.tell(node, e.OwnerClaimed(command.interface, command.address, mac, mac, command.probe_id)))
+        mac = (self.virtual_mac if command.address == VIP else "") or MACS[peer.name]
+        asked = "arp" not in self.cuts and peer.kernel
+        answering = int(asked and (command.address in peer.held or command.address == IPS[peer.name]))
+        answering += self.twin and command.address == VIP
+        for request in range(command.requests if self.virtual_mac else 1):
+            for _ in range(answering):
+                claim = e.OwnerClaimed(command.interface, command.address, mac, mac, command.probe_id, request)
+                self.later(1 + request, lambda claim=claim: self.tell(node, claim))  # type: ignore[misc]
         if self.foreign and command.address == VIP:
             foreign = self.foreign
             self.later(1, lambda: self.tell(node, e.OwnerClaimed(command.interface, VIP, foreign, foreign, command.probe_id)))

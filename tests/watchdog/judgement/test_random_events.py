@@ -186,7 +186,7 @@ def test_before_started_nothing_happens() -> None:
     assert core.handle(0, e.Stopping()) == []
     assert core.on_deadline(0) == []
     assert core.next_deadline() is None
-    assert core.snapshot() == {"started": False, "self": "a", "cluster": "lab"}
+    assert core.snapshot() == {"started": False, "self": {"name": "a"}, "cluster": "lab"}
 
 
 def test_started_twice_is_ignored() -> None:

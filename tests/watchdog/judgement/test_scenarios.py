@@ -488,6 +488,43 @@ def test_foreign_owner_is_paged_with_its_mac_and_never_answered_by_force(mode: M
     assert len(a(lab).alerts("resolve")) == 1
 
 
+VIRTUAL = "00:00:5e:00:01:33"
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.RESOLVE])
+def test_two_nodes_behind_one_virtual_mac_are_a_split_like_any_other(mode: Mode) -> None:
+    """With use_vmac both answer with the same MAC: K1 on each node, and K2 because a node does not hear its own macvlan."""
+    lab = settled(mode)
+    lab.virtual_mac = VIRTUAL
+    lab.run(5)
+    assert not any(node.alerts() for node in lab.nodes.values())
+    lab.cut_adverts()
+    lab.run_until(lambda: lab.owner_names() == "ab", 6)
+    lab.run(10)
+    for node in lab.nodes.values():
+        assert 1_000 <= verdict_at(node, "SPLIT_BRAIN", "confirmed") - verdict_at(node, "SPLIT_BRAIN", "suspected") <= 1_400
+        assert len(node.alerts()) == 1
+    assert lab.owner_names() == ("ab" if mode is Mode.OBSERVE else "a")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_third_host_behind_the_virtual_mac_is_found_by_its_second_answers(mode: Mode) -> None:
+    lab = settled(mode)
+    lab.virtual_mac = VIRTUAL
+    lab.run(10)
+    assert not any(node.alerts() for node in lab.nodes.values()), "one owner answers each request once"
+    lab.twin = True
+    lab.run(20)
+    for node in lab.nodes.values():  # the backup by two answers to one request, the owner because its peer denies to be the one it hears
+        (page,) = node.alerts()
+        assert "FOREIGN_OWNER" in str(page["summary"]) and VIRTUAL in str(page["summary"])
+        assert not [stage for _, verdict, stage in node.verdicts() if verdict == "SPLIT_BRAIN" and stage == "confirmed"]
+    no_acts(lab)
+    lab.twin = False
+    lab.run(15)
+    assert [len(node.alerts("resolve")) for node in lab.nodes.values()] == [1, 1]
+
+
 # --- isolation ---
 
 

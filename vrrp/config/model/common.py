@@ -35,13 +35,16 @@ class ScriptCommand:
     """A command that the daemon starts without a shell.
 
     ``arguments``: argv as configured, the program first. ``user``/``group``: "" = the daemon's rule for scripts
-    without a user (keepalived_script if that user exists, else root).
+    without a user (keepalived_script if that user exists, else root). ``all_groups``: with the user's supplementary groups.
+    ``real_path``: a program that is a symbolic link is started under the name of what it points to.
     """
 
     arguments: tuple[str, ...]
     user: str = ""
     group: str = ""
     position: Position = field(default=NOWHERE, compare=False)
+    all_groups: bool = False
+    real_path: bool = False
 
     @property
     def path(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from base.diagnostics import Position
 from vrrp.config.model.addresses import VirtualAddress
+from vrrp.config.model.common import NOWHERE
 from vrrp.config.model.daemon import DEFAULT_DAEMON, DEFAULT_GLOBALS, DaemonSettings, GlobalDefs, SslSettings
 from vrrp.config.model.instance import GarpGroup, SyncGroup, VrrpInstance
+from vrrp.config.model.links import VirtualLink
 from vrrp.config.model.routing import Route, Rule
 from vrrp.config.model.services import VirtualServer, VirtualServerGroup
 from vrrp.config.model.tracking import BfdInstance, TrackFile, TrackProcess, VrrpScript
@@ -14,10 +17,12 @@ from vrrp.config.model.tracking import BfdInstance, TrackFile, TrackProcess, Vrr
 
 @dataclass(frozen=True, slots=True)
 class TrackGroup:
-    """``track_group NAME``: the instances that go to FAULT when a static entry of this group vanishes."""
+    """``track_group NAME``: the instances that go to FAULT while an interface of a static entry of this group is down or gone, or the
+    kernel refuses the entry."""
 
     name: str
     members: tuple[str, ...]
+    position: Position = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class VrrpConfig:
     virtual_servers: tuple[VirtualServer, ...] = ()
     virtual_server_groups: tuple[VirtualServerGroup, ...] = ()
     ssl: SslSettings | None = None
+    links: tuple[VirtualLink, ...] = ()
+    """Not from the file: ``vrrp.placement`` makes them of use_vmac, use_vmac_addr and use_ipvlan."""
 
     def instance(self, name: str) -> VrrpInstance | None:
         """The instance called ``name``."""

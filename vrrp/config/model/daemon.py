@@ -210,7 +210,7 @@ class GlobalDefs:
     script_user: str = ""
     script_group: str = ""
     script_security: bool = False
-    symlink_paths: bool = False
+    symlink_paths: bool = True
     supplementary_groups: bool = False
     startup_script: StartStopScript = StartStopScript()
     shutdown_script: StartStopScript = StartStopScript()
@@ -279,11 +279,13 @@ class InterfaceDelay:
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
-    """Keywords of the top level that are no blocks of their own. None of them changes on reload."""
+    """Keywords of the top level that are no blocks of their own. None of them changes on reload.
+
+    ``net_namespace_ipvs``: where IPVS is set; "" = the first namespace, None = where vrrpd runs.
+    """
 
     net_namespace: str = ""
-    net_namespace_ipvs: str = ""
-    namespace_with_ipsets: bool = False
+    net_namespace_ipvs: str | None = None
     instance: str = ""
     use_pid_dir: bool = False
     child_wait_ns: int = 5 * NS_PER_S

@@ -100,7 +100,8 @@ DEFAULT_GARP = GarpSettings()
 
 @dataclass(frozen=True, slots=True)
 class VmacSettings:
-    """``use_vmac`` / ``use_ipvlan``. ``name`` "" = made from the prefix and the VRID. ``mac`` b"" = 00:00:5e:00:01:VRID."""
+    """``use_vmac`` / ``use_ipvlan``. ``name`` "" = made from the prefix and the VRID. ``mac`` b"" = 00:00:5e:00:01:VRID; five bytes
+    end in the VRID. ``group`` 0 = that of the interface below."""
 
     ipvlan: bool = False
     name: str = ""
@@ -109,6 +110,7 @@ class VmacSettings:
     netlink_notify: bool = False
     ipvlan_address: IpAddress | None = None
     ipvlan_mode: str = ""
+    ipvlan_prefix_length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ class VrrpInstance:
     already cleared ``nopreempt`` and ``preempt_delay_ns``. ``source``: None = the interface's primary address.
     ``multicast_group``: the destination where ``unicast_peers`` is empty. ``unicast_ttl`` None = 255 for IPv4, the
     kernel's default for IPv6. ``accept``: False = packets to the VIPs are dropped unless we are the owner.
-    ``old_unicast_checksum``: None = find out from the peer. ``down_timer_adverts``: missed adverts until master down (3).
+    ``old_unicast_checksum``: None = find out from the peer.
+    ``virtual_interface``: the name of its macvlan or ipvlan, from ``vrrp.placement``; the file only has a wish in ``vmac``.
+    ``down_timer_adverts``: missed adverts until master down (3).
     """
 
     name: str
@@ -153,6 +157,7 @@ class VrrpInstance:
     vmac: VmacSettings | None = None
     vmac_addresses: bool = False
     vmac_xmit_base: bool = False
+    virtual_interface: str = ""
     accept: bool = True
     strict: bool = False
     skip_check_adv_addr: bool = False
@@ -180,6 +185,16 @@ class VrrpInstance:
     def owner(self) -> bool:
         """Priority 255: this node owns the addresses and its priority never changes."""
         return self.priority == OWNER_PRIORITY
+
+    @property
+    def speaks_on_link(self) -> bool:
+        """Its adverts leave by its macvlan or ipvlan, with the virtual MAC as Ethernet source."""
+        return bool(self.virtual_interface) and not self.vmac_xmit_base
+
+    @property
+    def hears_on_link(self) -> bool:
+        """It hears adverts on its macvlan: only the macvlan with the same MAC gets multicast frames from a virtual MAC."""
+        return bool(self.virtual_interface) and self.vmac is not None and not self.vmac.ipvlan and not self.unicast
 
     @property
     def unicast(self) -> bool:

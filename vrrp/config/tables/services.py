@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from base.core import NS_PER_US
-from vrrp.config.keyword import REJECTED, Collected, Keyword, Mark, Reading, Rejected, Table, Value, acts, kept, read_block
+from vrrp.config.keyword import REJECTED, Collected, Keyword, Mark, Reading, Rejected, Table, Value, acts, moot, read_block
 from vrrp.config.model.common import Family, IpAddress
 from vrrp.config.model.services import Checker, LoweredPriority, RealServer, ServiceAddress, Settings, VirtualServer, VirtualServerGroup
 from vrrp.config.syntax import Statement, Word
@@ -287,12 +287,13 @@ def _check_checker(reading: Reading, statement: Statement, collected: Collected)
 
 def _connection(*, ports: bool = True) -> tuple[Keyword, ...]:
     """The 13 keywords of every checker that opens a connection; an echo has no ``ports``."""
-    with_ports = acts if ports else kept
+    port = integer(1, 65_535)
+    no_port = "an echo has no ports"
     return (
         acts(COMMON, "connect_ip", address(), "", "probe target"),
-        with_ports(CORE, "connect_port", integer(1, 65_535), "", "probe port"),
+        acts(CORE, "connect_port", port, "", "probe port") if ports else moot(CORE, "connect_port", port, no_port),
         acts(COMMON, "bindto", address(), "", "source address"),
-        with_ports(RARE, "bind_port", integer(1, 65_535), "", "source port"),
+        acts(RARE, "bind_port", port, "", "source port") if ports else moot(RARE, "bind_port", port, no_port),
         acts(RARE, "bind_if", interface(), "", "source interface"),
         acts(CORE, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
         acts(RARE, "fwmark", integer(0, UINT32), "", "SO_MARK"),
@@ -325,8 +326,8 @@ def _url(path: str, tls: bool) -> Table:
             acts(RARE, "regex_options", words("OPTION …"), "", "PCRE options"),
             acts(RARE, "regex_min_offset", integer(0, UINT32), "", "where matching begins"),
             acts(RARE, "regex_max_offset", integer(0, UINT32), "", "where matching ends"),
-            kept(RARE, "regex_stack", _numbers(2), "", "PCRE stack"),
-            *((kept(RARE, "tls_compliant", switch(), "", "send close_notify", newer=True),) if tls else ()),
+            moot(RARE, "regex_stack", _numbers(2), "of PCRE's compiler; our matcher has none, and a time limit"),
+            *((acts(RARE, "tls_compliant", switch(), "", "send close_notify", newer=True),) if tls else ()),
         ),
     )
 
@@ -336,10 +337,21 @@ URLS = tuple(_RS_URLS.values())
 SMTP_HOST = Table(f"{_RS}/SMTP_CHECK/host", _connection())
 
 
+def _names_for_tls() -> tuple[Keyword, ...]:
+    return (
+        acts(COMMON, "enable_sni", switch(), "", "SNI = virtualhost"),
+        acts(RARE, "sni_name", word("HOST"), "", "explicit SNI", newer=True),
+    )
+
+
+def _names_without_tls() -> tuple[Keyword, ...]:
+    note = "without TLS there is no SNI"
+    return (moot(COMMON, "enable_sni", switch(), note), moot(RARE, "sni_name", word("HOST"), note, newer=True))
+
+
 def _http(name: str) -> Table:
     path = f"{_RS}/{name}"
     tls = name == "SSL_GET"
-    with_tls = acts if tls else kept
     return Table(
         path,
         (
@@ -348,11 +360,10 @@ def _http(name: str) -> Table:
             acts(CORE, "nb_get_retry", integer(0, UINT32), "", "", instead="retry"),
             acts(COMMON, "virtualhost", word("HOST"), "", "Host:"),
             acts(RARE, "http_protocol", choice({"1.0": "1.0", "1.0C": "1.0C", "1.1": "1.1", "1.0c": "1.0C"}), "", "HTTP version"),
-            with_tls(COMMON, "enable_sni", switch(), "", "SNI = virtualhost"),
-            with_tls(RARE, "sni_name", word("HOST"), "", "explicit SNI", newer=True),
+            *(_names_for_tls() if tls else _names_without_tls()),
             *((acts(RARE, "verify_certificate", switch(), "", "the server's certificate must be valid", ours=True),) if tls else ()),
             acts(RARE, "fast_recovery", switch(), "", "no pause between URLs while coming up"),
-            *((kept(RARE, "tls_compliant", switch(), "", "send close_notify", newer=True),) if tls else ()),
+            *((acts(RARE, "tls_compliant", switch(), "", "send close_notify", newer=True),) if tls else ()),
         ),
     )
 
@@ -429,7 +440,7 @@ REAL_SERVER = Table(
         acts(COMMON, "delay_loop", seconds(1_000, _MAX_NS), "", "period"),
         acts(COMMON, "virtualhost", word("HOST"), "", "Host:"),
         acts(COMMON, "smtp_alert", switch(), "", "mail"),
-        kept(RARE, "snmp_name", word(), "", "label"),
+        acts(RARE, "snmp_name", word(), "", "its name in SNMP"),
         *(
             acts(_FREQUENT.get(name, COMMON), name, _checker(table), "", "health check", accumulates=True)
             for table in CHECKERS
@@ -469,7 +480,7 @@ VIRTUAL_SERVER = Table(
         acts(COMMON, "persistence_granularity", _granularity(), "", "netmask"),
         acts(RARE, "persistence_engine", word("sip", 16), "", "engine"),
         acts(COMMON, "ops", flag(), "", "one-packet scheduling, UDP only"),
-        kept(RARE, "hashed", flag(), "", "no effect"),
+        moot(RARE, "hashed", flag(), "the kernel takes no notice"),
         acts(RARE, "flag-1", flag(), "", "scheduler flag"),
         acts(RARE, "flag-2", flag(), "", "scheduler flag"),
         acts(RARE, "flag-3", flag(), "", "scheduler flag"),
@@ -504,7 +515,7 @@ VIRTUAL_SERVER = Table(
         acts(COMMON, "connect_timeout", seconds(1_000, _MAX_NS), "", "default 5"),
         acts(COMMON, "warmup", seconds(0, _MAX_NS), "", "random start delay"),
         acts(COMMON, "smtp_alert", switch(), "", "mail"),
-        kept(RARE, "snmp_name", word(), "", "label"),
+        acts(RARE, "snmp_name", word(), "", "its name in SNMP"),
         acts(CORE, "sorry_server", _sorry_server(), "", "used when the quorum is lost"),
         acts(RARE, "sorry_server_inhibit", switch(), "", "inhibit for the sorry server"),
         acts(RARE, "sorry_server_lvs_method", _method(), "", "forwarding to the sorry server"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from base.core import NS_PER_S
 from vrrp.config.address_lines import addresses
-from vrrp.config.keyword import TOP_LEVEL, Collected, Mark, Reading, Rejected, Table, Value, acts, kept, read_block
+from vrrp.config.keyword import TOP_LEVEL, Collected, Mark, Reading, Rejected, Table, Value, acts, moot, read_block
 from vrrp.config.model.daemon import InterfaceDelay, LinkbeatInterface, LinkbeatMethod
 from vrrp.config.route_lines import routes, rules
 from vrrp.config.syntax import Statement, Word
@@ -118,7 +118,7 @@ TABLE = Table(
         acts(COMMON, "static_ipaddress", addresses(static=True), "", "addresses kept all the time", accumulates=True),
         acts(COMMON, "static_routes", routes(static=True), "", "routes kept all the time", accumulates=True),
         acts(RARE, "static_rules", rules(static=True), "", "policy rules kept all the time", accumulates=True),
-        kept(RARE, "track_group", named(TRACK_GROUP), "", "who goes to FAULT when a static entry vanishes", accumulates=True),
+        acts(RARE, "track_group", named(TRACK_GROUP), "", "who goes to FAULT while a static entry cannot be kept", accumulates=True),
         acts(RARE, "garp_group", nameless(GARP_GROUP), "", "pace of announcements per interface", accumulates=True),
         acts(
             RARE,
@@ -143,10 +143,16 @@ TABLE = Table(
             "net_namespace",
             "run in a network namespace",
         ),
-        kept(RARE, "net_namespace_ipvs", word("NAME", 255, ""), "net_namespace_ipvs", "of the LVS part"),
-        kept(RARE, "namespace_with_ipsets", flag(), "namespace_with_ipsets", "for kernels before 3.13"),
-        kept(RARE, "instance", word("NAME", 255), "instance", "name of this daemon in file names"),
-        kept(RARE, "use_pid_dir", flag(), "use_pid_dir", "pid files in their own directory"),
+        acts(
+            RARE,
+            "net_namespace_ipvs",
+            word("NAME", 255, ""),
+            "net_namespace_ipvs",
+            "set IPVS in another network namespace; no name: the first",
+        ),
+        moot(RARE, "namespace_with_ipsets", flag(), "no effect in keepalived either since kernel 3.13"),
+        acts(RARE, "instance", word("NAME", 255), "instance", "name of this daemon in names of pid files and dumps"),
+        acts(RARE, "use_pid_dir", flag(), "use_pid_dir", "keepalived's pid files in /run/keepalived"),
         acts(
             RARE, "child_wait_time", seconds(0, (2**32 - 1) * NS_PER_S, NS_PER_S), "child_wait_ns", "how long children may take to end (5)"
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S, NS_PER_US
-from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, kept
+from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts
 from vrrp.config.model.tracking import ParameterMatch
 from vrrp.config.syntax import Statement
 from vrrp.config.track_lines import tracks
@@ -146,7 +146,7 @@ VRRP_TRACK_FILE = _track_file_table("vrrp_track_file")
 
 TRACK_GROUP = Table(
     "track_group",
-    (kept(RARE, "group", text_list("INSTANCE"), "members", "instances that go to FAULT", loss="static entries are not watched"),),
+    (acts(RARE, "group", text_list("INSTANCE"), "members", "instances that go to FAULT"),),
 )
 
 GARP_GROUP = Table(

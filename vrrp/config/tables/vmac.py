@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from vrrp.config.keyword import REJECTED, Reading, Rejected, Value
 from vrrp.config.model.instance import VmacSettings
@@ -51,13 +52,19 @@ def ipvlan() -> Value:
 
 def _read_ipvlan(reading: Reading, statement: Statement) -> object:
     settings = VmacSettings(ipvlan=True)
-    name, address, mode = "", None, ""
+    name, address, length, mode = "", None, 0, ""
     for given in statement.arguments:
-        parsed = parse_address(given.text.partition("/")[0])
+        text, _, digits = given.text.partition("/")
+        parsed = parse_address(text)
         if given.text in _IPVLAN_MODES:
             mode = given.text
         elif parsed is not None:
-            address = parsed
+            address, length = parsed, parsed.max_prefixlen
+            if digits:
+                number = read_integer(reading, replace(given, text=digits), "prefix length", 0, parsed.max_prefixlen)
+                if isinstance(number, Rejected):
+                    return REJECTED
+                length = number
         elif name:
             return reading.error(
                 given, f"'{given.text}' after use_ipvlan is unknown", "write: use_ipvlan [INTERFACE] [ADDRESS] [bridge|private|vepa]"
@@ -67,4 +74,4 @@ def _read_ipvlan(reading: Reading, statement: Statement) -> object:
             if isinstance(checked, Rejected):
                 return REJECTED
             name = checked
-    return VmacSettings(settings.ipvlan, name, b"", 0, False, address, mode)
+    return replace(settings, name=name, ipvlan_address=address, ipvlan_mode=mode, ipvlan_prefix_length=length)

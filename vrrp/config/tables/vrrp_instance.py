@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
 from vrrp.config.address_lines import addresses
-from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, kept, table_block
+from vrrp.config.keyword import Fields, Mark, Reading, Rejected, Table, Value, acts, moot, table_block
 from vrrp.config.model.common import InitialState
 from vrrp.config.model.instance import AntiReplay, AuthKind, HmacMode
 from vrrp.config.route_lines import routes, rules
@@ -35,7 +35,6 @@ CORE, COMMON, RARE = Mark.CORE, Mark.COMMON, Mark.RARE
 MAX_V2_ADVERT_NS = 255 * NS_PER_S
 MAX_V3_ADVERT_NS = 4095 * 10 * NS_PER_MS
 _DAY_NS = 86_400 * NS_PER_S
-_VMAC_LOSS = "the addresses keep the interface's own MAC address"
 
 
 def backup_priority() -> Value:
@@ -175,12 +174,19 @@ VRRP_INSTANCE = Table(
         acts(RARE, "mcast_dst_ip", multicast_group(), "multicast_group", "another multicast group"),
         acts(COMMON, "version", integer(2, 3), "version", "VRRP version"),
         acts(RARE, "v3_checksum_as_v2", switch(), "v3_checksum_as_v2", "version 3 checksum without pseudo-header (RFC 9568)", newer=True),
-        kept(RARE, "native_ipv6", flag(), "", "the family follows from the addresses", instead="IPv6 addresses"),
-        kept(RARE, "vrf", interface(), "vrf", "VRF of unicast without interface", loss="adverts leave by the main routing table"),
-        kept(COMMON, "use_vmac", vmac(), "vmac", "macvlan with the virtual router's MAC", loss=_VMAC_LOSS, first_counts=True),
-        kept(RARE, "use_vmac_addr", flag(), "vmac_addresses", "macvlans for addresses on other interfaces", loss=_VMAC_LOSS),
-        kept(COMMON, "vmac_xmit_base", flag(), "vmac_xmit_base", "adverts leave by the parent interface"),
-        kept(RARE, "use_ipvlan", ipvlan(), "vmac", "ipvlan instead of macvlan", loss=_VMAC_LOSS),
+        acts(
+            RARE,
+            "native_ipv6",
+            flag(),
+            "",
+            "the instance is IPv6, whatever its addresses",
+            instead="IPv6 addresses",
+        ),
+        acts(RARE, "vrf", interface(), "vrf", "VRF of unicast adverts, instead of an interface"),
+        acts(COMMON, "use_vmac", vmac(), "vmac", "macvlan with the virtual router's MAC", first_counts=True),
+        acts(RARE, "use_vmac_addr", flag(), "vmac_addresses", "macvlans for addresses on other interfaces"),
+        acts(COMMON, "vmac_xmit_base", flag(), "vmac_xmit_base", "adverts leave by the parent interface"),
+        acts(RARE, "use_ipvlan", ipvlan(), "vmac", "ipvlan instead of macvlan"),
         acts(COMMON, "accept", flag(), "accept", "let packets to the addresses in"),
         acts(COMMON, "no_accept", flag(False), "accept", "drop packets to the addresses unless owner"),
         acts(COMMON, "strict_mode", switch(), "strict", "RFC rules for this instance"),
@@ -205,8 +211,8 @@ VRRP_INSTANCE = Table(
             "the same after a lower-priority advert",
         ),
         acts(COMMON, "garp_lower_prio_repeat", integer(0, UINT32), "garp.lower_priority_repeat", "the same after a lower-priority advert"),
-        kept(RARE, "garp_extra_if", extra_interface(""), "", "announce on interfaces that send no adverts"),
-        kept(RARE, "vmac_garp_intvl", extra_interface(""), "", "announce on interfaces that send no adverts", instead="garp_extra_if"),
+        acts(RARE, "garp_extra_if", extra_interface(""), "", "announce on interfaces that send no adverts"),
+        acts(RARE, "vmac_garp_intvl", extra_interface(""), "", "announce on interfaces that send no adverts", instead="garp_extra_if"),
         acts(COMMON, "lower_prio_no_advert", switch(), "lower_prio_no_advert", "do not answer a lower-priority advert"),
         acts(
             COMMON,
@@ -242,8 +248,8 @@ VRRP_INSTANCE = Table(
         acts(COMMON, "notify_master_rx_lower_pri", script(), "notify.master_rx_lower_priority", "a MASTER heard a lower-priority master"),
         acts(RARE, "notify_priority_changes", switch(), "notify_priority_changes", "priority events in the FIFOs"),
         acts(COMMON, "smtp_alert", switch(), "smtp_alert", "mail on a change of state"),
-        kept(RARE, "lvs_sync_daemon_interface", interface(), "", "IPVS connection sync", instead="lvs_sync_daemon in global_defs"),
+        acts(RARE, "lvs_sync_daemon_interface", interface(), "", "IPVS connection sync", instead="lvs_sync_daemon in global_defs"),
         acts(RARE, "kernel_rx_buf_size", integer(0, UINT32), "receive_buffer_bytes", "receive buffer of the socket"),
-        kept(RARE, "debug", integer(0, 4), "", "has no effect in keepalived either"),
+        moot(RARE, "debug", integer(0, 4), "has no effect in keepalived either"),
     ),
 )

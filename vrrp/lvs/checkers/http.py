@@ -12,6 +12,7 @@ Redirects are not followed: 302 is a status like any other. Chunks are not decod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import socket
@@ -30,6 +31,8 @@ PATTERN_LIMIT = 1 << 20
 ENOUGH = 1 << 20
 ENDLESS = 256 << 20
 CHUNK = 65_536
+GOODBYE_S = 0.2
+"""For our close_notify to leave; the server's is not waited for."""
 
 
 @dataclass(slots=True)
@@ -90,7 +93,9 @@ async def open_stream(connection: Connection, tls: TlsSettings | None) -> tuple[
             raise
 
 
-async def fetch(connection: Connection, tls: TlsSettings | None, message: bytes, *, keep: int, enough: int | None) -> Answer:
+async def fetch(
+    connection: Connection, tls: TlsSettings | None, message: bytes, *, keep: int, enough: int | None, close_notify: bool = False
+) -> Answer:
     """Send ``message`` and read the answer. ``keep``: bytes of body to keep; ``enough``: see the module's docstring."""
     reader, writer = await open_stream(connection, tls)
     try:
@@ -100,9 +105,18 @@ async def fetch(connection: Connection, tls: TlsSettings | None, message: bytes,
             header = await _read_header(reader)
             answer = _parse(header)
             await _read_body(reader, answer, keep, enough)
-            return answer
+        if close_notify:
+            await _say_goodbye(writer)
+        return answer
     finally:
         writer.transport.abort()
+
+
+async def _say_goodbye(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError, ssl.SSLError):
+        async with asyncio.timeout(GOODBYE_S):
+            await writer.wait_closed()
 
 
 async def _read_header(reader: asyncio.StreamReader) -> bytes:
@@ -154,7 +168,7 @@ async def probe(settings: HttpProbe, step: int) -> ProbePassed:
     message = request(url, settings.connection, settings.protocol)
     keep = PATTERN_LIMIT if url.pattern is not None else 0
     enough = None if url.digest else ENOUGH
-    answer = await fetch(settings.connection, settings.tls, message, keep=keep, enough=enough)
+    answer = await fetch(settings.connection, settings.tls, message, keep=keep, enough=enough, close_notify=url.close_notify)
     return ProbePassed(detail=await judge(url, answer))
 
 

@@ -10,12 +10,11 @@ import asyncio
 import os
 import signal
 import subprocess
-from typing import Any
 
 from vrrp.lvs.checkers.connect import CheckFailed
 from vrrp.lvs.model.checker import ProbePassed
 from vrrp.lvs.model.settings import MiscProbe
-from vrrp.system.scripts import CLEANED_VARIABLES, CannotRun, account, argument_list
+from vrrp.system.scripts import CannotRun, start_program
 
 KILL_AFTER_S = 2.0
 
@@ -32,17 +31,10 @@ async def probe(settings: MiscProbe) -> ProbePassed:
 
 
 def _start(settings: MiscProbe) -> subprocess.Popen[bytes]:
-    change: dict[str, Any] = {}
     try:
-        argv = argument_list(settings.command)
-        identity = account(settings.command) if os.geteuid() == 0 else None
+        return start_program(settings.command)
     except CannotRun as error:
         raise CheckFailed(str(error)) from None
-    if identity is not None:
-        change = {"user": identity[0], "group": identity[1], "extra_groups": []}
-    environment = {name: value for name, value in os.environ.items() if name not in CLEANED_VARIABLES}
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, process_group=0, **change)
 
 
 async def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pyroute2.netlink import ctrlmsg
 
+from vrrp.system.netlink import set_receive_buffer
+
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NETLINK_GENERIC, SOL_NETLINK, NETLINK_CAP_ACK = 16, 270, 10
@@ -60,6 +62,10 @@ class GenericNetlink:
             answer.decode()
             return int(answer.get_attr("CTRL_ATTR_FAMILY_ID"))
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def set_receive_buffer(self, size: int, *, force: bool) -> None:
+        """So many bytes; 0 = as it is. Raises no error: too small a limit of the system is used as far as it goes."""
+        set_receive_buffer(self._sock, size, force=force)
 
     def execute(self, encoders: Sequence[Encoder]) -> list[int]:
         """Carry out requests in order; the errno of each, 0 where it succeeded. A failed one does not stop those behind it.

@@ -90,6 +90,10 @@ class IpvsKernel:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def set_receive_buffer(self, size: int, *, force: bool) -> None:
+        """``lvs_netlink_cmd_rcv_bufs``: so many bytes; 0 = as it is."""
+        self._netlink.set_receive_buffer(size, force=force)
+
     def close(self) -> None:
         """Close the socket; the table stays."""
         self._netlink.close()

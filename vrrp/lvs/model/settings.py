@@ -101,13 +101,17 @@ class BodyPattern:
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """One ``url { }``. ``host``: for the Host header ("" = address and port). ``digest``: MD5 of the body or b""."""
+    """One ``url { }``. ``host``: for the Host header ("" = address and port). ``digest``: MD5 of the body or b"".
+
+    ``close_notify``: end a TLS connection as RFC 8446 section 6.1 wants it (``tls_compliant``), not by a reset.
+    """
 
     path: str
     host: str = ""
     digest: bytes = b""
     status_codes: tuple[tuple[int, int], ...] = ((200, 299),)
     pattern: BodyPattern | None = None
+    close_notify: bool = False
 
     def accepts(self, status: int) -> bool:
         """Whether ``status`` is one of the wanted codes."""
@@ -275,17 +279,28 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedRange:
+    """Addresses of a group whose packets nftables gives ``mark`` (``nftables_ipvs``). ``port`` 0 = every port."""
+
+    mark: int
+    first: IpAddress
+    last: IpAddress
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualServerSettings:
     """One virtual server. ``id`` as keepalived writes it: ``[192.0.2.9]:tcp:80``, ``FWM 5`` or the group's name.
 
-    ``listen``: one entry per kernel service (a group has many). ``persistence_timeout_s`` 0 = no persistence.
-    ``only_while_master``: the VRRP instance that gates the service, "" = always programmed. ``scheduler_flags``: bits of
-    IP_VS_SVC_F_SCHED1..3 as 1, 2, 4.
+    ``listen``: one entry per kernel service; a group has many, or few by mark, and then ``marked`` are its addresses.
+    ``persistence_timeout_s`` 0 = no persistence. ``only_while_master``: the VRRP instance that gates the service, "" = always
+    programmed. ``scheduler_flags``: bits of IP_VS_SVC_F_SCHED1..3 as 1, 2, 4.
     """
 
     id: str
     listen: tuple[Listen, ...]
     transport: Transport
+    marked: tuple[MarkedRange, ...] = ()
     scheduler: str = "wlc"
     scheduler_flags: int = 0
     one_packet: bool = False
