@@ -29,6 +29,8 @@ from brainctl.launcher import library_root
 SABOTAGES = ("no-census", "no-yield", "no-fence", "trust-agent", "no-second-look")
 """The names in sabotage.py, which is imported only in the spoiled braind."""
 
+TELL_S = 0.5
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``brainctl demo``."""
@@ -134,7 +136,7 @@ def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory:
             where = directory / f"{number:02d}-{part.scenario.name}-{part.setup.mode}"
             results.append(play(part.scenario, part.setup, seed + number, where, audience).to_json())
         if other is not None:
-            print(f"waiting for what is played in the second laboratory; its story is in {other.log}", flush=True)
+            print(f"what was and is played in the second laboratory (its story is in {other.log}):", flush=True)
             results += other.results()
     finally:
         if other is not None:
@@ -171,8 +173,17 @@ class _OtherLaboratory:
             self._process = spawn([sys.executable, "-m", "brainctl.demo", *argv], stdout=log, stderr=log, env=environment)
 
     def results(self) -> list[JsonObject]:
-        """Wait for its end; empty if it said nothing that can be read."""
-        self._process.wait()
+        """Wait for its end and tell what comes meanwhile; empty if it said nothing that can be read."""
+        told = 0
+        while True:
+            ended = self._process.poll() is not None
+            lines = [line for line in self.log.read_text().splitlines() if line.startswith(("== ", "ok: ", "FAILED: "))]
+            for line in lines[told:]:
+                print(f"second laboratory: {line}", flush=True)
+            told = len(lines)
+            if ended:
+                break
+            time.sleep(TELL_S)
         try:
             found: list[JsonObject] = json.loads(self.log.read_text().splitlines()[-1])["scenarios"]
         except (ValueError, KeyError, IndexError):

@@ -65,6 +65,16 @@ def validate_device(device: FenceDevice) -> list[str]:
         problems += _value_problems(device.type, key, value)
     if device.type == "ssh" and not {"key_secret", "password_secret"} & set(keys):
         problems.append("neither 'key_secret' nor 'password_secret' is given; write one, so that brainctl can log in without a person")
+    if (
+        device.type == "agent"
+        and dict(device.parameters).get("agent", "").endswith("fence_redfish")
+        and not {
+            "systems_uri",
+            "systems-uri",
+        }
+        & set(keys)
+    ):
+        problems.append("fence_redfish without 'systems_uri' acts on the service's last system, whose ever it is; name the target's URI")
     if not MIN_DEADLINE_MS <= device.deadline_ms <= MAX_DEADLINE_MS:
         problems.append(f"deadline_ms = {device.deadline_ms} is outside {MIN_DEADLINE_MS}…{MAX_DEADLINE_MS}")
     return problems

@@ -84,3 +84,12 @@ def test_an_unknown_scenario_is_named(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.returncode == 2
     assert "nonsense" in done.stderr
+
+
+def test_a_missing_capability_is_named_with_its_remedy(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "brainctl.demo", "--daemon", "keepalived", "--scenario", "quiet", "--keep", str(tmp_path / "kept")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env={"PATH": str(tmp_path)})
+    assert done.returncode == 2
+    for program, package in (("nft", "nftables"), ("keepalived", "keepalived"), ("unshare", "util-linux")):
+        assert f"the program {program}: " in done.stderr and f"apt-get install {package}" in done.stderr
+    assert not (tmp_path / "kept").exists()

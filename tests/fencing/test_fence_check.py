@@ -190,6 +190,7 @@ def test_a_typing_error_is_answered_with_the_nearest_word():
         ("agent", {"agent": "fence_x", "method": "cycle"}, 20_000, "method"),
         ("agent", {"agent": "fence_x", "identity_from": "lists"}, 20_000, "list"),
         ("agent", {"agent": "fence_x", "ip": "a\nb"}, 20_000, "line"),
+        ("agent", {"agent": "/usr/sbin/fence_redfish", "ip": "h"}, 20_000, "systems_uri"),
         ("exec", {}, 20_000, "command"),
         ("exec", {"command": "/x", "settle_ms": "soon"}, 20_000, "settle_ms"),
         ("exec", {"command": "/x"}, 0, "deadline_ms"),
@@ -209,5 +210,7 @@ def test_a_key_given_twice_is_named():
 def test_good_devices_have_no_problem_and_unknown_types_cannot_be_built(ipmi: Build, ssh: Build):
     assert validate_device(ipmi()) == []
     assert validate_device(ssh()) == []
+    redfish = (("agent", "fence_redfish"), ("ip", "h"), ("systems_uri", "/redfish/v1/Systems/1"), ("password_secret", "file:/k"))
+    assert validate_device(FenceDevice("x", "agent", "b", redfish)) == []
     with pytest.raises(DeviceConfigError):
         build_device(FenceDevice("x", "telepathy", "b", ()))

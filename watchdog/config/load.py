@@ -69,7 +69,7 @@ def parse_brain(text: str, file: str, node: str | None = None) -> LoadedBrain:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        diagnostics.error(_toml_position(file, str(error)), f"not TOML: {error}", "mend the syntax at this place")
+        diagnostics.error(_toml_position(file, text, str(error)), f"not TOML: {error}", "mend the syntax at this place")
         raise ConfigError(diagnostics) from None
     positions = locate(file, text)
     settings = _Loader(data, positions, diagnostics).load(node)
@@ -77,7 +77,10 @@ def parse_brain(text: str, file: str, node: str | None = None) -> LoadedBrain:
     return LoadedBrain(settings, tuple(diagnostics), positions)
 
 
-def _toml_position(file: str, message: str) -> Position:
+def _toml_position(file: str, text: str, message: str) -> Position:
+    if "end of document" in message:
+        lines = text.splitlines() or [""]
+        return Position(file, len(lines), len(lines[-1]) + 1)
     words = message.replace(")", "").replace(",", "").split()
     try:
         return Position(file, int(words[words.index("line") + 1]), int(words[words.index("column") + 1]))

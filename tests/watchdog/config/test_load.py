@@ -134,3 +134,11 @@ def test_one_damaged_character_never_crashes_the_reader(at: int, character: str)
         parse_brain(GOOD[:at] + character + GOOD[at + 1 :], "f", "A")
     except ConfigError as error:
         assert all(d.message for d in error.diagnostics)
+
+
+@pytest.mark.parametrize(("text", "line", "column"), [("version = = 1\n", 1, 11), ("version = 1\nx = [", 2, 6), ('a = """', 1, 8)])
+def test_a_mistake_of_syntax_is_named_with_its_place(text: str, line: int, column: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_brain(text, "brain.toml")
+    (finding,) = caught.value.diagnostics
+    assert (finding.position.line, finding.position.column) == (line, column)
