@@ -213,6 +213,18 @@ vrrp_sync_group G {
     sync_group_tracking_weight
     notify "/usr/bin/true g"
 }
+vrrp_instance V3 {
+    interface eth0
+    virtual_router_id 53
+    priority 100
+    advert_int 0.1
+    higher_prio_send_advert on
+    use_vmac
+    vmac_xmit_base
+    virtual_ipaddress {
+        10.77.0.120
+    }
+}
 vrrp_instance V2 {
     interface eth0
     virtual_router_id 52
@@ -268,7 +280,7 @@ def test_dumps_are_keepaliveds_line_by_line() -> None:
         data: list[list[dict[str, object]]] = []
         for ours in (True, False):
             daemon = launch(lab, text, ours=ours)
-            lab.until(lambda: node.holds(VIP) and node.holds("10.77.0.110"))
+            lab.until(lambda: node.holds(VIP) and node.holds("10.77.0.110") and node.holds("10.77.0.120", "vrrp.53"))
             names = ("keepalived.data", "keepalived.stats", "keepalived.json")
             paths = [daemon.directory / name for name in names]
             for signum, path in zip((signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN + 2), paths, strict=True):
