@@ -43,9 +43,9 @@ def test_a_seed_that_once_failed_stays_mended(seed: int, story: str) -> None:
 
 
 def test_a_split_behind_one_virtual_mac_is_seen_by_both_nodes() -> None:
-    seed = 1  # every fourth seed runs with use_vmac
+    seed = 29  # every fourth seed runs with use_vmac; this one loses the adverts
     assert draw_options(seed).use_vmac
-    result = run_seed(seed, faults=(parse_fault("drop vrrp at 12s for 15s"),))
+    result = run_seed(seed)
     assert result.violations == [] and result.seen.get("split"), result.repeat()
 
 
