@@ -5,12 +5,10 @@ Where keepalived 2.2.7 knows it, the same test runs with it. /run/keepalived and
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import ROOT, Daemon, Lab
+from tests.listener import Listener
 from tests.vrrp.interop.test_vrrpd_features import rewrite, script
 from tests.vrrp.interop.vrrp_conf import VIP, conf
 from tests.vrrp.interop.vrrpd_status import instance, is_in
@@ -339,28 +338,10 @@ def test_instances_follow_the_static_entries_of_their_group(ours: bool) -> None:
         lab.until(lambda: node.holds(VIP) and instance(daemon)["faults"] == [])
 
 
-class Manager:
-    """What systemd or a syslog daemon hears at a socket."""
-
-    def __init__(self, path: Path) -> None:
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._sock.bind(str(path))
-        self.heard: list[str] = []
-
-    def read(self) -> list[str]:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.heard += self._sock.recv(4096).decode().split("\n")
-        return self.heard
-
-    def close(self) -> None:
-        self._sock.close()
-
-
 def test_systemd_hears_of_start_reload_hang_and_stop_and_the_log_goes_where_it_should() -> None:
     with Lab("a") as lab:
         home = lab.home("a")
-        manager, syslog = Manager(lab.directory / "notify"), Manager(home / "syslog")
+        manager, syslog = Listener(lab.directory / "notify"), Listener(home / "syslog")
         env = (f"NOTIFY_SOCKET={lab.directory}/notify", "WATCHDOG_USEC=2000000")
         options = ("--log-json", "-g", f"{home}/own.log", "-S", "3")
         ours = launch(lab, conf(150), *options, env=env, home=home, prepare=OWN_DEV)
