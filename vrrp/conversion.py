@@ -111,6 +111,7 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_befo
         garp_lower_prio_repeat=model.garp.lower_priority_repeat,
         garp_lower_prio_delay_ns=model.garp.lower_priority_delay_ns,
         garp_extra_ns=model.garp.extra_interface_ns if _is_elsewhere(model) else 0,
+        announces_source=model.unicast and bool(model.interface),
         virtual_mac=_answering_mac(model),
         startup_delay_ns=startup_delay_ns,
         not_before_ns=not_before_ns,

@@ -16,6 +16,7 @@ from base.log import Log
 from vrrp.protocol.commands import (
     AddAddresses,
     AnnounceElsewhere,
+    AnnounceSource,
     ProbeEgress,
     RemoveAddresses,
     Report,
@@ -91,6 +92,10 @@ class Executor:
                 case AnnounceElsewhere(name):
                     for announcer, address in self.endpoints[name].extra:
                         announcer.announce(at_ns, address)
+                case AnnounceSource(name):
+                    endpoint = self.endpoints[name]
+                    if endpoint.source_announcer is not None and endpoint.local_address is not None:
+                        endpoint.source_announcer.announce(at_ns, endpoint.local_address)
                 case _:
                     news.append(command)
         for item in news:

@@ -64,6 +64,7 @@ from vrrp.protocol.authentication_header import IPPROTO_AH, Authenticator, Outda
 from vrrp.protocol.commands import (
     AddAddresses,
     AnnounceElsewhere,
+    AnnounceSource,
     ProbeEgress,
     RemoveAddresses,
     Report,
@@ -391,6 +392,8 @@ class Replay:
                 return f"{name} announce {repeat} times"
             case AnnounceElsewhere(name):
                 return f"{name} announce elsewhere"
+            case AnnounceSource(name):
+                return f"{name} announce its source"
             case RunNotify(name, state, priority):
                 return f"{name} notify {state} {priority}"
             case Report(name, kind):

@@ -55,6 +55,13 @@ class AnnounceElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceSource:
+    """Announce the address that unicast adverts come from, once: switches forgot our port with the link (keepalived #1283)."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunNotify:
     """The state changed to ``state`` (MASTER, BACKUP, FAULT, STOP, DELETED): scripts, FIFO, subscribers. ``reason`` is for people."""
 
@@ -95,4 +102,6 @@ class Report:
     detail: str
 
 
-InstanceCommand: TypeAlias = SendAdvert | ProbeEgress | AddAddresses | RemoveAddresses | SendGarp | AnnounceElsewhere | RunNotify | Report
+InstanceCommand: TypeAlias = (
+    SendAdvert | ProbeEgress | AddAddresses | RemoveAddresses | SendGarp | AnnounceElsewhere | AnnounceSource | RunNotify | Report
+)

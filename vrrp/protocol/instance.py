@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from vrrp.protocol.commands import (
     AddAddresses,
     AnnounceElsewhere,
+    AnnounceSource,
     InstanceCommand,
     ProbeEgress,
     RemoveAddresses,
@@ -726,6 +727,8 @@ class VrrpInstance:
         if self.faults:
             self.reason = ", ".join(self.faults)
             return
+        if self.parameters.announces_source:
+            commands.append(AnnounceSource(self.parameters.name))
         self._enter_backup(now_ns, f"fault cleared: {event.cause}", commands)
         if self.parameters.is_owner and self.parameters.start_as_master:
             self._timers[Timer.MASTER_DOWN] = now_ns + self.parameters.interval_ns + self.skew_ns()

@@ -43,6 +43,8 @@ class InstanceParameters:
     garp_lower_prio_delay_ns: int = 5 * NS_PER_S
     garp_extra_ns: int = 0
     """Between announcements on interfaces that the adverts do not leave by; 0 = none."""
+    announces_source: bool = False
+    """After a FAULT its own source address is announced: the peers are named by address, and nobody else may speak for us (unicast)."""
     virtual_mac: bytes = b""
     """The MAC that answers for the addresses, if it is not the interface's own: a change of it is announced."""
     startup_delay_ns: int = 0

@@ -55,6 +55,8 @@ class Endpoint:
     """The macvlans and ipvlans that it uses."""
     extra: tuple[tuple[Announcer, IPAddress], ...] = ()
     """What ``garp_extra_if`` announces: an address on each interface that its adverts do not leave by."""
+    source_announcer: Announcer | None = None
+    """Tells the link of a unicast router where its own address lives."""
     untracked: frozenset[IPAddress] = frozenset()
     """Addresses with ``no_track``: whoever removes them may."""
     unsent: bool = False
@@ -195,6 +197,8 @@ def build_endpoint(
     names = {model.virtual_interface, *(address.interface for address in all_addresses(model))}
     endpoint.links = tuple(live for name, live in links.live.items() if name in names)
     endpoint.extra = _extra(model, endpoint, links)
+    if model.unicast and local is not None:
+        endpoint.source_announcer = announcers.get((model.interface, local.version))
     endpoint.untracked = frozenset(address.address for address in all_addresses(model) if address.no_track)
     endpoint.add_blob = b"".join(blobs)
     endpoint.problems = tuple(problems)

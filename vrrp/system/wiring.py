@@ -156,8 +156,9 @@ class Wiring:
                 by_vrid.setdefault(model.vrid, []).append(model.name)
         self._open_receivers(wanted)
         self._open_senders({self._sender_key(m, virtual) for m in self.config.instances if m.interface})
-        addresses = [(a.interface or m.interface, a.address.version) for m in self.config.instances for a in all_addresses(m)]
-        self._open_announcers({key for key in addresses if key[0]})
+        announced = {(a.interface or m.interface, int(a.address.version)) for m in self.config.instances for a in all_addresses(m)}
+        announced |= {(m.interface, int(m.family)) for m in self.config.instances if m.unicast}
+        self._open_announcers({key for key in announced if key[0]})
 
     def _open_receivers(self, wanted: dict[Medium, list[InstanceModel]]) -> None:
         old, self.receivers = self.receivers, {}

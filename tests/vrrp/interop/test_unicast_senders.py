@@ -53,6 +53,27 @@ def believed(lab: Lab, send: Callable[[], None], holds: Callable[[], bool]) -> N
     lab.until(gone, what="the MASTER gives way")
 
 
+def test_after_a_fault_the_link_hears_where_our_own_address_lives() -> None:
+    """keepalived's #1283: the switch lost its table with the link, and the peers send to an address."""
+    with Lab("a", "b") as lab:
+        node, mark = lab.nodes["a"], lab.directory / "mark"
+        mark.write_text("0")
+        tracked = f"track_file mark {{\nfile {mark}\nweight 0\n}}"
+        ours = lab.vrrpd("a", unicast(lab, blocks=tracked, instance_extra="track_file {\nmark\n}"))
+        lab.until(lambda: is_in(ours, "MASTER"))
+        capture, own = lab.capture(), socket.inet_aton(node.address)
+
+        def announced() -> bool:
+            frames = [frame for port, frame in (capture.read(), capture.frames)[1] if port == node.port and frame[12:14] == b"\x08\x06"]
+            return any(frame[28:32] == frame[38:42] == own for frame in frames)
+
+        mark.write_text("1")
+        lab.until(lambda: is_in(ours, "FAULT"))
+        assert not announced()
+        mark.write_text("0")
+        lab.until(announced)
+
+
 class TestOnLink:
     def test_a_wrong_ttl_or_a_stranger_is_refused_and_keepalived_gives_way(self) -> None:
         with Lab("a", "b", "x") as lab:
