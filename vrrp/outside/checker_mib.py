@@ -243,7 +243,7 @@ def _real(index: Oid, real: RealServerSettings, server: VirtualServer, settings:
         2: integer(1),
         3: integer(_address_type(real.address.version)),
         4: inet_address(real.address),
-        5: gauge(real.port or settings.listen[0].port),
+        5: gauge(real.port or settings.port),
         6: integer(1 if shown.get("alive") else 2),
         7: integer(shown["weight"] if shown.get("in_pool") and shown.get("alive") else real.weight),
         10: integer(2 if real.inhibit_on_failure else 1),
@@ -284,7 +284,7 @@ def _sorry(index: Oid, settings: VirtualServerSettings, document: JsonObject) ->
         2: integer(2),
         3: integer(_address_type(sorry.address.version)),
         4: inet_address(sorry.address),
-        5: gauge(sorry.port or settings.listen[0].port),
+        5: gauge(sorry.port or settings.port),
         40: integer(_METHODS[sorry.forwarding.method]),
         42: _enabled(False),
         43: gauge(0),
@@ -344,7 +344,7 @@ def checker_notification(message: JsonObject, view: CheckerView) -> Notify | Non
     about = [
         ((*_REAL, 3, number, at), integer(_address_type(real.address.version))),
         ((*_REAL, 4, number, at), inet_address(real.address)),
-        ((*_REAL, 5, number, at), gauge(real.port or settings.listen[0].port)),
+        ((*_REAL, 5, number, at), gauge(real.port or settings.port)),
         ((*_REAL, 6, number, at), integer(1 if message["up"] else 2)),
     ]
     up = ((*_VIRTUAL, 21, number), gauge(len(alive)))

@@ -43,33 +43,36 @@ def configuration(extra: str, fifo: Path, head: str, group: str) -> str:
     ],
 )
 def test_the_same_mail_and_lines(extra: str, head: str, group: str, tmp_path: Path) -> None:
-    found = []
-    with Lab("a", "b") as lab:
+    """Both live through the same at the same time."""
+    with Lab("a", "b") as lab, ExitStack() as stack:
+        boxes, readers, ports, daemons = {}, {}, {}, {}
         for node in ("a", "b"):
-            box, fifo = Mailbox(), tmp_path / f"fifo-{node}"
+            boxes[node], fifo = Mailbox(), tmp_path / f"fifo-{node}"
             os.mkfifo(fifo)
-            reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-            ports = {}
-            with ExitStack() as stack:
-                stack.enter_context(box.listening(lab.nodes[node], PORT))
-                for port in (8080, 8081):
-                    ports[port] = stack.enter_context(lab.nodes[node].socket(socket.AF_INET, socket.SOCK_STREAM))
-                    ports[port].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    ports[port].bind(("127.0.0.1", port))
-                    ports[port].listen(50)
-                text = configuration(extra, fifo, head, group)
-                daemon = keepalived(lab, node, text) if node == "a" else lab.vrrpd(node, text, "-C")
-                lab.until(lambda: ("Startup complete" in daemon.text() and "success" in daemon.text()) or node == "b", 30)  # noqa: B023
-                lab.until(lambda: (daemon.directory / "run/vrrpd-lvs.sock").exists() or node == "a", 40)  # noqa: B023
-                lab.always(lambda: True, 3)
-                ports[8080].close()
-                lab.until(lambda: any("Virtualserver" in subject and "DOWN" in subject for subject in box.subjects()), 30)  # noqa: B023
-                ports[8081].close()
-                lab.always(lambda: True, 4)
-                daemon.stop()
-                subjects = [re.sub(r"\r?\n\s+", " ", subject) for subject in box.subjects()]  # long ones come folded
-                found.append((subjects, os.read(reader, 65536)))
-            os.close(reader)
+            readers[node] = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+            stack.callback(os.close, readers[node])
+            stack.enter_context(boxes[node].listening(lab.nodes[node], PORT))
+            for port in (8080, 8081):
+                ports[node, port] = stack.enter_context(lab.nodes[node].socket(socket.AF_INET, socket.SOCK_STREAM))
+                ports[node, port].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                ports[node, port].bind(("127.0.0.1", port))
+                ports[node, port].listen(50)
+            text = configuration(extra, fifo, head, group)
+            daemons[node] = keepalived(lab, node, text) if node == "a" else lab.vrrpd(node, text, "-C")
+        lab.until(lambda: "Startup complete" in daemons["a"].text() and "success" in daemons["a"].text(), 30)
+        lab.until((daemons["b"].directory / "run/vrrpd-lvs.sock").exists, 40)
+        lab.always(lambda: True, 3)
+        for node in ("a", "b"):
+            ports[node, 8080].close()
+        lab.until(lambda: all(any("Virtualserver" in each and "DOWN" in each for each in box.subjects()) for box in boxes.values()), 30)
+        for node in ("a", "b"):
+            ports[node, 8081].close()
+        lab.always(lambda: True, 4)
+        found = []
+        for node in ("a", "b"):
+            daemons[node].stop()
+            subjects = [re.sub(r"\r?\n\s+", " ", subject) for subject in boxes[node].subjects()]  # long ones come folded
+            found.append((subjects, os.read(readers[node], 65536)))
     theirs, ours = found
     assert ours[1] == theirs[1]
     assert sorted(ours[0]) == sorted(theirs[0])

@@ -60,7 +60,7 @@ def test_one_mark_for_each_service_and_none_that_the_file_uses(tmp_path: Path) -
     assert [each.mark for each in by_mark(tmp_path)[0].marked] == [1000] * 3
     (plain, *_), _ = convert(tmp_path, GROUPS.replace(" 10.66.0.0/16\n", "") + SERVICES)
     assert len(plain.listen) == 1 + 16 and plain.marked == ()
-    assert (plain.id, plain.real_servers) == (tcp.id, tcp.real_servers), "names and checks do not depend on it"
+    assert (plain.id, plain.port, plain.real_servers) == (tcp.id, tcp.port, tcp.real_servers), "names and checks do not depend on it"
 
 
 KEEPALIVEDS = [

@@ -320,6 +320,11 @@ class VirtualServerSettings:
     only_while_master: str = ""
     position: Position = field(default=NOWHERE, compare=False)
 
+    @property
+    def port(self) -> int:
+        """The port of the first address; 0 = every port, or a mark."""
+        return self.marked[0].port if self.marked else self.listen[0].port
+
     def real_server(self, identity: str) -> RealServerSettings | None:
         """The real server with this id."""
         return next((server for server in self.real_servers if server.id == identity), None)
