@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import syslog
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,14 +27,38 @@ class _Window:
     suppressed: int = 0
 
 
+class SyslogSocket:
+    """syslog(3) that never waits: libc's blocks its caller for as long as the syslog daemon does not read. What does not fit is counted."""
+
+    def __init__(self, ident: str, facility: int, path: str = "/dev/log") -> None:
+        self.dropped = 0
+        self._ident = ident
+        self._facility = facility
+        self._path = path
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+    def write(self, priority: int, message: str) -> None:
+        """One line. ``priority``: LOG_INFO, LOG_WARNING, …"""
+        stamp = time.strftime("%b %e %H:%M:%S")
+        lost = f" lines_lost_before={self.dropped}" if self.dropped else ""
+        text = f"<{self._facility | priority}>{stamp} {self._ident}[{os.getpid()}]: {message}{lost}"
+        try:
+            self._sock.sendto(text.encode("utf-8", "replace"), self._path)
+        except OSError:
+            self.dropped += 1
+        else:
+            self.dropped = 0
+
+
 @dataclass(slots=True)
 class Log:
-    """Writes ``time name[pid] level: message key=value…`` (or one JSON object a line) to a descriptor and, if asked, to syslog."""
+    """Writes ``time name[pid] level: message key=value…`` (or one JSON object a line) to a descriptor and, if asked, to syslog. Wall-clock
+    time is for display only."""
 
     name: str
     fd: int = 2
     json_lines: bool = False
-    to_syslog: bool = False
+    syslog: SyslogSocket | None = None
     dropped: int = 0
     _windows: dict[str, _Window] = field(default_factory=dict)
 
@@ -66,9 +92,9 @@ class Log:
 
     def relay(self, lines: bytes) -> None:
         """Finished lines of a child process, to the same places; what does not fit is dropped and counted."""
-        if self.to_syslog:
+        if self.syslog is not None:
             for line in lines.decode("utf-8", "replace").splitlines():
-                syslog.syslog(syslog.LOG_INFO, line)
+                self.syslog.write(syslog.LOG_INFO, line)
         if self.fd < 0:
             return
         try:
@@ -81,9 +107,9 @@ class Log:
         if lost:
             fields = {**fields, "lines_lost_before": lost}
         line = self._format(level, message, fields)
-        if self.to_syslog:
+        if self.syslog is not None:
             priority = {"info": syslog.LOG_INFO, "warning": syslog.LOG_WARNING}.get(level, syslog.LOG_ERR)
-            syslog.syslog(priority, message)
+            self.syslog.write(priority, message)
         if self.fd < 0:
             return
         try:
@@ -96,8 +122,6 @@ class Log:
         if self.json_lines:
             record = {"time_ns": seconds * 1_000_000_000 + nanoseconds, "name": self.name, "level": level, "message": message, **fields}
             return json.dumps(record, default=str) + "\n"
-        import time  # localtime only for display
-
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
         extra = "".join(f" {k}={v}" for k, v in fields.items())
         flat = message.replace("\n", "\\n")

@@ -22,7 +22,7 @@ from base.channel import JsonObject
 from base.clock import now_ns, wall_ns
 from base.core import NS_PER_MS, NS_PER_S
 from base.diagnostics import Diagnostic, Severity
-from base.log import JSON_ENV, Log
+from base.log import JSON_ENV, Log, SyslogSocket
 from base.pump import Pump
 from base.signals import STOP_SIGNALS, SignalReader
 from base.supervise import Child, leave
@@ -108,6 +108,8 @@ class VrrpDaemon:
         self._child_said_goodbye = False
         self._ready = False
         self._children_started = False
+        self._changing_over = 0
+        """Reloads on their way: the vrrp process has not said yet that it lives with the new configuration."""
         self._reload_wanted = False
         self._pid_files = pid_files(options, config.daemon)
         self._service = ServiceManager()
@@ -273,6 +275,8 @@ class VrrpDaemon:
             self._notify("INSTANCE", name, "BACKUP", 0)
         self.masters.clear()
         self.checkers.tell_roles(self.masters)
+        if self._changing_over and not self._stopping:
+            self._roll_back()
         if self.options.no_respawn or self._stopping:
             self.exit_code = EXIT_FATAL
             self._finish()
@@ -339,7 +343,9 @@ class VrrpDaemon:
         self._heartbeat.start()
         if self._ready:
             self._copies.after(self.config)
-        self._former = self.config
+        self._changing_over = max(0, self._changing_over - 1)
+        if not self._changing_over:
+            self._former = self.config
         self._ready = True
         tracks = [i.track for i in self.config.instances] + [g.track for g in self.config.sync_groups]
         scripts = {t.name for track in tracks for t in track.scripts}
@@ -495,7 +501,9 @@ class VrrpDaemon:
             return
         self.log.info("Reloading")
         self._copies.before(self.config)
-        self._former, self.config = self.config, config
+        if not self._changing_over:
+            self._former = self.config
+        self.config = config
         set_name(name_of(config.global_defs, PARENT))
         self._open_fifos()
         self._prepare_kernel()
@@ -504,8 +512,20 @@ class VrrpDaemon:
             self._configure_bfd()
             self._service.ready()
         else:
+            self._changing_over += 1
             self._send_configuration()
         self.outside.configure(config)
+
+    def _roll_back(self) -> None:
+        """The vrrp process died before it had changed over to the new configuration: it comes back with the one that worked."""
+        self._changing_over = 0
+        self.config = self._former
+        self.log.error("the vrrp process did not survive the new configuration; the former one is in force again")
+        self._open_fifos()
+        self._prepare_kernel()
+        self._configure_checkers()
+        self.outside.configure(self.config)
+        self._schedule.configure(self.config.global_defs.reload)
 
     def _read_again(self) -> VrrpConfig | None:
         """None after saying what is wrong with the file."""
@@ -563,14 +583,14 @@ def open_log(options: Options) -> Log:
         descriptor = os.open(options.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     elif options.log_console or options.foreground:
         descriptor = 2
-    to_syslog = not options.no_syslog and not options.log_console
-    if to_syslog:
+    to_syslog = None
+    if not options.no_syslog and not options.log_console:
         word = options.log_facility.upper()
         name = f"LOG_LOCAL{word[-1]}" if word[-1:].isdigit() else f"LOG_{word}"
-        syslog.openlog("vrrpd", syslog.LOG_PID, getattr(syslog, name, syslog.LOG_DAEMON))
+        to_syslog = SyslogSocket("vrrpd", getattr(syslog, name, syslog.LOG_DAEMON))
     if options.log_json:
         os.environ[JSON_ENV] = "1"
-    return Log("vrrpd", descriptor, options.log_json, to_syslog=to_syslog)
+    return Log("vrrpd", descriptor, options.log_json, to_syslog)
 
 
 def test_configuration(options: Options) -> int:

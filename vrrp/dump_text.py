@@ -29,12 +29,13 @@ _FLAGS = (
 )
 
 
-def address_line(address: VirtualAddress, *, held: bool = False) -> str:
-    """``10.0.0.1/24 dev eth0 scope global set``: one address as keepalived prints it."""
+def address_line(address: VirtualAddress, *, held: bool = False, device: str = "") -> str:
+    """``10.0.0.1/24 dev eth0 scope global set``: one address as keepalived prints it. ``device``: its macvlan, if it has one."""
+    place = f"{device}@{address.interface}" if device and device != address.interface else address.interface
     alone = address.prefix_length == address.address.max_prefixlen
     words = [str(address.address) if alone else str(address)]
     words += [f"brd {address.broadcast}"] if address.broadcast is not None else []
-    words += [f"dev {address.interface}", f"scope {_SCOPES.get(address.scope, address.scope)}"]
+    words += [f"dev {place}", *(["use_vmac"] if address.use_vmac else []), f"scope {_SCOPES.get(address.scope, address.scope)}"]
     words += [f"label {address.label}"] if address.label else []
     words += [f"peer {address.peer}/{address.prefix_length}"] if address.peer is not None else []
     words += [word for flag, word in _FLAGS if address.flags & flag]
@@ -175,7 +176,10 @@ class _Dump:
             yield f"   Master priority = {master['priority'] if master else 0}"
             if model.version == 3:
                 yield f"   Master advert int = {now['master_interval_ms'] / 1000:.2f} sec"
-        yield from ("   Flags:", "     Using unicast") if model.unicast else ("   Flags: none",)
+        if model.unicast:
+            yield from ("   Flags:", "     Using unicast")
+        else:
+            yield "   Flags:" if now["virtual_interface"] else "   Flags: none"
         yield f"   Wantstate = {'MASTER' if now['wants_master'] else now['state']}"
         yield f"   Number of config faults = {sum(cause.startswith('no unicast_peer') for cause in now['faults'])}"
         yield f"   Number of interface and track script faults = {len(now['faults'])}"
@@ -198,7 +202,18 @@ class _Dump:
         return sum(not track.weight and track.name not in known for track in model.track.scripts)
 
     def _link(self, model: VrrpInstance, now: JsonObject) -> Iterator[str]:
-        yield f"   Interface = {model.interface or 'not configured'}"
+        link = now["virtual_interface"]
+        base_transmits = _flag(model.vmac_xmit_base, "true", "false")
+        if link and model.vmac is not None and not model.vmac.ipvlan:
+            is_up = _flag(self._status["links"].get(link) == "ok", "true", "false")
+            yield f"   Use VMAC, i/f name {link}, is_up = {is_up}, xmit_base = {base_transmits}"
+        if model.vmac_addresses:
+            yield "   Use VMAC for VIPs on other interfaces"
+        if link and model.vmac is not None:
+            kind = "ipvlan" if model.vmac.ipvlan else "vmac"
+            yield f"   Interface = {link}, {kind} on {model.interface}{', xmit base i/f' if model.vmac_xmit_base else ''}"
+        else:
+            yield f"   Interface = {model.interface or 'not configured'}"
         if model.vrf:
             yield f"   VRF = {model.vrf}"
         if not model.track_primary:
@@ -253,7 +268,9 @@ class _Dump:
         ):
             if lines:
                 yield f"   {head}"
-                yield from (f"     {address_line(line, held=str(line.address) in held)}" for line in lines)
+                for line in lines:
+                    text = str(line.address)
+                    yield f"     {address_line(line, held=text in held, device=now['devices'].get(text, ''))}"
         if model.unicast:
             if model.unicast_ttl is not None or int(model.family) == 4:
                 yield f"   Unicast TTL = {255 if model.unicast_ttl is None else model.unicast_ttl}"

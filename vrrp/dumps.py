@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from base.channel import JsonObject
+from vrrp.config.model.addresses import VirtualAddress
 from vrrp.config.model.common import ScriptCommand
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.instance import AuthKind, VrrpInstance
@@ -39,7 +40,12 @@ def _script(command: ScriptCommand | None) -> str | None:
 
 def _data(snapshot: JsonObject, model: VrrpInstance, config: VrrpConfig, epoch_ns: int) -> JsonObject:
     state = _STATES[snapshot["state"]]
-    held = set(snapshot["held"])
+    held, devices = set(snapshot["held"]), snapshot["devices"]
+
+    def lines(addresses: tuple[VirtualAddress, ...]) -> list[str]:
+        texts = [(line, str(line.address)) for line in addresses]
+        return [address_line(line, held=text in held, device=devices.get(text, "")) for line, text in texts]
+
     notify, garp = model.notify, model.garp
     scripts = {script.name: script for script in config.scripts}
     found: JsonObject = {
@@ -47,8 +53,8 @@ def _data(snapshot: JsonObject, model: VrrpInstance, config: VrrpConfig, epoch_n
         "dont_track_primary": _flag(not model.track_primary),
         "skip_check_adv_addr": _flag(model.skip_check_adv_addr),
         "strict_mode": _flag(model.strict),
-        "vmac_ifname": "",
-        "ifp_ifname": model.interface,
+        "vmac_ifname": snapshot["virtual_interface"] or "",
+        "ifp_ifname": snapshot["virtual_interface"] or model.interface,
         "master_priority": (snapshot["master"] or {}).get("priority", 0),
         "last_transition": (epoch_ns + snapshot["since_ns"]) / 1e9,
         "garp_delay": garp.master_delay_ns / 1e9,
@@ -83,8 +89,8 @@ def _data(snapshot: JsonObject, model: VrrpInstance, config: VrrpConfig, epoch_n
         "script_deleted": _script(notify.deleted),
         "script": _script(notify.any_state),
         "script_master_rx_lower_pri": _script(notify.master_rx_lower_priority),
-        "vips": [address_line(line, held=str(line.address) in held) for line in model.addresses],
-        "evips": [address_line(line, held=str(line.address) in held) for line in model.excluded_addresses],
+        "vips": lines(model.addresses),
+        "evips": lines(model.excluded_addresses),
         "vroutes": [describe(route).removeprefix("route ") for route in model.routes],
         "vrules": [describe(rule).removeprefix("rule ") for rule in model.rules],
         "track_ifp": [track.name for track in other_interfaces(model)],

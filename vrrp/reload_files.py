@@ -16,7 +16,7 @@ from vrrp.dumps import without_secrets
 from vrrp.system.pid_files import pid_files
 
 _FIXED_DAEMON = ("net_namespace", "net_namespace_ipvs", "instance", "use_pid_dir")
-_FIXED_GLOBAL = ("disable_local_igmp", "tmp_config_directory")
+_FIXED_GLOBAL = ("disable_local_igmp",)
 
 
 def with_unchangeable(config: VrrpConfig, running: VrrpConfig, log: Log) -> VrrpConfig:

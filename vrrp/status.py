@@ -30,6 +30,7 @@ def _instance_status(instance: VrrpInstance, endpoint: Endpoint, held: list[str]
         "master_down_us": instance.master_down_ns() // NS_PER_US,
         "last_word": instance.parameters.higher_prio_send_advert,
         "virtual_interface": model.virtual_interface or None,
+        "devices": {str(address.address): address.interface for address in (*model.addresses, *model.excluded_addresses)},
         "virtual_mac": instance.parameters.virtual_mac.hex(":") or None,
         "unicast_peers": [str(peer.address) for peer in model.unicast_peers],
         "multicast_group": None if model.unicast else str(group_of(model)),

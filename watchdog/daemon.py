@@ -27,6 +27,7 @@ from base.log import Log
 from base.pump import Pump
 from base.secrets import SecretError, read_secret_file
 from base.signals import SignalReader
+from base.systemd import ServiceManager
 from watchdog.children import Children
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config_watch import ConfigWatch
@@ -60,6 +61,7 @@ from watchdog.judgement.events import (
 )
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.senses import Senses
+from watchdog.service import Service
 
 RESTORE_TIMEOUT_NS = 10 * NS_PER_S
 STOP_GRACE_NS = 500 * NS_PER_MS
@@ -110,7 +112,8 @@ class Daemon:
         self.senses = Senses(self.pump, brain, groups, self.feed, log)
         self.children = Children(self.pump, brain, brain.fence, options.state_dir, self.feed, log)
         self.config_watch = ConfigWatch(brain.gate.config, groups, self._groups_changed, self._groups_refused)
-        self._parts = (self.gate, self.senses, self.children, self.config_watch)
+        self.service = Service(ServiceManager())
+        self._parts = (self.gate, self.senses, self.children, self.config_watch, self.service)
         self._hands: dict[type, Callable[[Any], None]] = {
             SendFrame: self.senses.send_frame,
             ProbeOwners: self.senses.probe_owners,
@@ -226,6 +229,7 @@ class Daemon:
             self.log.error("reload refused: a fence is under way; try again when it has ended")
             return
         self.log.info("configuration is valid; restarting in place")
+        self.service.reloading()
         # The new program has no handlers yet and would die of a second SIGHUP: signals wait until _install_signals lets them in.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self.shut_down(clean=True)
@@ -318,10 +322,12 @@ class Daemon:
         self.children.report_state()
         gc.collect()
         gc.freeze()
+        self.service.started(now_ns())
 
     def request_stop(self) -> None:
         """SIGTERM: tell the peer, write the last rows, then leave."""
         if self._stop_at_ns is None:
+            self.service.stopping()
             self.feed(Stopping())
             self._stop_at_ns = now_ns() + STOP_GRACE_NS
 

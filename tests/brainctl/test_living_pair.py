@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.watcher import Pair
+from tests.listener import Listener
 
 pytestmark = pytest.mark.system
 BRAINCTL = [sys.executable, "-m", "brainctl.command"]
@@ -55,13 +56,26 @@ def wait(pair: Pair, condition: Callable[[], bool], seconds: float) -> bool:
 def restart_in_place(pair: Pair, role: str) -> None:
     process = pair.brain[role].process
     assert process is not None
-    epoch = status(pair, role)["status"]["self"]["epoch"]
+    before = epoch(pair, role)
     process.send_signal(signal.SIGHUP)
-    assert wait(pair, lambda: epoch(pair, role) > epoch, 20)
+    assert wait(pair, lambda: epoch(pair, role) > before, 30)
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
+def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
+    """What the daemons of the pair tell systemd."""
+    path = tmp_path_factory.mktemp("systemd") / "notify"
+    listener = Listener(path)
+    ours = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "2000000"}
+    os.environ.update(ours)
+    yield listener
+    for name in ours:
+        del os.environ[name]
+    listener.close()
+
+
+@pytest.fixture(scope="module")
+def pair(systemd: Listener) -> Iterator[Pair]:
     with Pair("keepalived") as made:
         yield made
 
@@ -114,9 +128,10 @@ def test_maintenance_is_seen_and_ends(pair: Pair) -> None:
     assert wait(pair, lambda: status(pair, "a")["exit"] == 0, 10)
 
 
-def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair) -> None:
+def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair, systemd: Listener) -> None:
     process = pair.brain["b"].process
     assert process is not None
+    assert {"READY=1", f"MAINPID={process.pid}", "WATCHDOG=1"} <= set(systemd.read())
     path = pair.directory / "b" / "brain.toml"
     good = path.read_text()
     before = status(pair, "b")
@@ -126,9 +141,12 @@ def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair) -
     after_bad = status(pair, "b")
     assert after_bad["daemon"]["up_ms"] > before["daemon"]["up_ms"]
     assert after_bad["status"]["self"]["epoch"] == before["status"]["self"]["epoch"]
+    assert "RELOADING=1" not in systemd.read()
+    systemd.heard.clear()
     path.write_text(good.replace("settle_ms = 2000", "settle_ms = 2100"))
     process.send_signal(signal.SIGHUP)
     assert wait(pair, lambda: epoch(pair, "b") > before["status"]["self"]["epoch"], 30)
+    assert [word for word in systemd.read() if word in ("RELOADING=1", "READY=1")] == ["RELOADING=1", "READY=1"]
     reloaded = status(pair, "b")
     assert reloaded["daemon"]["pid"] == process.pid == before["daemon"]["pid"]
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]

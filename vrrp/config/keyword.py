@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 
 TOP_LEVEL = "(top level)"
+DEFAULT_MTU = 1500
 _UNDEFINED = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
@@ -125,6 +126,7 @@ class Reading:
     lost: dict[tuple[str, str], list[Position]] = field(default_factory=dict)
     ours: dict[str, Position] = field(default_factory=dict)
     hidden: Container[tuple[str, int]] = frozenset()
+    mtu_of: Callable[[str], int] = lambda name: DEFAULT_MTU
 
     def error(self, where: Word | Statement | Position, message: str, remedy: str, code: str = "value") -> Rejected:
         """Report an error that refuses the file; answers REJECTED for ``return reading.error(…)``."""

@@ -6,14 +6,16 @@ a stock keepalived, which lives with most errors.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position, Severity
 from vrrp.config.hmac_files import with_hmac_keys
-from vrrp.config.keyword import Reading, read_block
+from vrrp.config.keyword import DEFAULT_MTU, Reading, read_block
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.resolve import resolve_config
 from vrrp.config.script_check import check_scripts
@@ -24,6 +26,7 @@ from vrrp.config.tables.top_level import TABLE
 from vrrp.config.validate import validate
 from vrrp.config.validate_services import validate_services
 
+_SIOCGIFMTU = 0x8921
 DEFAULT_PATH = "/etc/keepalived/keepalived.conf"
 
 
@@ -48,6 +51,17 @@ def interface_in_kernel(name: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def mtu_in_kernel(name: str) -> int:
+    """The MTU of an interface of this network namespace; DEFAULT_MTU if there is no such interface."""
+    request = struct.pack("=16si20x", name.encode()[:15], 0)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            found: int = struct.unpack_from("=i", fcntl.ioctl(sock, _SIOCGIFMTU, request), 16)[0]
+    except OSError:
+        return DEFAULT_MTU
+    return found
 
 
 def default_config_id() -> str:
@@ -85,8 +99,11 @@ def read_config(
         remedy = "correct the path (-f FILE) or the permissions"
         raise ConfigError([Diagnostic(Position(path), Severity.ERROR, f"cannot be read: {error.reason}", remedy, "unreadable")]) from None
     reading = Reading(diagnostics, interface_exists, HOMES, hidden=source.own_lines)
+    if interface_exists is interface_in_kernel:
+        reading.mtu_of = mtu_in_kernel
     top = read_block(reading, TABLE, statements)
     if "net_namespace" in top.values and interface_exists is interface_in_kernel:
+        reading.mtu_of = lambda name: DEFAULT_MTU
         reading.interface_exists = lambda name: True  # its interfaces are in a namespace that we are not in yet
     config = resolve_config(reading, top)
     reading.via = ""

@@ -204,10 +204,11 @@ class _Instance:
                 "family",
             )
         addresses = tuple(address for address in addresses if address.family is family)
-        if len(addresses) > MAX_ADVERT_ADDRESSES:
-            message = f"{len(addresses)} addresses do not fit into an advert; those after {MAX_ADVERT_ADDRESSES} count as excluded"
-            self._warn("virtual_ipaddress", message, "move them to virtual_ipaddress_excluded")
-            addresses, excluded = addresses[:MAX_ADVERT_ADDRESSES], addresses[MAX_ADVERT_ADDRESSES:] + excluded
+        limit = self._room_for_addresses(instance, family)
+        if len(addresses) > limit:
+            message = f"{len(addresses)} addresses do not fit into an advert; those after {limit} count as excluded"
+            self._warn("virtual_ipaddress", message, "move them to virtual_ipaddress_excluded, on all nodes")
+            addresses, excluded = addresses[:limit], addresses[limit:] + excluded
         if not addresses and not self._has_address_lines() and not self._collected.has("no_virtual_ipaddress"):
             self._warn(
                 "virtual_ipaddress",
@@ -219,6 +220,12 @@ class _Instance:
             self._defs.vrrp.multicast_group6 if family is Family.IPV6 else self._defs.vrrp.multicast_group4
         )
         return replace(instance, family=family, addresses=addresses, excluded_addresses=excluded, multicast_group=group)
+
+    def _room_for_addresses(self, instance: VrrpInstance, family: Family) -> int:
+        """How many addresses an advert carries: 255, or what the MTU leaves, counted as keepalived counts (with an Ethernet header)."""
+        if family is Family.IPV6:
+            return min(MAX_ADVERT_ADDRESSES, (self._reading.mtu_of(instance.interface) - 14 - 40 - 8) // 16)
+        return min(MAX_ADVERT_ADDRESSES, (self._reading.mtu_of(instance.interface) - 14 - 20 - 8 - 8) // 4)
 
     def _has_address_lines(self) -> bool:
         """Whether virtual_ipaddress has lines at all; a wrong one was reported already."""
@@ -497,7 +504,7 @@ class _Instance:
         accept = instance.owner if not accept_given or instance.version == 2 else instance.accept
         if not accept:
             where = "strict_mode" if self._collected.has("strict_mode") else ""
-            message = "with vrrp_strict keepalived drops packets to the virtual addresses (ping too); vrrpd lets them in"
+            message = "with vrrp_strict packets to the virtual addresses are dropped, ping too"
             self._note(where, message, "remove vrrp_strict if services use the addresses, or set priority 255", "strict")
         if self._values.get("lower_prio_no_advert") is False:
             self._warn("lower_prio_no_advert", "vrrp_strict does not let it be switched off", "remove the line", "strict")

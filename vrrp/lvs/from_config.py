@@ -19,7 +19,15 @@ from base.diagnostics import Diagnostics, Position
 from vrrp.config.model.common import Family, IpAddress, ScriptCommand
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import SslSettings
-from vrrp.config.model.services import Checker, RealServer, ServiceAddress, Settings, VirtualServer, lowered_priorities
+from vrrp.config.model.services import (
+    Checker,
+    RealServer,
+    ServiceAddress,
+    Settings,
+    VirtualServer,
+    VirtualServerGroup,
+    lowered_priorities,
+)
 from vrrp.lvs.checkers.pattern import UnusablePattern, compile_pattern
 from vrrp.lvs.model.settings import (
     BfdProbe,
@@ -105,7 +113,7 @@ class Converter:
         marked = self._marked(server)
         return VirtualServerSettings(
             id=identity,
-            listen=_by_mark(listen, marked) if marked else listen,
+            listen=tuple(dict.fromkeys(Listen(entry.family, None, 0, marked[0].mark) for entry in listen)) if marked else listen,
             transport=transport,
             marked=marked,
             scheduler=_text(own, "lb_algo", "lvs_sched", default="wlc"),
@@ -155,7 +163,7 @@ class Converter:
             )
             return ()
         entries: list[Listen] = []
-        marks = bool(self.config.global_defs.firewall.nft_ipvs_table)
+        marks = self._by_marks(group)
         for member in group.members:
             size = 1 if marks or member.last is None or member.address is None else int(member.last) - int(member.address) + 1
             if len(entries) + size > MAX_GROUP_SERVICES:
@@ -170,18 +178,17 @@ class Converter:
         return tuple(dict.fromkeys(entries))
 
     def _marked(self, server: VirtualServer) -> tuple[MarkedRange, ...]:
-        """The addresses of the group, by marks of our own, if ``nftables_ipvs`` is asked for."""
+        """The addresses of the group, by a mark of our own, if ``nftables_ipvs`` is asked for. A group with marks stays as it is, as in
+        keepalived."""
         group = next((g for g in self.config.virtual_server_groups if g.name == server.group), None)
-        if group is None or server.listen is not None or not self.config.global_defs.firewall.nft_ipvs_table:
+        if group is None or not self._by_marks(group):
             return ()
-        marks: dict[int, int] = {}
-        found = []
-        for member in group.members:
-            if member.address is not None:
-                version = member.address.version
-                mark = marks[version] if version in marks else marks.setdefault(version, self._free_mark())
-                found.append(MarkedRange(mark, member.address, member.last or member.address, member.port))
-        return tuple(found)
+        mark = self._free_mark()
+        found = [(member.address, member.last or member.address, member.port) for member in group.members]
+        return tuple(MarkedRange(mark, first, last, port) for first, last, port in found if first is not None and last is not None)
+
+    def _by_marks(self, group: VirtualServerGroup) -> bool:
+        return bool(self.config.global_defs.firewall.nft_ipvs_table) and not any(member.fwmark for member in group.members)
 
     def _free_mark(self) -> int:
         """The next one that the file does not use itself."""
@@ -496,12 +503,6 @@ def _listen_entry(given: ServiceAddress, address: IpAddress | None, mark_family:
     if address is None:
         return Listen(given.family or mark_family, None, 0, given.fwmark)
     return Listen(Family(address.version), address, given.port, 0)
-
-
-def _by_mark(listen: tuple[Listen, ...], marked: tuple[MarkedRange, ...]) -> tuple[Listen, ...]:
-    """What the kernel has to hear: the group's own marks, and ours for its addresses."""
-    ours = dict.fromkeys(Listen(Family(each.first.version), None, 0, each.mark) for each in marked)
-    return (*(entry for entry in listen if entry.fwmark), *ours)
 
 
 def _target(probe: Probe) -> str:

@@ -1,7 +1,8 @@
 """``nftables_ipvs``: nftables marks the packets to the addresses of a group, so that one kernel service by mark serves all of them.
 
 One transaction replaces the whole table, as with no_accept (vrrp.system.firewall): there is no moment with half of the rules. Marks are
-counted from ``nftables_ipvs_start_fwmark``, one for each virtual server of a group and each family in it, in the order of the file.
+counted from ``nftables_ipvs_start_fwmark``, one for each virtual server of a group, in the order of the file. Tables, maps and chains have
+keepalived's names. Addresses without a port have a map of their own (keepalived looks for port 0 there, which no packet has).
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from vrrp.system.firewall import listing, removal, run_nft
 from vrrp.system.namespaces import inside, path_of
 
 _FAMILIES = {4: ("ip", "ipv4_addr"), 6: ("ip6", "ipv6_addr")}
-ALL_HOOKS = (("prerouting", "filter"), ("output", "route"))
-"""``output``: clients on the director itself."""
 
 
 def ruleset(wanted: Iterable[VirtualServerSettings], settings: FirewallSettings) -> str:
@@ -40,16 +39,15 @@ def _element(marked: MarkedRange) -> str:
 def _table(version: int, settings: FirewallSettings, maps: dict[tuple[int, str, bool], list[str]]) -> str:
     family, kind = _FAMILIES[version]
     text, rules = "", ""
-    # An address with a port is more than one without: it is looked up last, and what is set last counts.
-    for (_, protocol, with_port), elements in sorted(maps.items(), key=lambda item: item[0][2]):
-        name = f"{protocol}_{'ports' if with_port else 'addresses'}"
-        types = f"{kind} . inet_service" if with_port else kind
+    # An address with a port is more than one without: it is looked up first.
+    for (_, protocol, with_port), elements in sorted(maps.items(), key=lambda item: (not item[0][2], item[0][1])):
+        name, types = (f"{protocol}_map", f"{kind} . inet_service") if with_port else (f"{protocol}_addresses", kind)
         text += f"\tmap {name} {{\n\t\ttype {types} : mark; flags interval;\n\t\telements = {{ {', '.join(elements)} }};\n\t}}\n"
-        key = f"{family} daddr . {protocol} dport" if with_port else f"meta l4proto {protocol} meta mark set {family} daddr"
-        rules += f"\t\tmeta mark set {key} map @{name}\n" if with_port else f"\t\t{key} map @{name}\n"
-    for chain, hook_type in ALL_HOOKS:
-        text += f"\tchain {chain} {{\n\t\ttype {hook_type} hook {chain} priority {settings.nft_ipvs_priority};\n{rules}\t}}\n"
-    return f"table {family} {settings.nft_ipvs_table} {{\n{text}}}\n"
+        key = f"{family} daddr . {protocol} dport" if with_port else f"{family} daddr"
+        match = "" if with_port else f"meta l4proto {protocol} "
+        rules += f"\t\t{match}meta mark set {key} map @{name} return\n"
+    chain = f"\tchain in {{\n\t\ttype filter hook input priority {settings.nft_ipvs_priority};\n{rules}\t}}\n"
+    return f"table {family} {settings.nft_ipvs_table} {{\n{text}{chain}}}\n"
 
 
 class Marker:

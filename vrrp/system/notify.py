@@ -17,7 +17,7 @@ from base.core import NS_PER_S
 from base.log import Log
 from vrrp.config.model.common import NotifyCommands, ScriptCommand
 from vrrp.config.model.daemon import NotifyFifo
-from vrrp.system.scripts import Outcome, ScriptRunner
+from vrrp.system.scripts import CannotRun, Outcome, ScriptRunner, account
 from vrrp.system.timers import Timers
 
 PATIENCE_NS = 60 * NS_PER_S
@@ -131,11 +131,24 @@ class Fifo:
         try:
             if not os.path.exists(self.path):
                 os.mkfifo(self.path, 0o644)
+                self._give_away(settings)
             if not stat.S_ISFIFO(os.stat(self.path).st_mode):
                 raise FileExistsError(17, "is not a FIFO; move it away")
             self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             log.error(f"notify FIFO {self.path}: {error.strerror}")
+
+    def _give_away(self, settings: NotifyFifo) -> None:
+        """To the user and group of the file; as keepalived, only a FIFO that we have made. Without a group it is the user's."""
+        if not settings.user or os.geteuid() != 0:
+            return
+        try:
+            identity = account(ScriptCommand((self.path,), settings.user, settings.group))
+        except CannotRun as error:
+            self._log.error(f"notify FIFO {self.path}: {error}")
+            return
+        if identity is not None:
+            os.chown(self.path, *identity)
 
     def changed(self, change: Change) -> None:
         """Write one event: ``INSTANCE "VI_1" MASTER 100``."""

@@ -1,6 +1,7 @@
 """Programs that the operator configured: started without a shell, in a process group of their own, bounded in time.
 
-Fail closed, unlike keepalived (#2126): a program that is missing, may not be executed, is killed, or runs too long has *failed*.
+Fail closed, unlike keepalived (#2126): a program that is missing, may not be executed, is killed, or runs too long has *failed*. With
+``fail_open`` a vrrp_script that cannot be started counts as good.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Outcome:
 
     code: int | None
     detail: str
+    started: bool = True
 
     @property
     def success(self) -> bool:
@@ -161,7 +163,7 @@ class ScriptRunner:
         except (CannotRun, OSError) as error:
             text = str(error) if isinstance(error, CannotRun) else f"{command.path}: {error.strerror}"
             self._log.limited(f"script {command.path}", f"cannot run a script: {text}")
-            on_done(Outcome(None, text))
+            on_done(Outcome(None, text, started=False))
             return
         if timeout_ns is not None:
             running.timer = self._timers.call_at(now_ns() + timeout_ns, lambda: self._terminate(running))
@@ -268,7 +270,8 @@ class TrackedScripts:
         self._running.discard(name)
         if name not in self._scripts:
             return
-        if self._last.get(name) != outcome.success:
-            self._log.info(f"Script `{name}` now {'succeeds' if outcome.success else 'fails'}: {outcome.detail}")
-        self._last[name] = outcome.success
-        self._report(name, outcome.success)
+        success = outcome.success or (self._scripts[name].fail_open and not outcome.started)
+        if self._last.get(name) != success:
+            self._log.info(f"Script `{name}` now {'succeeds' if success else 'fails'}: {outcome.detail}")
+        self._last[name] = success
+        self._report(name, success)

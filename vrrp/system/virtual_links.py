@@ -192,6 +192,8 @@ class VirtualLinks:
         live.set_up(() if before is None else before.masters())
         blob = no_link_local_message(index) if link.kind is LinkKind.MACVLAN else b""
         blob += ipv4_settings_message(index, settings) + link_up_message(index)
+        if link.group:
+            blob += link_group_message(index, link.group)
         if link.address is not None:
             own = link.address
             blob += address_message(add=True, index=index, address=own.address, prefix_length=own.prefix_length)

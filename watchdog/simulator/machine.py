@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from base.core import NS_PER_S
 from watchdog.judgement.events import HeldAddress
 from watchdog.simulator.network import ARP, Arp, Payload
+from watchdog.simulator.options import virtual_mac
 
 if TYPE_CHECKING:
     from watchdog.simulator.world import World
@@ -88,11 +89,15 @@ class Kernel:
         for address in addresses:
             if self.powered and HeldAddress(interface, address) in self.addresses:
                 for _ in range(min(count, 2)):
-                    self._world.segments[interface].broadcast(self.name, ARP, Arp(GRATUITOUS, address, self.mac))
+                    self._world.segments[interface].broadcast(self.name, ARP, Arp(GRATUITOUS, address, self.mac_of(address)))
+
+    def mac_of(self, address: str) -> str:
+        """The MAC that answers for an address of this machine."""
+        return (virtual_mac(address) if self._world.options.use_vmac else "") or self.mac
 
     def _arp(self, interface: str, source: str, arp: Arp) -> None:
         if arp.what == ARP_REQUEST and HeldAddress(interface, arp.address) in self.addresses:
-            self._world.segments[interface].send(self.name, source, ARP, arp._replace(what=ARP_REPLY, mac=self.mac))
+            self._world.segments[interface].send(self.name, source, ARP, arp._replace(what=ARP_REPLY, mac=self.mac_of(arp.address)))
 
     def set_carrier(self, interface: str, up: bool) -> None:
         """Plug or pull the cable."""

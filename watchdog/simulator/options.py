@@ -59,6 +59,7 @@ class Options:
     budget_per_hour: int
     confirm_ms: int
     bridge_adverts: bool
+    use_vmac: bool
     device_deadline_ms: int
     faults: tuple[Fault, ...]
     safety_ns: int
@@ -70,6 +71,11 @@ class Options:
         values = {name: getattr(self, name) for name in names}
         lines = [f"{name} = {value.value if isinstance(value, Mode) else value}" for name, value in values.items()]
         return lines + [f"fault: {fault}" for fault in self.faults]
+
+
+def virtual_mac(address: str) -> str:
+    """The MAC that answers for one of VIPS with use_vmac, whichever node holds it (RFC 5798 section 7.3); "" for other addresses."""
+    return f"00:00:5e:00:01:{51 + VIPS.index(address):02x}" if address in VIPS else ""
 
 
 def groups_of(options: Options, node: str) -> tuple[GroupSettings, ...]:

@@ -258,7 +258,8 @@ class VrrpHost(Process):
                 self._encoded.clear()
             cached = self._encoded[id(advert)] = (advert, encode_advert(advert, self._address, DEFAULT_GROUP_IPV4))
         data = cached[1]
-        payload = AdvertBytes(group.key, self.kernel.service_address, self.kernel.mac, data)
+        mac = self.kernel.mac_of(group.vips[0])
+        payload = AdvertBytes(group.key, self.kernel.service_address, mac, data)
         self.world.trace.data(self.world.scheduler.now_ns, self._label, "advert", data)
         self.world.segments[group.interface].broadcast(self.kernel.name, VRRP, payload)
         heard = AdvertHeard(
@@ -266,7 +267,7 @@ class VrrpHost(Process):
             key=group.key,
             priority=advert.priority,
             source_ip=self.kernel.service_address,
-            source_mac=self.kernel.mac,
+            source_mac=mac,
             outgoing=True,
             interval_ms=advert.interval_cs * 10,
             vips=group.vips,

@@ -220,6 +220,17 @@ def test_a_member_of_a_sync_group_tracks_without_weights(tmp_path: Path) -> None
     assert allowed.track.interfaces == (Track("eth1", 5),)
 
 
+@pytest.mark.parametrize(("ipv6", "count", "room"), [(True, 100, 89), (False, 300, 255)])
+def test_what_does_not_fit_into_an_advert_is_excluded(tmp_path: Path, ipv6: bool, count: int, room: int) -> None:
+    """keepalived's numbers (it counts the Ethernet header, too): IPv6 is limited by the MTU, IPv4 by the byte that counts."""
+    lines = "\n".join(f"fd00::{n:x}" if ipv6 else f"10.0.{n >> 8}.{n & 255}" for n in range(1, count + 1))
+    text = f"vrrp_instance V {{\n interface eth0\n virtual_router_id 51\n virtual_ipaddress {{\n{lines}\n }}\n}}\n"
+    loaded = read(tmp_path, text)
+    instance = loaded.config.instances[0]
+    assert (len(instance.addresses), len(instance.excluded_addresses)) == (room, count - room)
+    assert not loaded.errors
+
+
 TRACKED = """
 vrrp_script s {
  script /bin/true

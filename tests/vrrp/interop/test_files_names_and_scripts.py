@@ -5,12 +5,10 @@ Where keepalived 2.2.7 knows it, the same test runs with it. /run/keepalived and
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import ROOT, Daemon, Lab
+from tests.listener import Listener
 from tests.vrrp.interop.test_vrrpd_features import rewrite, script
 from tests.vrrp.interop.vrrp_conf import VIP, conf
 from tests.vrrp.interop.vrrpd_status import instance, is_in
@@ -25,19 +24,33 @@ from tests.vrrp.interop.vrrpd_status import instance, is_in
 pytestmark = pytest.mark.system
 BOTH = pytest.mark.parametrize("ours", [True, False], ids=["vrrpd", "keepalived"])
 OTHER = "10.77.0.111"
+OWN_DEV = (
+    "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/urandom c 1 9; mknod -m 666 /dev/random c 1 8; "
+    'ln -s "$0/syslog" /dev/log; exec "$@"'
+)
+"""So that syslog(3) speaks to a socket of the test."""
 PREPARE = 'mkdir -p /run/keepalived; mount -t tmpfs none /run/keepalived; mount --bind "$0/group" /etc/group; exec "$@"'
 
 
-def launch(lab: Lab, text: str, *options: str, ours: bool = True, node: str = "a", env: tuple[str, ...] = ()) -> Daemon:
+def launch(
+    lab: Lab,
+    text: str,
+    *options: str,
+    ours: bool = True,
+    node: str = "a",
+    env: tuple[str, ...] = (),
+    home: Path | None = None,
+    prepare: str = PREPARE,
+) -> Daemon:
     """Without pid files on the command line; dumps go to the daemon's directory."""
-    home = lab.home(node)
+    home = home or lab.home(node)
     lab.directory.chmod(0o755)
     home.chmod(0o755)
     (home / "conf").write_text(text)
     (home / "group").write_text("root:x:0:\nnogroup:x:65534:\ncdrom:x:24:nobody\n")
     program = [sys.executable, "-m", "vrrp.daemon", "--run-dir", f"{home}/run"] if ours else ["keepalived", "-G"]
     environment = ["env", f"PYTHONPATH={ROOT}", f"TMPDIR={home}", *env]
-    return lab.start(node, [*environment, "sh", "-c", PREPARE, str(home), *program, "-n", "-l", "-D", "-f", f"{home}/conf", *options], home)
+    return lab.start(node, [*environment, "sh", "-c", prepare, str(home), *program, "-n", "-D", "-f", f"{home}/conf", *options], home)
 
 
 def comm(pid: int) -> str:
@@ -199,6 +212,18 @@ vrrp_sync_group G {
     sync_group_tracking_weight
     notify "/usr/bin/true g"
 }
+vrrp_instance V3 {
+    interface eth0
+    virtual_router_id 53
+    priority 100
+    advert_int 0.1
+    higher_prio_send_advert on
+    use_vmac
+    vmac_xmit_base
+    virtual_ipaddress {
+        10.77.0.120
+    }
+}
 vrrp_instance V2 {
     interface eth0
     virtual_router_id 52
@@ -254,7 +279,7 @@ def test_dumps_are_keepaliveds_line_by_line() -> None:
         data: list[list[dict[str, object]]] = []
         for ours in (True, False):
             daemon = launch(lab, text, ours=ours)
-            lab.until(lambda: node.holds(VIP) and node.holds("10.77.0.110"))
+            lab.until(lambda: node.holds(VIP) and node.holds("10.77.0.110") and node.holds("10.77.0.120", "vrrp.53"))
             names = ("keepalived.data", "keepalived.stats", "keepalived.json")
             paths = [daemon.directory / name for name in names]
             for signum, path in zip((signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN + 2), paths, strict=True):
@@ -313,29 +338,13 @@ def test_instances_follow_the_static_entries_of_their_group(ours: bool) -> None:
         lab.until(lambda: node.holds(VIP) and instance(daemon)["faults"] == [])
 
 
-class Manager:
-    """What systemd hears."""
-
-    def __init__(self, path: Path) -> None:
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._sock.bind(str(path))
-        self.heard: list[str] = []
-
-    def read(self) -> list[str]:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.heard += self._sock.recv(4096).decode().split("\n")
-        return self.heard
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-def test_systemd_hears_of_start_reload_hang_and_stop_and_the_log_is_json() -> None:
+def test_systemd_hears_of_start_reload_hang_and_stop_and_the_log_goes_where_it_should() -> None:
     with Lab("a") as lab:
-        manager = Manager(lab.directory / "notify")
+        home = lab.home("a")
+        manager, syslog = Listener(lab.directory / "notify"), Listener(home / "syslog")
         env = (f"NOTIFY_SOCKET={lab.directory}/notify", "WATCHDOG_USEC=2000000")
-        ours = launch(lab, conf(150), "--log-json", env=env)
+        options = ("--log-json", "-g", f"{home}/own.log", "-S", "3")
+        ours = launch(lab, conf(150), *options, env=env, home=home, prepare=OWN_DEV)
         lab.until(lambda: "READY=1" in manager.read() and is_in(ours, "MASTER"))
         lab.until(lambda: manager.read().count("WATCHDOG=1") >= 2)
         assert "RELOADING=1" not in manager.heard
@@ -356,6 +365,9 @@ def test_systemd_hears_of_start_reload_hang_and_stop_and_the_log_is_json() -> No
         lab.until(lambda: "WATCHDOG=1" in manager.read())
         assert ours.stop() == 0
         assert "STOPPING=1" in manager.read()
-        manager.close()
-        entries = [json.loads(line) for line in ours.text().splitlines()]
+        entries = [json.loads(line) for line in lines(home / "own.log")]
         assert {entry["name"] for entry in entries} >= {"vrrpd", "vrrpd-vrrp"}
+        priorities = {int(found[1]) >> 3 for line in syslog.read() if (found := re.match(r"<(\d+)>", line))}
+        assert priorities == {16 + 3}, "the facility local3"
+        manager.close()
+        syslog.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 import socket
 import time
 from ipaddress import IPv4Address
@@ -66,13 +68,15 @@ def test_fifos_with_their_readers() -> None:
         seen = {name: lab.directory / f"{name}.out" for name in ("all", "vrrp")}
         reader = {name: script(lab.directory / name, f'cat "$1" > {path}') for name, path in seen.items()}
         defs = "script_user root\n" + "".join(
-            f"{prefix}notify_fifo {lab.directory}/{name}.fifo\n{prefix}notify_fifo_script {reader[name]}\n"
+            f"{prefix}notify_fifo {lab.directory}/{name}.fifo nobody daemon\n{prefix}notify_fifo_script {reader[name]}\n"
             for prefix, name in (("", "all"), ("vrrp_", "vrrp"))
         )
         ours = lab.vrrpd("a", conf(150, global_extra=defs))
         lab.until(lambda: is_in(ours, "MASTER"))
         wanted = 'INSTANCE "V1" BACKUP 150\nINSTANCE "V1" MASTER 150\n'
         lab.until(lambda: all(path.exists() and path.read_text() == wanted for path in seen.values()))
+        owners = {((lab.directory / f"{name}.fifo").stat().st_uid, (lab.directory / f"{name}.fifo").stat().st_gid) for name in seen}
+        assert owners == {(pwd.getpwnam("nobody").pw_uid, grp.getgrnam("daemon").gr_gid)}
 
 
 @pytest.mark.shows("global_defs/default_interface", "vrrp_instance/mcast_src_ip", "global_defs/vrrp_startup_delay", "track_file/init_file")

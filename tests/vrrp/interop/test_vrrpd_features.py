@@ -90,6 +90,21 @@ class TestReload:
             rewrite(ours, conf(151))
             lab.until(lambda: instance(ours)["priority"] == 151, what="a good file is taken afterwards")
 
+    def test_a_vrrp_process_that_dies_of_it_comes_back_with_the_former_one(self) -> None:
+        """Whatever it dies of between the new configuration and its word that it lives with it."""
+        with Lab("a") as lab:
+            ours = lab.vrrpd("a", conf(150))
+            lab.until(lambda: is_in(ours, "MASTER"))
+            child = int((ours.directory / "vrrp.pid").read_text())
+            os.kill(child, signal.SIGSTOP)
+            rewrite(ours, conf(150, vip=f"{OTHER_VIP}/24"))
+            lab.until(lambda: "Reloading" in ours.text(), what="the parent has read it")
+            os.kill(child, signal.SIGKILL)
+            lab.until(lambda: int((ours.directory / "vrrp.pid").read_text()) != child and is_in(ours, "MASTER"))
+            assert lab.nodes["a"].holds(VIP) and not lab.nodes["a"].holds(OTHER_VIP)
+            ours.signal(signal.SIGHUP)
+            lab.until(lambda: lab.nodes["a"].holds(OTHER_VIP) and not lab.nodes["a"].holds(VIP), what="asked for once more")
+
     def test_another_vrid_is_another_instance(self) -> None:
         with Lab("a") as lab:
             ours = lab.vrrpd("a", conf(150))
@@ -141,6 +156,15 @@ class TestTracking:
             assert "script check" in instance(ours)["faults"]
 
     @pytest.mark.shows("track_file", "track_file/file", "vrrp_instance/track_file")
+    @pytest.mark.shows("vrrp_script/fail_open")
+    def test_with_fail_open_a_missing_script_is_good_as_in_keepalived(self) -> None:
+        text = 'vrrp_script gone {{\nscript "/does/not/exist"\ninterval 1\n{}\n}}'
+        with Lab("a") as lab:
+            ours = lab.vrrpd("a", conf(150, blocks=text.format("fail_open"), instance="track_script {\ngone\n}"))
+            lab.until(lambda: is_in(ours, "MASTER"))
+            rewrite(ours, conf(150, blocks=text.format(""), instance="track_script {\ngone\n}"))
+            lab.until(lambda: is_in(ours, "FAULT"))
+
     def test_tracked_file_moves_the_address_and_holds_it(self) -> None:
         with Lab("a", "b") as lab:
             value, grant = lab.directory / "value", lab.directory / "grant"

@@ -170,6 +170,13 @@ class DirectorLab(Lab):
         """The name of the server that answers one request, or "" if none does."""
         return ask(self.nodes["client"], address, port, timeout_s)
 
+    def ask_until_both(self, address: str = VIP, tries: int = 10) -> Counter[str]:
+        """At least four requests, and more until both servers have answered."""
+        answers: Counter[str] = Counter()
+        while answers.total() < 4 or (answers.total() < tries and not {"web1", "web2"} <= set(answers)):
+            answers[self.ask(address)] += 1
+        return answers
+
     def ask_often(self, times: int, address: str = VIP) -> Counter[str]:
         """Who answered how often."""
         return Counter(self.ask(address) for _ in range(times))

@@ -70,6 +70,14 @@ class TestServices:
     def test_every_scheduler(self, kernel: IpvsKernel, scheduler: str) -> None:
         assert programmed(kernel, {WEB: Entry(Service(scheduler))}) == [f"-A -t 10.0.0.1:80 -s {scheduler}"]
 
+    def test_a_scheduler_that_not_every_kernel_has(self, kernel: IpvsKernel) -> None:
+        """Debian's User-Mode Linux kernel comes without ``twos``, the lab's own has it."""
+        failures = kernel.apply([AddService(WEB, Service("twos"))])
+        if failures:
+            assert failures[0].reason == "this kernel has no scheduler twos" and kernel.services() == {}
+        else:
+            assert ipvsadm("-Sn") == ["-A -t 10.0.0.1:80 -s twos"] and kernel.services() == {WEB: Entry(Service("twos"))}
+
     @pytest.mark.parametrize(
         ("key", "service", "line"),
         [

@@ -238,7 +238,6 @@ class GlobalDefs:
     random_seed: int | None = None
     reload: ReloadSettings = ReloadSettings()
     config_save_dir: str = ""
-    tmp_config_directory: str = ""
     data_use_instance: bool = False
     state_dump_file: str = ""
     stats_dump_file: str = ""

@@ -41,7 +41,8 @@ NO_TRACKS = TrackSet()
 
 @dataclass(frozen=True, slots=True)
 class VrrpScript:
-    """``vrrp_script NAME``. ``timeout_ns``: = interval unless set. ``rise``/``fall``: consecutive results needed."""
+    """``vrrp_script NAME``. ``timeout_ns``: = interval unless set. ``rise``/``fall``: consecutive results needed. ``fail_open``: one that
+    cannot be started (missing, not executable, no such user) counts as a success."""
 
     name: str
     command: ScriptCommand
@@ -52,6 +53,7 @@ class VrrpScript:
     rise: int = 1
     fall: int = 1
     init_fail: bool = False
+    fail_open: bool = False
     position: Position = field(default=NOWHERE, compare=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base.core import NS_PER_S
-from vrrp.config.keyword import Fields, Keyword, Mark, Reading, Rejected, Table, Value, acts, kept
+from vrrp.config.keyword import Fields, Keyword, Mark, Reading, Rejected, Table, Value, acts, moot
 from vrrp.config.model.daemon import FlushOnStop, SyncDaemon
 from vrrp.config.source import INCLUDE_CHECKS
 from vrrp.config.syntax import Statement
@@ -411,13 +411,7 @@ GLOBAL_DEFS = Table(
             "config_save_dir",
             "the configuration before and after each reload",
         ),
-        kept(
-            RARE,
-            "tmp_config_directory",
-            word("DIRECTORY", 4096),
-            "tmp_config_directory",
-            "nothing is copied; keepalived's copy has no name",
-        ),
+        moot(RARE, "tmp_config_directory", word("DIRECTORY", 4096), "nothing is copied; keepalived's copy there has no name"),
         acts(RARE, "data_use_instance", switch(), "data_use_instance", "namespace and instance in the name of keepalived.data"),
         acts(RARE, "state_dump_file", word("PATH", 4096), "state_dump_file", "dump path", newer=True),
         acts(RARE, "stats_dump_file", word("PATH", 4096), "stats_dump_file", "dump path", newer=True),

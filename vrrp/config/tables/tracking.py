@@ -104,6 +104,7 @@ VRRP_SCRIPT = Table(
         acts(CORE, "fall", lenient_integer(1, _INT32, 1), "fall", "failures needed"),
         acts(COMMON, "user", user_and_group("user", "group"), "", "who runs the script"),
         acts(COMMON, "init_fail", flag(), "init_fail", "failed until the first success"),
+        acts(RARE, "fail_open", flag(), "fail_open", "one that cannot be started counts as good, as in keepalived", ours=True),
     ),
 )
 

@@ -18,7 +18,7 @@ from watchdog.judgement.events import (
     WatcherEvent,
 )
 from watchdog.simulator.checker import Checker
-from watchdog.simulator.options import MACS, NODES
+from watchdog.simulator.options import MACS, NODES, virtual_mac
 from watchdog.simulator.process import Life
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Observer(Checker):
             if self.world.is_intact(other(node), event.data):
                 told.frames.setdefault(event.path, deque(maxlen=KEEP)).append(self.now_ns)
         elif type(event) is OwnerClaimed:
-            table = told.claims if event.mac == MACS[other(node)] else told.foreign_claims
+            table = told.claims if event.mac in (MACS[other(node)], virtual_mac(event.address)) else told.foreign_claims
             table[event.address] = self.now_ns
         elif type(event) is AdvertHeard:
             if not event.outgoing and not event.problem:

@@ -1,0 +1,40 @@
+"""What braind tells systemd: ready, reloading, stopping, and that its loop still turns (``Type=notify``, ``WatchdogSec=``)."""
+
+from __future__ import annotations
+
+from base.systemd import ServiceManager
+
+BEATS = 4
+"""So often within systemd's limit the loop says that it turns."""
+
+
+class Service:
+    """A part of the daemon that only has deadlines. A watcher that hangs misses them: systemd ends it and starts it again."""
+
+    def __init__(self, manager: ServiceManager) -> None:
+        self._manager = manager
+        self._due_ns: int | None = None
+
+    def started(self, at_ns: int) -> None:
+        """The watcher watches; from now on the loop must turn."""
+        self._manager.ready()
+        if self._manager.watchdog_ns:
+            self._due_ns = at_ns
+
+    def reloading(self) -> None:
+        """The program is about to be put in place anew; ``started`` ends it."""
+        self._manager.reloading()
+
+    def stopping(self) -> None:
+        """An orderly end begins."""
+        self._manager.stopping()
+
+    def next_deadline(self) -> int | None:
+        """When systemd must hear of us; None without its watchdog."""
+        return self._due_ns
+
+    def on_deadline(self, at_ns: int) -> None:
+        """Feed systemd's watchdog if it is time."""
+        if self._due_ns is not None and at_ns >= self._due_ns:
+            self._manager.alive()
+            self._due_ns = at_ns + self._manager.watchdog_ns // BEATS
