@@ -38,7 +38,7 @@ from fencing.plan.session import FenceSession, FenceTimes
 from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, RunFence
 from watchdog.judgement.events import FenceReported
 from watchdog.judgement.group_actor import situation_of
-from watchdog.judgement.hooks import Hooks
+from watchdog.judgement.hooks import PASSING_LOOKS, Hooks
 from watchdog.judgement.ladder import Rung, rungs
 from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
@@ -47,6 +47,8 @@ from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
 CENSUS_INTERVAL_MS = 500
 """How often a census channel is heard while a session asks for probes (every 250 ms, plus the window)."""
 MAX_PROBED_GROUPS = 4
+LOOK_AGAIN_MS = 250
+"""How long after a second look that was in doubt it is repeated."""
 DANGERS = (Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG)
 
 
@@ -71,6 +73,7 @@ class FenceControl:
         self._intents: list[tuple[int, int]] = []
         self._looking: SecondLookNeeded | None = None
         self._look_since_ns = 0
+        self._look_until_ns = 0
         self._look_again_ns: int | None = None
         self._attempts: dict[tuple[int, str, str], int] = {}
         self._spent = False
@@ -276,6 +279,7 @@ class FenceControl:
         """The second look rests on a census that begins now."""
         self._looking = command
         self._look_since_ns = now_ns
+        self._look_until_ns = now_ns + (self._times().second_look_ms - 2 * LOOK_AGAIN_MS) * NS_PER_MS
         self._probe_target(now_ns)
         self.look_if_ready(now_ns)
 
@@ -290,13 +294,20 @@ class FenceControl:
             self._look_again_ns = state.trusted_from_ns
             return
         if self._look_again_ns is not None:
+            if now_ns < self._look_again_ns:
+                return
             self._look_again_ns, self._look_since_ns = None, now_ns
         if state.groups and not any(state.census.complete_since(v.scope, self._look_since_ns) for v in state.groups.values()):
             for view in list(state.groups.values())[:MAX_PROBED_GROUPS]:
                 state.out.extend(state.census_round(now_ns, view.settings))
             return
-        self._looking = None
         why = "" if self._manual else self._hooks.second_look(now_ns, command.refuted)
+        if why in PASSING_LOOKS and now_ns < self._look_until_ns:
+            # One unanswered probe must not end the only fence of this outage. Nothing is done in doubt: the session waits.
+            self._look_again_ns = now_ns + LOOK_AGAIN_MS * NS_PER_MS
+            self._probe_target(now_ns)
+            return
+        self._looking = None
         if not why and not self._taken:
             why = self._take_budget(now_ns)
         self.feed(now_ns, SecondLook(command.level, not why, why))

@@ -12,6 +12,11 @@ from fencing.plan.commands import FenceState
 from fencing.plan.interlocks import Interlock
 from watchdog.judgement.group_view import GroupView
 
+UNSURE_ISOLATION = "it is not certain that this node is not isolated"
+NO_REFERENCE_LATELY = "no reference answered lately"
+PASSING_LOOKS = frozenset({UNSURE_ISOLATION, NO_REFERENCE_LATELY})
+"""What a second look may say on a busy machine and not a moment later: it is repeated for as long as the session waits for it."""
+
 
 class Hooks(Protocol):
     """What the acting parts ask the core."""

@@ -28,6 +28,7 @@ from watchdog.judgement.evidence import Ledger, Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_actor import GroupActor
 from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.hooks import NO_REFERENCE_LATELY, UNSURE_ISOLATION
 from watchdog.judgement.incidents import IncidentBook
 from watchdog.judgement.judge import Judge
 from watchdog.judgement.judging import contact_of
@@ -356,12 +357,12 @@ class WatcherCore:
         if not state.trusted(now_ns):
             return "this process was stalled"
         if state.isolation(now_ns) is not Isolation.NO:
-            return "it is not certain that this node is not isolated"
+            return UNSURE_ISOLATION
         answered_ns = state.surroundings.last_answer_ns()
         intervals_ms = [r.interval_ms + policy.census_window_ms for r in self.settings.references]
         limit_ns = max([policy.second_look_ms, *intervals_ms]) * NS_PER_MS
         if answered_ns is None or now_ns - answered_ns > limit_ns:
-            return "no reference answered lately"
+            return NO_REFERENCE_LATELY
         if state.quarantined or state.peer_excused(now_ns) or state.in_maintenance(now_ns):
             return "quarantine, maintenance or a planned stop"
         if not state.recorder_up:
