@@ -1,6 +1,6 @@
 # Everything runs on a fresh Debian 12 as root with nothing but Python 3.11; set-up is part of every goal and quick when done.
 PYTHON := .venv/bin/python
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help setup setup-demo lab lab-kernel lint format test demo bench wheel clean
 
