@@ -8,9 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from bench.daemons import Program, keepalived_conf, vrrp_daemon
@@ -159,8 +157,3 @@ class Scene:
             changes += sum(x != y for x, y in zip(owners, after, strict=True))
             owners, at_ns = after, t
         return Ownership(changes, none_ns / 1e6, two_ns / 1e6)
-
-
-def spread_over(times: Sequence[int]) -> list[float]:
-    """ms between neighbours."""
-    return [(b - a) / 1e6 for a, b in pairwise(times)]
