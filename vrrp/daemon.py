@@ -6,10 +6,8 @@ keepalived: HUP reload, TERM/INT stop, USR1 / USR2 / RTMIN+2 dumps in /tmp in it
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import pickle
 import resource
 import signal
 import subprocess
@@ -34,6 +32,7 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.dump_files import DATA, JSON, STATS, dump_mode, dump_path, write_atomically
 from vrrp.dump_text import keepalived_data, keepalived_stats
 from vrrp.dumps import keepalived_json, without_secrets
+from vrrp.handing_over import configuration_messages
 from vrrp.heartbeat import Heartbeat
 from vrrp.loading import Refused, judge, load
 from vrrp.lvs.news import fifo_line, script_of
@@ -57,7 +56,6 @@ from vrrp.system.timers import Timers
 from vrrp.system.will import LastWill
 
 EXIT_OK, EXIT_FATAL, EXIT_UNREADABLE, EXIT_CONFIG = 0, 1, 4, 5
-PART_BYTES = 512 * 1024
 STOP_PATIENCE_NS = 3 * NS_PER_S
 _OUR_SIGNALS = (signal.SIGINT, *SIGNAL_NUMBERS.values())
 """How long the vrrp process may take to say priority 0 and remove the addresses. Stop scripts get child_wait_time (5 s) on top."""
@@ -260,10 +258,8 @@ class VrrpDaemon:
         self._send_configuration()
 
     def _send_configuration(self) -> None:
-        blob = base64.b64encode(pickle.dumps(self._placed)).decode("ascii")
-        parts = [blob[at : at + PART_BYTES] for at in range(0, len(blob), PART_BYTES)]
-        for number, part in enumerate(parts, 1):
-            self.child.send({"op": "configure", "part": part, "last": number == len(parts)})
+        for message in configuration_messages(self._placed):
+            self.child.send(message)
 
     def _child_down(self, reason: str) -> None:
         self._relay_child_log()

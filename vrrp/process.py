@@ -8,11 +8,9 @@ process's *will* if it dies: the netlink messages that remove its addresses and 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gc
 import os
-import pickle
 import socket
 import sys
 import time
@@ -31,6 +29,7 @@ from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
 from vrrp.conversion import kept_instances, node_parameters, renamed_instances
 from vrrp.execution import Executor
+from vrrp.handing_over import ArrivingConfiguration
 from vrrp.protocol.authentication_header import IPPROTO_AH, OutdatedError
 from vrrp.protocol.events import (
     AddressLost,
@@ -125,7 +124,7 @@ class VrrpProcess:
         self._told: dict[str, int] = {}
         self._told_groups: frozenset[str] = frozenset()
         self._guards: dict[Medium, FloodGuard] = {}
-        self._parts: list[str] = []
+        self._arriving = ArrivingConfiguration()
         self._repeated: dict[str, InstanceEventHappened] = {}
         self._stopping = False
         self._collect_ns = now_ns() + COLLECT_EVERY_NS
@@ -510,12 +509,8 @@ class VrrpProcess:
             case "settings":
                 self.settings = Settings(**message["settings"])
             case "configure":
-                self._parts.append(message["part"])
-                if message["last"]:
-                    blob = base64.b64decode("".join(self._parts))
-                    self._parts = []
-                    # Not foreign data: our own parent sends it over an inherited socketpair.
-                    self._configure_or_die(pickle.loads(blob))  # noqa: S301
+                if (config := self._arriving.take(message)) is not None:
+                    self._configure_or_die(config)
             case "script":
                 self.feed(now_ns(), ScriptFinished(message["name"], message["success"]))
             case "file":

@@ -8,9 +8,7 @@ capabilities: MISC_CHECK changes to the user of a script.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
-import pickle
 import random
 import signal
 import socket
@@ -26,6 +24,7 @@ from base.pump import Pump
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import FlushOnStop, LvsSettings
+from vrrp.handing_over import ArrivingConfiguration
 from vrrp.lvs.audit import Audit
 from vrrp.lvs.control import LvsControl
 from vrrp.lvs.drains import DrainFile
@@ -66,7 +65,7 @@ class CheckerDaemon:
         self._keep_ipvs = False
         self._run_dir = ""
         self._server: ControlServer | None = None
-        self._parts: list[str] = []
+        self._arriving = ArrivingConfiguration()
         self._interfaces = InterfaceTable()
         self._monitor: Monitor | None = None
         self._own_sync = False
@@ -127,12 +126,8 @@ class CheckerDaemon:
             case "settings":
                 self._keep_ipvs, self._run_dir = message["keep_ipvs"], message["run_dir"]
             case "configure":
-                self._parts.append(message["part"])
-                if message["last"]:
-                    blob = base64.b64decode("".join(self._parts))
-                    self._parts = []
-                    # Not foreign data: our own parent sends it over an inherited socketpair.
-                    self._configure(pickle.loads(blob))  # noqa: S301
+                if (config := self._arriving.take(message)) is not None:
+                    self._configure(config)
             case "roles":
                 self._roles(frozenset(message["masters"]))
             case "bfd":

@@ -5,9 +5,7 @@ What it left in the kernel stays there meanwhile: connections go on, and the new
 
 from __future__ import annotations
 
-import base64
 import os
-import pickle
 import sys
 from collections.abc import Callable, Collection
 
@@ -18,8 +16,8 @@ from base.supervise import Child
 from vrrp.commandline import Options
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.config.model.daemon import FlushOnStop
+from vrrp.handing_over import configuration_messages
 
-PART_BYTES = 512 * 1024
 STOP_PATIENCE_S = 3.0
 
 
@@ -92,11 +90,9 @@ class CheckerChild:
             self._log.error(f"the checker process is gone ({reason}); virtual servers stay as they are until it is back")
 
     def _send_configuration(self) -> None:
-        assert self._child is not None
-        blob = base64.b64encode(pickle.dumps(self._config)).decode("ascii")
-        parts = [blob[at : at + PART_BYTES] for at in range(0, len(blob), PART_BYTES)]
-        for number, part in enumerate(parts, 1):
-            self._child.send({"op": "configure", "part": part, "last": number == len(parts)})
+        assert self._child is not None and self._config is not None
+        for message in configuration_messages(self._config):
+            self._child.send(message)
 
     def repeat(self) -> None:
         """Report every quorum again (a new vrrp process knows none)."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -25,6 +23,7 @@ from base.diagnostics import Diagnostics
 from base.log import Log, child_log
 from base.supervise import child_socket, die_with_parent
 from vrrp.config.model.configuration import VrrpConfig
+from vrrp.handing_over import ArrivingConfiguration
 from vrrp.lvs.from_config import virtual_servers
 from vrrp.outside.checker_mib import CHECK, CheckerView, checker_mib, checker_notification
 from vrrp.outside.events import AdvertRefused, Kind, OutsideEvent, StateChanged, StateTracker
@@ -77,7 +76,7 @@ class OutsideProcess:
         self._configured = False
         self._stop = asyncio.Event()
         self._stop_at_once = False
-        self._parts: list[str] = []
+        self._arriving = ArrivingConfiguration()
         self._checkers: dict[str, JsonObject] = {}
         self._checkers_s = 0.0
         self._checkers_up = False
@@ -116,12 +115,8 @@ class OutsideProcess:
     def _on_parent(self, message: JsonObject) -> None:
         match message.get("op"):
             case "configure":
-                self._parts.append(message["part"])
-                if message["last"]:
-                    blob = base64.b64decode("".join(self._parts))
-                    self._parts = []
-                    # Not foreign data: our own parent sends it over an inherited socketpair.
-                    self._configure(pickle.loads(blob))  # noqa: S301
+                if (config := self._arriving.take(message)) is not None:
+                    self._configure(config)
             case "lvs_notify":
                 self._tell_checker_news(message)
             case "mail":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +13,8 @@ from base.pump import Pump
 from base.supervise import Child
 from vrrp.commandline import Options
 from vrrp.config.model.configuration import VrrpConfig
+from vrrp.handing_over import configuration_messages
 
-PART_BYTES = 512 * 1024
 STOP_PATIENCE_S = 2.0
 
 
@@ -100,11 +98,9 @@ class OutsideChild:
             self._send_configuration()
 
     def _send_configuration(self) -> None:
-        assert self._child is not None
-        blob = base64.b64encode(pickle.dumps(self._config)).decode("ascii")
-        parts = [blob[at : at + PART_BYTES] for at in range(0, len(blob), PART_BYTES)]
-        for number, part in enumerate(parts, 1):
-            self._child.send({"op": "configure", "part": part, "last": number == len(parts)})
+        assert self._child is not None and self._config is not None
+        for message in configuration_messages(self._config):
+            self._child.send(message)
 
     def tell(self, message: JsonObject) -> None:
         """News of the checker process: mail and changes of services."""
