@@ -15,12 +15,11 @@ import argparse
 import json
 import os
 import re
-import sys
 from typing import Any
 
 from base.control import ControlClient, RequestError
 from brainctl.options import add_common
-from brainctl.output import age, paint, table
+from brainctl.output import age, complain, paint, table
 from brainctl.status import CRITICAL, OK, UNKNOWN, WARNING, Document, word_of
 
 RECENT_NS = 3600 * 10**9
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     path = os.path.join(args.run_dir, "vrrpd-lvs.sock")
     acts = bool(args.words) and args.words[0] in ("drain", "undrain")
     if (acts and len(args.words) != 3) or (not acts and len(args.words) > 1):
-        print("brainctl lvs: write: lvs [SERVICE], lvs drain SERVICE SERVER or lvs undrain SERVICE SERVER", file=sys.stderr)
+        complain("this is no order", "write: lvs [SERVICE], lvs drain SERVICE SERVER or lvs undrain SERVICE SERVER", as_json=args.json)
         return UNKNOWN
     try:
         with ControlClient(path) as client:
@@ -52,13 +51,13 @@ def run(args: argparse.Namespace) -> int:
             if acts:
                 return _act(client, args, services)
     except Unclear as error:
-        print(f"brainctl lvs: {error}", file=sys.stderr)
+        complain(str(error), as_json=args.json)
         return UNKNOWN
     except RequestError as error:
-        print(f"refused: {error.where}: {error.code}; {error.remedy}", file=sys.stderr)
+        complain(f"refused: {error.where}: {error.code}", error.remedy, as_json=args.json)
         return CRITICAL
     except OSError as error:
-        print(f"vrrpd has no virtual servers, or does not run: no answer on {path}: {error}", file=sys.stderr)
+        complain(f"vrrpd has no virtual servers, or does not run: no answer on {path}: {error}", as_json=args.json)
         return UNKNOWN
     wanted = [service for service in services if not args.words or args.words[0] in (service["id"], *spellings(service["id"]))]
     if args.words and not wanted:

@@ -256,4 +256,5 @@ def test_a_drain_of_a_real_server_is_in_the_record(pair: Pair) -> None:
     finally:
         vrrpd.terminate()
         vrrpd.wait(20)
-    assert brainctl(pair, "a", "lvs").returncode == 3, "nobody answers"
+    silent = brainctl(pair, "a", "lvs", "--json")
+    assert silent.returncode == 3 and json.loads(silent.stdout)["error"]["message"], "nobody answers"
