@@ -70,8 +70,8 @@ from vrrp.system.routing import STATIC, DeletionMonitor
 from vrrp.system.wiring import Medium, Wiring
 
 STATIC_FAULT = "static entry of track_group"
-EARLY_NS = 400_000
-"""So long before a takeover the process wakes and stays awake: it starts from a running CPU with warm caches."""
+EARLY_NS = 1_000_000
+"""So long before a takeover the process wakes, walks through it and stays awake: it starts from a running CPU with warm caches."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
 IP_PROTOCOL_AT = 9
@@ -155,11 +155,16 @@ class VrrpProcess:
         due_ns = node.next_takeover()
         if due_ns is None or not at_ns < due_ns <= at_ns + EARLY_NS:
             return at_ns
+        node.rehearse_takeover()
+        self._hear_everybody()
         while at_ns < due_ns:
             at_ns = now_ns()
+        self._hear_everybody()
+        return now_ns()
+
+    def _hear_everybody(self) -> None:
         for receiver in self.wiring.receivers.values():
             self.on_adverts(receiver)
-        return now_ns()
 
     def on_deadline(self, at_ns: int) -> None:
         """Fire what is due."""

@@ -153,6 +153,12 @@ class VrrpInstance:
         self._settle()
         return commands
 
+    def rehearse(self, now_ns: int) -> Commands:
+        """What ``on_deadline`` will do, on a copy that is thrown away: the second walk of a way is several times faster."""
+        twin = object.__new__(VrrpInstance)
+        twin.__dict__.update(self.__dict__, _timers=dict(self._timers), faults=dict(self.faults), counters=replace(self.counters))
+        return twin.on_deadline(now_ns)
+
     def next_deadline(self) -> int | None:
         """The earliest armed timer (ns), or None."""
         return self.deadline_ns

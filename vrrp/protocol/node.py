@@ -225,6 +225,11 @@ class VrrpNode:
                     self._schedule(name, instance)
         return None
 
+    def rehearse_takeover(self) -> list[InstanceCommand]:
+        """Walk the way of ``next_takeover`` once without going it; the commands must not be carried out."""
+        due_ns, name = self._heap[0]
+        return self.instances[name].rehearse(due_ns)
+
     def snapshot(self) -> JsonValue:
         """All instances, groups and trackers as JSON."""
         return {

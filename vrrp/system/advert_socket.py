@@ -106,9 +106,17 @@ class AdvertSender(Protocol):
         """Close the socket."""
 
 
-def age_ns(ancillary: bytes, wall_ns: int) -> int:
-    """How long ago the kernel received a packet, by its SO_TIMESTAMPNS; at most MAX_AGE_NS."""
-    seconds, nanoseconds = _TIMESPEC.unpack(ancillary)
+def with_ages(packets: list[tuple[bytes, bytes]]) -> list[tuple[int, bytes]]:
+    """(SO_TIMESTAMPNS, packet) → (age, packet): ns since the kernel received it, at most MAX_AGE_NS; 0 without a time stamp.
+
+    Called last in a drain: ages count from its end, where the caller reads the other clock.
+    """
+    wall_ns = time.time_ns()
+    return [(_age_ns(stamp, wall_ns) if stamp else 0, data) for stamp, data in packets]
+
+
+def _age_ns(stamp: bytes, wall_ns: int) -> int:
+    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
     since_ns: int = wall_ns - seconds * 1_000_000_000 - nanoseconds
     return min(max(0, since_ns), MAX_AGE_NS)
 
@@ -232,12 +240,8 @@ class ReceiveSocket:
         A deadline counts from when the advert arrived, not from when this process got round to reading it. Errors of the interface
         (ENETDOWN) are the monitor's business.
         """
-        packets: list[tuple[int, bytes]] = []
-        wall_ns = 0
-        for data, ancillary, _address in received(self._sock, limit, 64):
-            wall_ns = wall_ns or time.time_ns()
-            packets.append((age_ns(ancillary[0][2], wall_ns) if ancillary else 0, data))
-        return packets
+        packets = received(self._sock, limit, 64)
+        return with_ages([(ancillary[0][2] if ancillary else b"", data) for data, ancillary, _address in packets])
 
     def close(self) -> None:
         """Leave the groups and close."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import time
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
@@ -22,11 +21,11 @@ from vrrp.system.advert_socket import (
     RET_ALL,
     RET_NONE,
     Carrier,
-    age_ns,
     bind_receiver,
     flush_strays,
     received,
     set_receive_buffer,
+    with_ages,
 )
 
 _SO_BINDTODEVICE = 25
@@ -104,14 +103,12 @@ class ReceiveSocket6:
 
     def drain(self, limit: int = DRAIN_LIMIT) -> list[tuple[int, bytes]]:
         """At most ``limit`` packets, IPv6 header included, each with its age; as ``ReceiveSocket.drain``."""
-        packets: list[tuple[int, bytes]] = []
-        wall_ns = 0
+        packets: list[tuple[bytes, bytes]] = []
         for payload, ancillary, address in received(self._sock, limit, 128):
-            wall_ns = wall_ns or time.time_ns()
-            since_ns, hop_limit, destination = 0, 0, None
+            stamp, hop_limit, destination = b"", 0, None
             for level, kind, value in ancillary:
                 if level == socket.SOL_SOCKET:
-                    since_ns = age_ns(value, wall_ns)
+                    stamp = value
                 elif kind == socket.IPV6_HOPLIMIT:
                     hop_limit = _INT.unpack(value)[0]
                 elif kind == socket.IPV6_PKTINFO:
@@ -119,8 +116,8 @@ class ReceiveSocket6:
             if destination is None:
                 continue
             header = build_ipv6_header(self._source(address[0]), destination, len(payload), hop_limit=hop_limit)
-            packets.append((since_ns, header + payload))
-        return packets
+            packets.append((stamp, header + payload))
+        return with_ages(packets)
 
     def _source(self, text: str) -> IPv6Address:
         """Parsed once per sender; strangers cannot fill the memory."""

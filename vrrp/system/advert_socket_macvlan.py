@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 
@@ -23,10 +22,10 @@ from vrrp.system.advert_socket import (
     RET_ALL,
     RET_NONE,
     Carrier,
-    age_ns,
     filter_vrids,
     received,
     set_receive_buffer,
+    with_ages,
 )
 
 _LD_W_ABS, _LD_B_ABS, _JEQ = 0x20, 0x30, 0x15
@@ -120,14 +119,12 @@ class MacvlanReceiver:
 
         A wrong IPv4 header checksum is dropped here: the kernel's IP layer, which else does it, has not seen these packets.
         """
-        packets: list[tuple[int, bytes]] = []
-        wall_ns = 0
+        packets: list[tuple[bytes, bytes]] = []
         for frame, ancillary, _address in received(self._sock, limit, 64):
-            wall_ns = wall_ns or time.time_ns()
             data = self._packet(frame)
             if data:
-                packets.append((age_ns(ancillary[0][2], wall_ns) if ancillary else 0, data))
-        return packets
+                packets.append((ancillary[0][2] if ancillary else b"", data))
+        return with_ages(packets)
 
     def _packet(self, frame: bytes) -> bytes:
         if self._is_v6:

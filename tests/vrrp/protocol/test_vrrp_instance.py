@@ -636,7 +636,11 @@ def test_any_sequence_keeps_the_invariants(steps: list[typing.Any], gate: bool, 
         until = now + wait
         while (due := instance.next_deadline()) is not None and due <= until:
             now = due
-            check(instance.on_deadline(now))
+            before, rehearsed = instance.snapshot(), instance.rehearse(now)
+            assert instance.snapshot() == before, "a rehearsal changes nothing"
+            commands = instance.on_deadline(now)
+            assert rehearsed == commands, "a rehearsal is what happens then"
+            check(commands)
         now = until
         if isinstance(event, ev.TakeoverGranted) and event.epoch >= epoch and event.expires_ns > now:
             epoch, granted_until = event.epoch, event.expires_ns
