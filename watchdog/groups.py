@@ -8,7 +8,7 @@ from base.core import NS_PER_MS
 from base.diagnostics import ConfigError, Diagnostic, Severity
 from vrrp.config.load import read_config
 from vrrp.config.model.configuration import VrrpConfig
-from watchdog.config.model import GroupKey, GroupSettings
+from watchdog.config.model import GroupKey, GroupSettings, LinkAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,15 @@ def groups_of(config: VrrpConfig) -> tuple[GroupSettings, ...]:
     groups: dict[GroupKey, GroupSettings] = {}
     for instance in config.instances:
         key = GroupKey(instance.vrid, int(instance.family.value))
-        vips = tuple(str(a.address) for a in (*instance.addresses, *instance.excluded_addresses))
+        lines = (*instance.addresses, *instance.excluded_addresses)
+        addresses = tuple(LinkAddress(a.interface or instance.interface, str(a.address)) for a in lines)
         groups.setdefault(
             key,
             GroupSettings(
                 key=key,
                 name=instance.name,
                 interface=instance.interface,
-                vips=vips,
+                addresses=addresses,
                 priority=instance.priority,
                 version=instance.version,
                 advert_interval_ms=instance.advert_interval_ns // NS_PER_MS,

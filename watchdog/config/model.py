@@ -142,6 +142,25 @@ class BrainSettings:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class LinkAddress:
+    """An address where it lives: the same text on two links is two addresses (every fe80::1, an address on ``lo``).
+
+    ``interface`` is the one whose LAN the address belongs to: of an address on a macvlan or ipvlan the interface below it.
+    """
+
+    interface: str
+    address: str
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.address else 4
+
+    def __str__(self) -> str:
+        return f"{self.address} on {self.interface}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class GroupKey:
     """A VIP group = one VRRP instance, the same on both nodes. ``family`` is 4 or 6."""
 
@@ -154,13 +173,27 @@ class GroupKey:
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """What the watcher reads from keepalived.conf about one VRRP instance. ``vips`` are plain addresses without prefix."""
+    """What the watcher reads from keepalived.conf about one VRRP instance.
+
+    ``interface`` carries the adverts; ``addresses`` are the virtual addresses without prefix, each with the interface where it is
+    configured to live (its ``dev``, else the instance's interface).
+    """
 
     key: GroupKey
     name: str
     interface: str
-    vips: tuple[str, ...]
+    addresses: tuple[LinkAddress, ...]
     priority: int
     version: int
     advert_interval_ms: int
     use_vmac: bool = False
+
+    @property
+    def vips(self) -> tuple[str, ...]:
+        """The plain addresses, for people."""
+        return tuple(at.address for at in self.addresses)
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The interfaces whose LANs the group serves, each once: those of its addresses, else the adverts' own."""
+        return tuple(dict.fromkeys(at.interface for at in self.addresses)) or (self.interface,)

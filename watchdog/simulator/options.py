@@ -10,6 +10,7 @@ from watchdog.config.model import (
     GateSettings,
     GroupKey,
     GroupSettings,
+    LinkAddress,
     Mode,
     NodeSettings,
     PathKind,
@@ -86,7 +87,9 @@ def groups_of(options: Options, node: str) -> tuple[GroupSettings, ...]:
         key = GroupKey(51 + index, 4)
         priority = 150 if node == preferred else 100
         interval = options.advert_interval_ms
-        groups.append(GroupSettings(key, f"VI_{index + 1}", "eth0", (VIPS[index],), priority, options.vrrp_version, interval))
+        groups.append(
+            GroupSettings(key, f"VI_{index + 1}", "eth0", (LinkAddress("eth0", VIPS[index]),), priority, options.vrrp_version, interval)
+        )
     return tuple(groups)
 
 

@@ -16,6 +16,7 @@ from watchdog.config.model import (
     GateSettings,
     GroupKey,
     GroupSettings,
+    LinkAddress,
     Mode,
     NodeSettings,
     PathKind,
@@ -153,7 +154,7 @@ class Lab:
         self.nodes: dict[str, Node] = {}
         for name, priority in (("a", 150), ("b", 100)):
             settings = tweak(make_settings(name, mode, **options))  # type: ignore[arg-type]
-            group = GroupSettings(GROUP, "VI_1", "eth0", (VIP,), priority, 2, 1_000)
+            group = GroupSettings(GROUP, "VI_1", "eth0", (LinkAddress("eth0", VIP),), priority, 2, 1_000)
             factory = (cores or {}).get(name, core)
             self.nodes[name] = Node(name, factory(settings, key=KEY), settings, Vrrp(priority), group)
         for node in self.nodes.values():

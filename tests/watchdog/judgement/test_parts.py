@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.core import NS_PER_MS
-from watchdog.config.model import GroupKey, GroupSettings, PerNode, ReferenceSettings
+from watchdog.config.model import GroupKey, GroupSettings, LinkAddress, PerNode, ReferenceSettings
 from watchdog.judgement.census import Census
 from watchdog.judgement.commands import Row, RowKind
 from watchdog.judgement.events import ProbeFinished
@@ -18,7 +18,9 @@ from watchdog.judgement.verdict import Isolation, Verdict
 
 MS = NS_PER_MS
 K1, K2, K4 = EvidenceKind.K1_KERNEL, EvidenceKind.K2_NEIGHBOUR, EvidenceKind.K4_REPORT
-GROUP = GroupSettings(GroupKey(51, 4), "VI_1", "eth0", ("10.0.0.100", "10.0.0.101"), 100, 2, 1_000)
+GROUP = GroupSettings(
+    GroupKey(51, 4), "VI_1", "eth0", (LinkAddress("eth0", "10.0.0.100"), LinkAddress("eth0", "10.0.0.101")), 100, 2, 1_000
+)
 
 
 # --- ledger ---
@@ -95,7 +97,10 @@ def test_the_slow_tick_comes_to_every_vip_in_turn() -> None:
 @given(st.integers(min_value=1, max_value=300))
 def test_the_slow_tick_is_bounded(groups: int) -> None:
     census = Census(1_000, 200, 0)
-    many = tuple(GroupSettings(GroupKey(n % 256, 4), "", "eth0", (f"10.1.{n // 256}.{n % 256}",), 1, 2, 1_000) for n in range(groups))
+    many = tuple(
+        GroupSettings(GroupKey(n % 256, 4), "", "eth0", (LinkAddress("eth0", f"10.1.{n // 256}.{n % 256}"),), 1, 2, 1_000)
+        for n in range(groups)
+    )
     assert len(census.tick(0, many, ("10.0.0.2",))) <= 17
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from base.core import NS_PER_MS
 from base.journal import canonical_line
 from tests.watchdog.judgement.lab import GROUP, IPS, KEY, MACS, VIP, make_settings
-from watchdog.config.model import GroupKey, GroupSettings, Mode
+from watchdog.config.model import GroupKey, GroupSettings, LinkAddress, Mode
 from watchdog.frames.heartbeat import GroupState
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
@@ -19,8 +19,8 @@ from watchdog.judgement.watcher import WatcherCore
 
 OTHER = GroupKey(52, 4)
 GROUPS = (
-    GroupSettings(GROUP, "VI_1", "eth0", (VIP,), 150, 2, 1_000),
-    GroupSettings(OTHER, "VI_2", "eth0", ("10.0.0.101", "10.0.0.102"), 100, 3, 100),
+    GroupSettings(GROUP, "VI_1", "eth0", (LinkAddress("eth0", VIP),), 150, 2, 1_000),
+    GroupSettings(OTHER, "VI_2", "eth0", (LinkAddress("eth0", "10.0.0.101"), LinkAddress("eth0", "10.0.0.102")), 100, 3, 100),
 )
 ADDRESSES = [VIP, "10.0.0.101", "10.0.0.102", IPS["a"], IPS["b"], "10.0.0.254", "nonsense"]
 KEYS = [GROUP, OTHER, GroupKey(99, 6)]

@@ -9,7 +9,7 @@ import pytest
 
 from base.core import NS_PER_MS
 from tests.watchdog.judgement.lab import GROUP, MACS, VIP, Lab, Node, without_references
-from watchdog.config.model import BrainSettings, Mode
+from watchdog.config.model import BrainSettings, LinkAddress, Mode
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
 from watchdog.judgement.group_view import GroupView
@@ -801,7 +801,7 @@ def test_a_peer_in_maintenance_may_vanish_without_a_page() -> None:
 def test_a_vip_that_is_configured_later_is_known_to_be_held_already() -> None:
     lab = settled()
     lab.tell(a(lab), e.AddressChanged("eth0", "10.0.0.200", True))
-    group = replace(a(lab).group, vips=(VIP, "10.0.0.200"))
+    group = replace(a(lab).group, addresses=(LinkAddress("eth0", VIP), LinkAddress("eth0", "10.0.0.200")))
     lab.tell(a(lab), e.GroupsChanged((group,)))
     assert a(lab).core.snapshot()["groups"][0]["held"] == [VIP, "10.0.0.200"]  # type: ignore[index,call-overload]
 
