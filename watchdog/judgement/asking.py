@@ -12,7 +12,7 @@ from watchdog.config.model import Mode
 from watchdog.frames.heartbeat import GroupReport, GroupState, NodeFlags, YieldAnswer
 from watchdog.judgement.commands import GateState
 from watchdog.judgement.events import DaemonState
-from watchdog.judgement.group_view import Asking, GroupView, Purpose
+from watchdog.judgement.group_view import Asking, GateReason, GroupView, Purpose
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import Isolation, Verdict
@@ -121,7 +121,7 @@ class Asker:
         report = view.fresh_report(now_ns)
         if report is None or not self._fit_to_take(now_ns, view):
             return None
-        if view.gate.why == "handover" and now_ns < (view.gate.trial_due_ns or 0):
+        if view.gate.why is GateReason.HANDOVER and now_ns < (view.gate.trial_due_ns or 0):
             return None
         # The better node asks first; the other one only when that does not want it (a handover, a dead daemon).
         wait_ms = TAKEOVER_WAIT_MS if state.keeps(now_ns, view) else 3 * TAKEOVER_WAIT_MS

@@ -10,23 +10,20 @@ from base.core import NS_PER_MS
 from watchdog.config.model import Mode
 from watchdog.frames.heartbeat import GroupState, YieldAnswer
 from watchdog.judgement.asking import Asker
-from watchdog.judgement.commands import Announce, BridgeAdvert, GateState, RemoveAddress, SetGate
+from watchdog.judgement.commands import Announce, BridgeAdvert
 from watchdog.judgement.events import DaemonState
 from watchdog.judgement.evidence import Owner
-from watchdog.judgement.group_view import GroupView, Yielding
+from watchdog.judgement.gate_keeper import GateKeeper
+from watchdog.judgement.group_view import GateReason, GroupView, Yielding
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.ladder import Rung, Situation, rungs
+from watchdog.judgement.removal import Remover
 from watchdog.judgement.state import WatcherState
-from watchdog.judgement.verdict import Isolation, Verdict
+from watchdog.judgement.verdict import Verdict
 
-"""How long a supervisor has to restart the VRRP daemon before we remove what it left behind."""
-REMOVE_RETRY_MS = 200
-MAX_REMOVALS = 10
 ANNOUNCE_INTERVAL_MS = 500
 MIN_ANNOUNCEMENTS = 2
 MAX_ANNOUNCEMENTS = 20
-TRIAL_BACKOFF_MAX_MS = 3_600_000
-HANDOVER_HOLD_MS = 10_000
 
 
 def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation:
@@ -56,6 +53,8 @@ class GroupActor:
         self._state = state
         self._hooks = hooks
         self.asker = Asker(state, hooks)
+        self._remover = Remover(state)
+        self.gate = GateKeeper(state, self._remover)
 
     # --- one step ---
 
@@ -67,8 +66,8 @@ class GroupActor:
         self._answer(now_ns, view)
         if Rung.GIVE_UP in allowed and self._hooks.should_give_up(now_ns, view):
             self._give_up(now_ns, view)
-        self._set_wanted_gate(now_ns, view)
-        self._remove(now_ns, view, Rung.REMOVE_ORPHAN in allowed)
+        self.gate.step(now_ns, view)
+        self._remover.step(now_ns, view, Rung.REMOVE_ORPHAN in allowed)
 
     # --- rung 1: announce ---
 
@@ -106,7 +105,7 @@ class GroupActor:
     def answered(self, now_ns: int, view: GroupView, answer: YieldAnswer) -> None:
         """The peer's answer to our present request."""
         if self.asker.answered(now_ns, view, answer):
-            self.grant(now_ns, view, "the peer released it")
+            self.gate.grant(now_ns, view, "the peer released it")
 
     def asked(self, now_ns: int, view: GroupView, request: int) -> None:
         """The peer's report carries this request (0: it asks for nothing, or not any more)."""
@@ -130,7 +129,7 @@ class GroupActor:
             view.gate.deaf = running and view.heard_fresh(now_ns)
             self._state.record_action(view.scope, "yield", view.scope, f"asked by the peer, request {request}")
         hung = self._state.surroundings.daemon is DaemonState.HUNG
-        self._hold(now_ns, view, "hung" if hung else "yielded", "the peer keeps the group: it asked us to yield")
+        self.gate.hold(now_ns, view, GateReason.HUNG if hung else GateReason.YIELDED, "the peer keeps the group: it asked us to yield")
 
     def _answer(self, now_ns: int, view: GroupView) -> None:
         yielding = view.yielding
@@ -144,196 +143,17 @@ class GroupActor:
         # A hung or dead daemon cannot let go by itself; a living one gets half of the deadline.
         running = self._state.surroundings.daemon in (DaemonState.RUNNING, None)
         due_ns = yielding.accepted_ns + (half_ms * NS_PER_MS if running else 0)
-        self._want_removal(view, due_ns)
+        self._remover.want(view, due_ns)
 
     # --- rung 4: give up ---
 
     def _give_up(self, now_ns: int, view: GroupView) -> None:
-        why = "quarantined" if self._state.quarantined else "isolated"
+        why = GateReason.QUARANTINED if self._state.quarantined else GateReason.ISOLATED
         if not view.gave_up:
             view.gave_up = True
-            self._state.record_action(view.scope, "give_up", view.scope, f"this node is {why}")
-            self._hold(now_ns, view, why, f"this node is {why}: it gives its addresses up")
-        self._want_removal(view, now_ns)
-
-    # --- the gate ---
-
-    def _hold(self, now_ns: int, view: GroupView, why: str, reason: str) -> None:
-        gate = view.gate
-        gate.why = why
-        gate.on_trial = False
-        gate.trial_due_ns = now_ns + gate.trial_backoff_ms * NS_PER_MS
-        self._order(now_ns, view, GateState.HELD, reason)
-
-    def grant(self, now_ns: int, view: GroupView, reason: str) -> None:
-        """strict: the group is ours to take."""
-        view.gate.why = ""
-        view.gave_up = False
-        view.gate.epoch += 1
-        self._order(now_ns, view, GateState.GRANTED, reason)
-        self._state.record_action(view.scope, "grant", view.scope, reason)
-
-    def hand_over(self, now_ns: int, view: GroupView, who: str) -> None:
-        """A person wants the peer to own the group (Promise 6: planned)."""
-        view.planned_until_ns = now_ns + self._state.settings.policy.planned_grace_ms * NS_PER_MS
-        self._hold(now_ns, view, "handover", f"handover ordered by {who}")
-        view.gate.trial_due_ns = now_ns + HANDOVER_HOLD_MS * NS_PER_MS
-
-    def _order(self, now_ns: int, view: GroupView, wanted: GateState, reason: str) -> None:
-        gate = view.gate
-        if gate.state is wanted:
-            return
-        gate.state = wanted
-        gate.reason = reason
-        gate.since_ns = now_ns
-        self._state.out.append(SetGate(view.key, wanted, gate.epoch, reason))
-        self._state.beat_wanted = True
-        self._state.publish(f"{view.scope}: gate {wanted.value}: {reason}")
-
-    def _set_wanted_gate(self, now_ns: int, view: GroupView) -> None:
-        state, gate = self._state, view.gate
-        if not state.resolves:
-            if gate.state is not GateState.OPEN:
-                self._order(now_ns, view, GateState.OPEN, "observe mode holds nobody")
-            return
-        if state.quarantined:
-            if gate.why != "quarantined":
-                self._hold(now_ns, view, "quarantined", "this node was fenced and nobody has cleared it")
-            if view.own:
-                self._want_removal(view, now_ns)
-            return
-        if state.mode is Mode.STRICT:
-            self._strict_gate(now_ns, view)
-        else:
-            self._resolve_gate(now_ns, view)
-
-    def _strict_gate(self, now_ns: int, view: GroupView) -> None:
-        gate = view.gate
-        if gate.state is None:
-            continuing = view.own and self._state.started.same_boot
-            wanted = GateState.GRANTED if continuing else GateState.HELD
-            gate.why = "" if continuing else "strict"
-            self._order(now_ns, view, wanted, "owned already when braind started" if continuing else "strict: no takeover without proof")
-        if gate.state is GateState.HELD and self._state.peer_proved_off and self._isolation_over(now_ns, view):
-            self.grant(now_ns, view, self._state.peer_proved_off)
-
-    def _isolation_over(self, now_ns: int, view: GroupView) -> bool:
-        return self._state.isolation(now_ns, (view.settings.interface,)) is not Isolation.YES
-
-    def _resolve_gate(self, now_ns: int, view: GroupView) -> None:
-        gate = view.gate
-        if gate.on_trial and view.own:
-            self._end_trial(now_ns, view)
-        if gate.why and self._may_release(now_ns, view):
-            gate.why = ""
-            gate.deaf = False
-            view.gave_up = False
-            gate.trial_due_ns = None
-        if not gate.why and (gate.state is not None or self._may_open_first(now_ns, view)):
-            self._order(now_ns, view, GateState.OPEN, "nothing forbids it")
-
-    def _may_open_first(self, now_ns: int, view: GroupView) -> bool:
-        """After our own restart a hold of the run before stays until it is clear that it is not needed: the peer owns the group and
-        its adverts do not arrive here is exactly when it was."""
-        if not self._state.settled(now_ns):
-            return False
-        report = view.fresh_report(now_ns)
-        return report is None or not report.held or view.own or view.heard_fresh(now_ns)
-
-    def _may_release(self, now_ns: int, view: GroupView) -> bool:
-        """resolve: whether the standing reason of a hold is gone."""
-        state, gate = self._state, view.gate
-        if gate.why == "quarantined":
-            return True
-        if not (state.settled(now_ns) and state.trusted(now_ns)):
-            return False
-        if gate.why == "isolated":
-            return self._isolation_over(now_ns, view) and state.isolation(now_ns) is Isolation.NO
-        if gate.why == "hung" and state.surroundings.daemon is not DaemonState.RUNNING:
-            return False
-        if view.own:
-            return False
-        report = view.fresh_report(now_ns)
-        if report is None or not state.contact.on_a_path(now_ns):
-            claims = any(True for _ in state.ledger.fresh(now_ns, view.scope, Owner.PEER))
-            return state.pair.is_confirmed() and not state.contact.on_a_path(now_ns) and not claims
-        if not report.held and gate.why == "handover":
-            return gate.trial_due_ns is not None and now_ns >= gate.trial_due_ns
-        if not report.held:
-            return True
-        if gate.why == "handover":
-            return False  # a daemon that preempts would take it back at once: held until the peer lets go of it
-        if view.heard_fresh(now_ns) and not gate.deaf:
-            return True
-        return self._begin_trial(now_ns, view)
-
-    def _begin_trial(self, now_ns: int, view: GroupView) -> bool:
-        """Adverts were on our wire all the time and our daemon did not hear them: only trying shows whether it does now."""
-        gate = view.gate
-        if gate.trial_due_ns is None or not view.heard_fresh(now_ns):
-            return False
-        if now_ns < gate.trial_due_ns:
-            view.wake_at(gate.trial_due_ns)
-            return False
-        gate.on_trial = True
-        self._state.record_action(view.scope, "gate_trial", view.scope, "does the local daemon hear the peer's adverts again?")
-        return True
-
-    def _end_trial(self, now_ns: int, view: GroupView) -> None:
-        """Our daemon took the group although the peer owns it: it is still deaf. Let go at once, wait longer next time."""
-        gate = view.gate
-        gate.on_trial = False
-        if view.peer_denies(now_ns) or not self._state.contact.on_a_path(now_ns):
-            return
-        gate.trial_backoff_ms = min(gate.trial_backoff_ms * 2, TRIAL_BACKOFF_MAX_MS)
-        gate.deaf = True
-        self._hold(now_ns, view, "yielded", "the local daemon still does not hear the peer's adverts")
-        self._want_removal(view, now_ns)
-
-    # --- removing our own addresses ---
-
-    def _want_removal(self, view: GroupView, due_ns: int) -> None:
-        if view.removal_due_ns is None:
-            view.removal_due_ns = due_ns
-            view.removals = 0
-
-    def _remove(self, now_ns: int, view: GroupView, orphan: bool) -> None:
-        if orphan:
-            self._want_removal(view, now_ns)
-        elif self._state.resolves and view.own:
-            orphan_ns = self._state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
-            if orphan_ns is not None:
-                view.wake_at(max(orphan_ns, self._state.settled_from_ns))
-        if not view.own:
-            view.removal_due_ns = None
-        if view.removal_due_ns is None:
-            return
-        if now_ns < view.removal_due_ns:
-            view.wake_at(view.removal_due_ns)
-            return
-        if view.removals >= MAX_REMOVALS:
-            return
-        reason = "orphan: no local daemon claims it" if orphan else view.gate.reason or view.track.reason
-        if not view.removals:
-            if orphan:
-                self._page_orphan(now_ns, view)
-            self._state.record_action(view.scope, "remove_address", ", ".join(view.held), reason)
-        for address, interface in view.held.items():
-            self._state.out.append(RemoveAddress(interface, address, reason))
-        view.removals += 1
-        view.removal_due_ns = now_ns + REMOVE_RETRY_MS * NS_PER_MS
-        view.wake_at(view.removal_due_ns)
-
-    def _page_orphan(self, now_ns: int, view: GroupView) -> None:
-        """Removing it ends the verdict before it could be confirmed: the act itself opens the incident, until the daemon runs again."""
-        state = self._state
-        view.crashed = True
-        if state.in_maintenance(now_ns):
-            return
-        summary = f"{state.settings.cluster} {view.scope}: {Verdict.ORPHAN_VIP.value}: the VRRP daemon of {state.settings.self_name} died"
-        summary += f" and left {', '.join(view.held)} behind; it is removed"
-        rows = state.incidents.raise_(now_ns, view.scope, Verdict.ORPHAN_VIP, summary, view.track.reason, state.epochs(), True)
-        state.persist(*rows)
+            self._state.record_action(view.scope, "give_up", view.scope, f"this node is {why.value}")
+            self.gate.hold(now_ns, view, why, f"this node is {why.value}: it gives its addresses up")
+        self._remover.want(view, now_ns)
 
     # --- bridging adverts ---
 

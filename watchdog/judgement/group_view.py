@@ -66,18 +66,35 @@ class Yielding:
     accepted_ns: int = 0
 
 
+class GateReason(Enum):
+    """The standing reason of a hold."""
+
+    YIELDED = "yielded"
+    """The peer keeps the group and asked for it."""
+    HUNG = "hung"
+    """As YIELDED, and our daemon hung."""
+    ISOLATED = "isolated"
+    UNFIT = "unfit"
+    """The peer is fitter to serve the group and took it (moving.py)."""
+    QUARANTINED = "quarantined"
+    STRICT = "strict"
+    """Nobody has granted it yet."""
+    HANDOVER = "handover"
+    """A person wants the peer to own it."""
+
+
 @dataclass(slots=True)
 class Gate:
     """What we told the local VRRP daemon; None = nothing yet, whatever the files say stays.
 
-    ``why`` is the standing reason of a hold: "" none, else "yielded", "isolated", "quarantined", "hung", "strict". ``deaf``: adverts
+    ``why`` is the standing reason of a hold, None = there is none. ``deaf``: adverts
     of the peer were on our wire while our daemon still took the group, so hearing them again proves nothing.
     """
 
     state: GateState | None = None
     epoch: int = 0
     reason: str = ""
-    why: str = ""
+    why: GateReason | None = None
     since_ns: int = 0
     deaf: bool = False
     trial_due_ns: int | None = None

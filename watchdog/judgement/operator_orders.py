@@ -103,7 +103,7 @@ class OperatorOrders:
         if not self._state.contact.on_a_path(now_ns):
             return _refused("the peer is not heard: nobody could take it")
         for view in owned:
-            self._actor.hand_over(now_ns, view, event.who)
+            self._actor.gate.hand_over(now_ns, view, event.who)
         return Answer(True, f"handing over {', '.join(v.scope for v in owned)}")
 
     def end_maintenance(self, why: str) -> None:

@@ -79,7 +79,7 @@ def group_status(state: WatcherState, view: GroupView, now_ns: int) -> dict[str,
         "keeps": state.keeps(now_ns, view),
         "gate": {
             "state": view.gate.state.value if view.gate.state else "untouched",
-            "why": view.gate.why,
+            "why": view.gate.why.value if view.gate.why else "",
             "reason": view.gate.reason,
             "since_ms": (now_ns - view.gate.since_ns) // NS_PER_MS if view.gate.state else None,
         },

@@ -1,0 +1,158 @@
+"""PURE: what the local VRRP daemon may do with a group: why it is held, and when a hold ends."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS
+from watchdog.config.model import Mode
+from watchdog.judgement.commands import GateState, SetGate
+from watchdog.judgement.events import DaemonState
+from watchdog.judgement.evidence import Owner
+from watchdog.judgement.group_view import GateReason, GroupView
+from watchdog.judgement.removal import Remover
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import Isolation
+
+TRIAL_BACKOFF_MAX_MS = 3_600_000
+HANDOVER_HOLD_MS = 10_000
+
+
+class GateKeeper:
+    """For the groups of one watcher; the memory is in the views."""
+
+    def __init__(self, state: WatcherState, remover: Remover) -> None:
+        self._state = state
+        self._remover = remover
+
+    def hold(self, now_ns: int, view: GroupView, why: GateReason, reason: str) -> None:
+        """Our daemon must not own the group."""
+        gate = view.gate
+        gate.why = why
+        gate.on_trial = False
+        gate.trial_due_ns = now_ns + gate.trial_backoff_ms * NS_PER_MS
+        self._order(now_ns, view, GateState.HELD, reason)
+
+    def grant(self, now_ns: int, view: GroupView, reason: str) -> None:
+        """strict: the group is ours to take."""
+        view.gate.why = None
+        view.gave_up = False
+        view.gate.epoch += 1
+        self._order(now_ns, view, GateState.GRANTED, reason)
+        self._state.record_action(view.scope, "grant", view.scope, reason)
+
+    def hand_over(self, now_ns: int, view: GroupView, who: str) -> None:
+        """A person wants the peer to own the group (Promise 6: planned)."""
+        view.planned_until_ns = now_ns + self._state.settings.policy.planned_grace_ms * NS_PER_MS
+        self.hold(now_ns, view, GateReason.HANDOVER, f"handover ordered by {who}")
+        view.gate.trial_due_ns = now_ns + HANDOVER_HOLD_MS * NS_PER_MS
+
+    def _order(self, now_ns: int, view: GroupView, wanted: GateState, reason: str) -> None:
+        gate = view.gate
+        if gate.state is wanted:
+            return
+        gate.state = wanted
+        gate.reason = reason
+        gate.since_ns = now_ns
+        self._state.out.append(SetGate(view.key, wanted, gate.epoch, reason))
+        self._state.beat_wanted = True
+        self._state.publish(f"{view.scope}: gate {wanted.value}: {reason}")
+
+    def step(self, now_ns: int, view: GroupView) -> None:
+        """What the gate should be now, by mode and by the standing reason of a hold."""
+        state, gate = self._state, view.gate
+        if not state.resolves:
+            if gate.state is not GateState.OPEN:
+                self._order(now_ns, view, GateState.OPEN, "observe mode holds nobody")
+            return
+        if state.quarantined:
+            if gate.why is not GateReason.QUARANTINED:
+                self.hold(now_ns, view, GateReason.QUARANTINED, "this node was fenced and nobody has cleared it")
+            if view.own:
+                self._remover.want(view, now_ns)
+            return
+        if state.mode is Mode.STRICT:
+            self._strict_gate(now_ns, view)
+        else:
+            self._resolve_gate(now_ns, view)
+
+    def _strict_gate(self, now_ns: int, view: GroupView) -> None:
+        gate = view.gate
+        if gate.state is None:
+            continuing = view.own and self._state.started.same_boot
+            wanted = GateState.GRANTED if continuing else GateState.HELD
+            gate.why = None if continuing else GateReason.STRICT
+            self._order(now_ns, view, wanted, "owned already when braind started" if continuing else "strict: no takeover without proof")
+        if gate.state is GateState.HELD and self._state.peer_proved_off and self._isolation_over(now_ns, view):
+            self.grant(now_ns, view, self._state.peer_proved_off)
+
+    def _isolation_over(self, now_ns: int, view: GroupView) -> bool:
+        return self._state.isolation(now_ns, (view.settings.interface,)) is not Isolation.YES
+
+    def _resolve_gate(self, now_ns: int, view: GroupView) -> None:
+        gate = view.gate
+        if gate.on_trial and view.own:
+            self._end_trial(now_ns, view)
+        if gate.why is not None and self._may_release(now_ns, view):
+            gate.why = None
+            gate.deaf = False
+            view.gave_up = False
+            gate.trial_due_ns = None
+        if gate.why is None and (gate.state is not None or self._may_open_first(now_ns, view)):
+            self._order(now_ns, view, GateState.OPEN, "nothing forbids it")
+
+    def _may_open_first(self, now_ns: int, view: GroupView) -> bool:
+        """After our own restart a hold of the run before stays until it is clear that it is not needed: the peer owns the group and
+        its adverts do not arrive here is exactly when it was."""
+        if not self._state.settled(now_ns):
+            return False
+        report = view.fresh_report(now_ns)
+        return report is None or not report.held or view.own or view.heard_fresh(now_ns)
+
+    def _may_release(self, now_ns: int, view: GroupView) -> bool:
+        """resolve: whether the standing reason of a hold is gone."""
+        state, gate = self._state, view.gate
+        if gate.why is GateReason.QUARANTINED:
+            return True
+        if not (state.settled(now_ns) and state.trusted(now_ns)):
+            return False
+        if gate.why is GateReason.ISOLATED:
+            return self._isolation_over(now_ns, view) and state.isolation(now_ns) is Isolation.NO
+        if gate.why is GateReason.HUNG and state.surroundings.daemon is not DaemonState.RUNNING:
+            return False
+        if view.own:
+            return False
+        report = view.fresh_report(now_ns)
+        if report is None or not state.contact.on_a_path(now_ns):
+            claims = any(True for _ in state.ledger.fresh(now_ns, view.scope, Owner.PEER))
+            return state.pair.is_confirmed() and not state.contact.on_a_path(now_ns) and not claims
+        if not report.held and gate.why is GateReason.HANDOVER:
+            return gate.trial_due_ns is not None and now_ns >= gate.trial_due_ns
+        if not report.held:
+            return True
+        if gate.why is GateReason.HANDOVER:
+            return False  # a daemon that preempts would take it back at once: held until the peer lets go of it
+        if view.heard_fresh(now_ns) and not gate.deaf:
+            return True
+        return self._begin_trial(now_ns, view)
+
+    def _begin_trial(self, now_ns: int, view: GroupView) -> bool:
+        """Adverts were on our wire all the time and our daemon did not hear them: only trying shows whether it does now."""
+        gate = view.gate
+        if gate.trial_due_ns is None or not view.heard_fresh(now_ns):
+            return False
+        if now_ns < gate.trial_due_ns:
+            view.wake_at(gate.trial_due_ns)
+            return False
+        gate.on_trial = True
+        self._state.record_action(view.scope, "gate_trial", view.scope, "does the local daemon hear the peer's adverts again?")
+        return True
+
+    def _end_trial(self, now_ns: int, view: GroupView) -> None:
+        """Our daemon took the group although the peer owns it: it is still deaf. Let go at once, wait longer next time."""
+        gate = view.gate
+        gate.on_trial = False
+        if view.peer_denies(now_ns) or not self._state.contact.on_a_path(now_ns):
+            return
+        gate.trial_backoff_ms = min(gate.trial_backoff_ms * 2, TRIAL_BACKOFF_MAX_MS)
+        gate.deaf = True
+        self.hold(now_ns, view, GateReason.YIELDED, "the local daemon still does not hear the peer's adverts")
+        self._remover.want(view, now_ns)

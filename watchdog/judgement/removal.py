@@ -1,0 +1,64 @@
+"""PURE: removing addresses that this node's own kernel must not hold any more: a loser's, an orphan's, a quarantined node's."""
+
+from __future__ import annotations
+
+from base.core import NS_PER_MS
+from watchdog.judgement.commands import RemoveAddress
+from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.state import WatcherState
+from watchdog.judgement.verdict import Verdict
+
+REMOVE_RETRY_MS = 200
+MAX_REMOVALS = 10
+
+
+class Remover:
+    """For the groups of one watcher; the memory is in the views."""
+
+    def __init__(self, state: WatcherState) -> None:
+        self._state = state
+
+    def want(self, view: GroupView, due_ns: int) -> None:
+        """Remove them from ``due_ns`` on, unless they are gone by then."""
+        if view.removal_due_ns is None:
+            view.removal_due_ns = due_ns
+            view.removals = 0
+
+    def step(self, now_ns: int, view: GroupView, orphan: bool) -> None:
+        """Remove what is due. ``orphan``: the ladder allows to remove what a dead daemon left behind."""
+        if orphan:
+            self.want(view, now_ns)
+        elif self._state.resolves and view.own:
+            orphan_ns = self._state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
+            if orphan_ns is not None:
+                view.wake_at(max(orphan_ns, self._state.settled_from_ns))
+        if not view.own:
+            view.removal_due_ns = None
+        if view.removal_due_ns is None:
+            return
+        if now_ns < view.removal_due_ns:
+            view.wake_at(view.removal_due_ns)
+            return
+        if view.removals >= MAX_REMOVALS:
+            return
+        reason = "orphan: no local daemon claims it" if orphan else view.gate.reason or view.track.reason
+        if not view.removals:
+            if orphan:
+                self._page_orphan(now_ns, view)
+            self._state.record_action(view.scope, "remove_address", ", ".join(view.held), reason)
+        for address, interface in view.held.items():
+            self._state.out.append(RemoveAddress(interface, address, reason))
+        view.removals += 1
+        view.removal_due_ns = now_ns + REMOVE_RETRY_MS * NS_PER_MS
+        view.wake_at(view.removal_due_ns)
+
+    def _page_orphan(self, now_ns: int, view: GroupView) -> None:
+        """Removing it ends the verdict before it could be confirmed: the act itself opens the incident, until the daemon runs again."""
+        state = self._state
+        view.crashed = True
+        if state.in_maintenance(now_ns):
+            return
+        summary = f"{state.settings.cluster} {view.scope}: {Verdict.ORPHAN_VIP.value}: the VRRP daemon of {state.settings.self_name} died"
+        summary += f" and left {', '.join(view.held)} behind; it is removed"
+        rows = state.incidents.raise_(now_ns, view.scope, Verdict.ORPHAN_VIP, summary, view.track.reason, state.epochs(), True)
+        state.persist(*rows)
