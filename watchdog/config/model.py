@@ -91,6 +91,40 @@ class GateSettings:
     bridge_adverts: bool = True
 
 
+class WitnessKind(Enum):
+    """Engines that give a turn to fence (docs/WITNESS.md)."""
+
+    ETCD = "etcd"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessSettings:
+    """``[witness]``: who decides whose turn it is to fence (Promise 5). The same on both nodes but for ``device``.
+
+    ``endpoints`` are URLs of etcd's members; ``user`` and ``password_secret`` (a secret reference) go together, so do the client's
+    ``certificate_file`` and ``private_key_file``. ``device`` is the shared block device or file of each node. ``lease_ms``: how long a
+    granted turn lasts; ``poll_ms``: how often the witness is asked whether it is there; ``silent_after_ms``: without an answer for
+    this long it is out.
+    """
+
+    kind: WitnessKind
+    lease_ms: int
+    poll_ms: int = 1_000
+    silent_after_ms: int = 3_000
+    endpoints: tuple[str, ...] = ()
+    ca_file: str = ""
+    certificate_file: str = ""
+    private_key_file: str = ""
+    user: str = ""
+    password_secret: str = ""
+    device: PerNode = PerNode(())
+
+    def shared(self) -> tuple[str, ...]:
+        """What both nodes must have in common, for the digest of the settings: a node that asks another witness has none."""
+        return (self.kind.value, str(self.lease_ms), *(sorted(self.endpoints) if self.kind is WitnessKind.ETCD else ()))
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
     """``[policy]``. All times in ms.
@@ -129,6 +163,7 @@ class BrainSettings:
     references: tuple[ReferenceSettings, ...]
     fence: FenceSettings
     alerts: tuple[Receiver, ...]
+    witness: WitnessSettings | None = None
 
     @property
     def me(self) -> NodeSettings:

@@ -152,6 +152,22 @@ class RunFence:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLease:
+    """Ask the witness for the turn to fence, or renew it when ``request`` holds it already. Answered by LeaseGranted or LeaseRefused;
+    nothing is renewed without being asked, so that a watcher that hangs does not keep the turn. ``lease_ms``: how long it shall last."""
+
+    request: int
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLease:
+    """Give the turn back: no act of ours can still take effect. Not answered."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublishStatus:
     """The status document changed; the shell answers ``brainctl status`` with the newest snapshot and pushes this to
     subscribers."""
@@ -160,5 +176,16 @@ class PublishStatus:
 
 
 WatcherCommand: TypeAlias = (
-    SendFrame | ProbeOwners | ProbeReference | Announce | RemoveAddress | SetGate | BridgeAdvert | Persist | RunFence | PublishStatus
+    SendFrame
+    | ProbeOwners
+    | ProbeReference
+    | Announce
+    | RemoveAddress
+    | SetGate
+    | BridgeAdvert
+    | Persist
+    | RunFence
+    | RequestLease
+    | ReleaseLease
+    | PublishStatus
 )

@@ -301,6 +301,46 @@ class OperatorActed:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessChanged:
+    """The witness was asked whether it is there: sent after every poll, and when the witness process ends (``up`` False).
+
+    ``up``: it answered within its time. ``took_ms``: how long that took. ``holder``: the node that has the turn now, "" for nobody.
+    ``detail``: which member answered, or why none did.
+    """
+
+    up: bool
+    took_ms: int = 0
+    holder: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """The turn that ``request`` asked for is ours until ``until_ns`` of our own CLOCK_BOOTTIME at the earliest: counted from before the
+    witness was asked, less what two clocks may differ. Sent again with a later time when a request is repeated (renewed)."""
+
+    request: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRefused:
+    """``request`` was not granted: ``holder`` has the turn ("" when the witness could not be asked; ``detail`` says why)."""
+
+    request: int
+    holder: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """A turn that was granted is ours no more (expired, taken back, the witness process is gone)."""
+
+    request: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """SIGTERM: the daemon ends in an orderly way."""
 
@@ -326,5 +366,9 @@ WatcherEvent: TypeAlias = (
     | FenceReported
     | CommandFailed
     | OperatorActed
+    | WitnessChanged
+    | LeaseGranted
+    | LeaseRefused
+    | LeaseLost
     | Stopping
 )
