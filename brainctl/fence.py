@@ -91,6 +91,7 @@ def _list(args: argparse.Namespace, brain: BrainSettings, devices: list[FenceDev
             {
                 "device": d.name,
                 "type": d.type,
+                "worth": d.worth.value,
                 "target": d.target,
                 "level": levels[d.name][0],
                 "identity": d.identity,
@@ -101,10 +102,10 @@ def _list(args: argparse.Namespace, brain: BrainSettings, devices: list[FenceDev
         print(json.dumps({"enabled": brain.fence.enabled, "measured_ms": brain.fence.measured_ms, "devices": rows}))
         return 0
     rows_text = [
-        [d.target, f"{levels[d.name][0]} {levels[d.name][1]}", d.name, d.type, d.identity or paint("not enrolled", "yellow")]
+        [d.target, f"{levels[d.name][0]} {levels[d.name][1]}", d.name, d.type, d.worth.value, d.identity or paint("not enrolled", "yellow")]
         for d in devices
     ]
-    print(table(rows_text, ("target", "level", "device", "type", "identity")))
+    print(table(rows_text, ("target", "level", "device", "type", "worth", "identity")))
     switch = "enabled" if brain.fence.enabled else "not enabled"
     print(f"\nautomatic fencing: {switch}; F (measured): {brain.fence.measured_ms or 'unknown'} ms")
     return 0
@@ -120,7 +121,8 @@ def _read(device: FenceDevice) -> DeviceResult:
 def _status(args: argparse.Namespace, _brain: BrainSettings, devices: list[FenceDevice]) -> int:
     with waiting(f"asking {len(devices)} fence device(s)"), ThreadPoolExecutor(len(devices)) as pool:
         results = list(pool.map(_read, devices))
-    good = all(r.outcome is DeviceOutcome.SUCCESS for r in results)
+    changed = {d.name for d, r in zip(devices, results, strict=True) if d.identity and r.identity and r.identity != d.identity}
+    good = all(r.outcome is DeviceOutcome.SUCCESS for r in results) and not changed
     if args.json:
         rows = [
             {
@@ -129,6 +131,7 @@ def _status(args: argparse.Namespace, _brain: BrainSettings, devices: list[Fence
                 "outcome": r.outcome.value,
                 "power": r.power.value,
                 "identity": r.identity,
+                "as_enrolled": r.identity == d.identity if d.identity else None,
                 "detail": r.detail,
             }
             for d, r in zip(devices, results, strict=True)
@@ -141,6 +144,10 @@ def _status(args: argparse.Namespace, _brain: BrainSettings, devices: list[Fence
             for d, r in zip(devices, results, strict=True)
         ]
         print(table(rows_text, ("target", "device", "power", "outcome", "took", "")))
+        for d, r in zip(devices, results, strict=True):
+            if d.name in changed:
+                print(f"{paint(d.name, 'red')}: enrolled as {d.identity}, but it says {r.identity}: another machine may hang on it now")
+                print("  → find out which machine this is; then brainctl fence enroll --replace, or mend the cabling")
     return 0 if good else 2
 
 

@@ -15,9 +15,11 @@ from base.clock import now_ns
 from base.core import NS_PER_MS, JsonValue
 from base.secrets import SecretError
 from fencing.devices.build import build_device, validate_device
-from fencing.devices.device import Device, DeviceConfigError, DeviceResult
+from fencing.devices.device import SECRET_SUFFIX, Device, DeviceConfigError, DeviceResult
+from fencing.devices.identity import IPMI_AGENTS
 from fencing.plan.events import DeviceOutcome, PowerState
 from fencing.plan.settings import FenceDevice, FenceLevel
+from fencing.plan.worth import AGENTS, DECLARABLE, Worth
 
 _STATUS_ROUNDS = 3
 _SLOW_STATUS_MS = 3_000
@@ -58,6 +60,7 @@ class CheckReport:
 
     device: str
     target: str
+    worth: Worth = Worth.BOOKKEEPING
     identity: str = ""
     power: PowerState = PowerState.UNKNOWN
     status_ms: int = 0
@@ -73,8 +76,8 @@ class CheckReport:
 
     @property
     def can_prove(self) -> bool:
-        """Whether its readings can prove a fence (it has an identity)."""
-        return bool(self.identity)
+        """Whether its readings can prove a fence: a power device that tells whose outlet it is."""
+        return bool(self.identity) and self.worth is Worth.POWER
 
     def to_json(self) -> dict[str, JsonValue]:
         """For ``--json``."""
@@ -82,6 +85,7 @@ class CheckReport:
             "device": self.device,
             "target": self.target,
             "passed": self.passed,
+            "worth": self.worth.value,
             "can_prove": self.can_prove,
             "identity": self.identity,
             "power": self.power.value,
@@ -106,9 +110,10 @@ def check_device(settings: FenceDevice, *, really: bool = False, wrong_password:
     ``really`` switches the target off and on again: only with the operator's word. ``wrong_password`` tries one wrong
     login (some devices lock an account after several).
     """
-    report = CheckReport(settings.name, settings.target, bound_ms=settings.deadline_ms)
+    report = CheckReport(settings.name, settings.target, worth=settings.worth, bound_ms=settings.deadline_ms)
     for problem in validate_device(settings):
         report.add(Grade.ERROR, "configuration", problem)
+    _say_worth(settings, report)
     _warn_insecure(settings, report)
     device = _arm(settings, report)
     if device is None or not _read(device, report):
@@ -120,6 +125,28 @@ def check_device(settings: FenceDevice, *, really: bool = False, wrong_password:
     if really and report.passed:
         _try_really(device, report)
     return report
+
+
+_WORTH_MEANS = {
+    Worth.POWER: "its readings prove a fence once it is enrolled",
+    Worth.FABRIC: "only the silence of every channel can prove its fence; a serial line that goes on speaking refutes it",
+    Worth.BOOKKEEPING: "it can only ever claim: strict gives nothing over on its word",
+}
+
+
+def _agent(settings: FenceDevice) -> str:
+    return dict(settings.parameters).get("agent", "").rsplit("/", 1)[-1]
+
+
+def _say_worth(settings: FenceDevice, report: CheckReport) -> None:
+    judgement = settings.judgement
+    grade = Grade.WARNING if judgement.worth is Worth.BOOKKEEPING else Grade.OK
+    remedy = ""
+    if judgement.worth is Worth.BOOKKEEPING:
+        remedy = "add a level with a power device"
+        if settings.type in DECLARABLE and _agent(settings) not in AGENTS:
+            remedy += ', or, if its status reads the power itself, say worth = "power"'
+    report.add(grade, "worth", f"{judgement.worth.value}: {judgement.why}; {_WORTH_MEANS[judgement.worth]}", remedy)
 
 
 def _arm(settings: FenceDevice, report: CheckReport) -> Device | None:
@@ -139,6 +166,13 @@ def _perform(device: Device, action: str) -> DeviceResult:
 _REASONS = {
     DeviceOutcome.DENIED: ("denied", "the device refuses the login", "check user, password or key"),
     DeviceOutcome.UNREACHABLE: ("unreachable", "the device does not answer", "check address, port, cabling and the device itself"),
+    DeviceOutcome.UNTRUSTED: (
+        "untrusted",
+        "its certificate or host key is not the one that was pinned",
+        "find out whose it is; pin it anew",
+    ),
+    DeviceOutcome.AMBIGUOUS: ("ambiguous", "the name fits more than one outlet or system", "name exactly one"),
+    DeviceOutcome.BUSY: ("busy", "the device had no session for us all the time", "see who else is logged in"),
     DeviceOutcome.UNKNOWN_TARGET: ("unknown-target", "the device does not know this outlet, or is another one", "check plug and host_key"),
     DeviceOutcome.TIMEOUT: ("timeout", "the device did not answer within its deadline", "raise deadline_ms if it is slow by nature"),
     DeviceOutcome.CRASHED: ("crashed", "the agent died", "run it by hand with action=status on stdin"),
@@ -171,7 +205,7 @@ def _read(device: Device, report: CheckReport) -> bool:
             Grade.WARNING,
             "no-identity",
             "the device cannot tell whose outlet this is: its readings prove nothing, and a wrong outlet is not noticed",
-            "give identity_command, or use a device with named outlets",
+            result.detail or "give identity_command, or use a device with named outlets",
         )
     return True
 
@@ -271,6 +305,7 @@ def _switch_and_wait(device: Device, action: str, wanted: PowerState, report: Ch
     return took_ms
 
 
+_IN_PROC = "local users may catch it in /proc"
 _INSECURE_COMMUNITIES = ("private", "public")
 
 
@@ -300,11 +335,16 @@ def _warn_insecure(settings: FenceDevice, report: CheckReport) -> None:
         warn("telnet", "telnet sends the password in clear", "use ssh: secure = 1")
     if "password_script" in values:
         warn("password-script", "password_script runs another program while fencing", "use password_secret")
-    if agent.startswith("fence_ipmilan") and "password_secret" in values:
+    secret = any(key.endswith(SECRET_SUFFIX) for key in values)
+    if agent in IPMI_AGENTS and secret:
+        warn(
+            "argv-leak", f"{agent} gives the password to ipmitool as an argument: {_IN_PROC}", 'use type = "ipmi", which starts no program'
+        )
+    if (secret and any(key.startswith(("snmp", "community")) for key in values)) or (secret and agent.endswith("_snmp")):
         warn(
             "argv-leak",
-            "fence_ipmilan gives the password to ipmitool as an argument: local users may catch it in /proc",
-            "mount /proc with hidepid=2, and give the BMC user no other right than power",
+            f"{agent} gives community and passphrases to snmpget as arguments: {_IN_PROC}",
+            'use type = "snmp_pdu" or "snmp_port"',
         )
 
 

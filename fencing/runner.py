@@ -29,6 +29,7 @@ from base.pump import Pump
 from base.secrets import SecretError
 from base.supervise import child_socket, die_with_parent
 from fencing.devices.build import build_device, validate_device
+from fencing.devices.child import become_reaper
 from fencing.devices.device import Device, DeviceConfigError, DeviceResult
 from fencing.orders import Order, OrderError, Report, devices_from_message
 from fencing.plan.events import DeviceOutcome
@@ -200,6 +201,7 @@ def lock_memory() -> bool:
 def main() -> int:
     """Entry point of the process."""
     die_with_parent(os.getppid())
+    become_reaper()
     Runner(child_socket(), stderr_log("fence-runner")).serve()
     return 0
 

@@ -121,6 +121,7 @@ def _fence_level(lab: Lab, setup: Setup, target: str, device: str) -> str:
         "[[fence.level.device]]",
         name=f"{device}-{target}",
         type="agent",
+        worth="power",
         agent=program_path("fence_lab"),
         ip=outlet.address,
         ipport=outlet.port,

@@ -8,11 +8,12 @@ An agent's "off" is a claim, its "off, identity as enrolled" a reading; nothing 
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from dataclasses import replace
 
 from base.clock import now_ns
-from base.core import NS_PER_S
 from base.secrets import Secret
 from fencing.devices import identity as identities
 from fencing.devices.child import ChildResult, run_child
@@ -25,17 +26,16 @@ from fencing.devices.device import (
     elapsed_ms,
     is_stale,
     resolve_parameters,
+    retry_while_busy,
     stale_result,
 )
 from fencing.devices.exit_status import plain_outcome, power_state, violent_end
 from fencing.devices.identity import IdentityAnswer
 from fencing.devices.metadata import AgentMetadata, find_agent, read_metadata
-from fencing.plan.events import DeviceOutcome
+from fencing.plan.events import NOT_CARRIED_OUT, DeviceOutcome
 from fencing.plan.settings import FenceDevice
 
-OWN_PARAMETERS = frozenset({"agent", "settle_ms", "identity_from", "identity_command"})
-IDENTITY_SOURCES = ("list", "ipmi", "command", "none")
-_MAX_IDENTITY_NS = 5 * NS_PER_S
+OWN_PARAMETERS = frozenset({"agent", "worth", "settle_ms", "identity_from", "identity_command"})
 
 _DENIED = re.compile(
     r"permission denied|authentication fail|auth fail|login denied|login failed|(invalid|incorrect|wrong) (user|password|credential)"
@@ -50,7 +50,13 @@ _NO_ANSWER = re.compile(r"timed out|timeout|no response", re.IGNORECASE)
 _UNKNOWN_TARGET = re.compile(
     r"no ?such ?(instance|object|name|plug|outlet|port|system)|unknown (plug|outlet)|can('t|not| not) find", re.IGNORECASE
 )
-_GOT_THROUGH = re.compile(r"waiting to power|connection lost", re.IGNORECASE)
+_NO_REASON = re.compile(r"waiting to power|connection lost", re.IGNORECASE)
+_UNTRUSTED = re.compile(
+    r"certificate verify failed|self.signed certificate|SSL certificate problem|host key verification failed", re.IGNORECASE
+)
+_BUSY = re.compile(
+    r"node busy|\b0xc0\b|(too many|maximum number of|insufficient resources for|no more) sessions?|session limit", re.IGNORECASE
+)
 
 
 def build_stdin(action: str, plain: dict[str, str], secrets: dict[str, Secret]) -> bytes:
@@ -68,25 +74,32 @@ def build_stdin(action: str, plain: dict[str, str], secrets: dict[str, Secret]) 
 
 
 def classify(action: str, result: ChildResult) -> DeviceOutcome:
-    """What an agent's end means; the reason comes from its text where the text tells it, else FAILURE.
+    """What an agent's end means; the reason of a failed reading comes from its text where the text tells it, else FAILURE.
 
-    For ``off`` and ``on``, only reasons that certainly lie before the command count as not carried out.
+    For ``off`` and ``on`` no text counts as "not carried out": an agent logs in several times (before, to act, to look), and what it prints
+    at its end may be about the last time (a BMC that obeys and then refuses connections). Whoever must know reads before the act.
     """
     plain = plain_outcome(action, result)
     if plain is not None:
         return plain
-    text = result.stderr + "\n" + result.stdout
-    if _GOT_THROUGH.search(text):
+    if action not in ("status", "list"):
         return DeviceOutcome.FAILURE
-    if _DENIED.search(text):
-        return DeviceOutcome.DENIED
-    if _UNREACHABLE.search(text):
-        return DeviceOutcome.UNREACHABLE
-    if _UNKNOWN_TARGET.search(text):
-        return DeviceOutcome.UNKNOWN_TARGET
-    if _NO_ANSWER.search(text):
-        return DeviceOutcome.UNREACHABLE if action == "status" else DeviceOutcome.TIMEOUT
+    text = result.stderr + "\n" + result.stdout
+    for pattern, outcome in _REASONS:
+        if pattern.search(text):
+            return outcome
     return DeviceOutcome.FAILURE
+
+
+_REASONS = (
+    (_NO_REASON, DeviceOutcome.FAILURE),
+    (_BUSY, DeviceOutcome.BUSY),
+    (_UNTRUSTED, DeviceOutcome.UNTRUSTED),
+    (_DENIED, DeviceOutcome.DENIED),
+    (_UNREACHABLE, DeviceOutcome.UNREACHABLE),
+    (_UNKNOWN_TARGET, DeviceOutcome.UNKNOWN_TARGET),
+    (_NO_ANSWER, DeviceOutcome.UNREACHABLE),
+)
 
 
 class AgentDevice:
@@ -97,6 +110,9 @@ class AgentDevice:
         self._plain, self._secrets = resolve_parameters(settings)
         self.path = find_agent(self._plain.get("agent", ""))
         self.metadata = read_metadata(self.path)
+        problems = parameter_problems(self.path, self.metadata, {*self._plain, *self._secrets})
+        if problems:
+            raise DeviceConfigError("; ".join(problems))
         self._set_defaults()
         self._stdin = {action: build_stdin(action, self._plain, self._secrets) for action in (*ACTIONS, "list")}
         self.plug = next((self._plain[key] for key in ("plug", "port") if self._plain.get(key)), "")
@@ -124,14 +140,30 @@ class AgentDevice:
         if is_stale(action, valid_until_ns):
             return stale_result(started_ns)
         if action != "status":
-            result = self._run(action, deadline_ns)
-            return DeviceResult(classify(action, result), detail=self._detail(result), took_ms=elapsed_ms(started_ns))
-        answer = self._identify(min(deadline_ns, started_ns + _MAX_IDENTITY_NS))
+            return self._switch(action, started_ns, deadline_ns, valid_until_ns)
+        result = retry_while_busy(lambda: self._read(started_ns, deadline_ns), deadline_ns)
+        return replace(result, took_ms=elapsed_ms(started_ns))
+
+    def _switch(self, action: str, started_ns: int, deadline_ns: int, valid_until_ns: int) -> DeviceResult:
+        """The act. An enrolled device was read right before, by the session; of another one only a reading of ours can tell that the login,
+        the outlet or the way is wrong, since the act's own words cannot."""
+        if not self.settings.identity and self.identity_source in ("ipmi", "list"):
+            before = retry_while_busy(lambda: self._identify(deadline_ns).as_result(0), deadline_ns, valid_until_ns)
+            if before.outcome in NOT_CARRIED_OUT:
+                return replace(before, took_ms=elapsed_ms(started_ns))
+            if is_stale(action, valid_until_ns):
+                return stale_result(started_ns)
+        result = self._run(action, deadline_ns)
+        return DeviceResult(classify(action, result), detail=self._detail(result), took_ms=elapsed_ms(started_ns))
+
+    def _read(self, started_ns: int, deadline_ns: int) -> DeviceResult:
+        answer = self._identify(deadline_ns)
         if answer.outcome is not DeviceOutcome.SUCCESS:
             return answer.as_result(elapsed_ms(started_ns))
         result = self._run("status", deadline_ns)
         outcome = classify("status", result)
-        return DeviceResult(outcome, power_state("status", outcome, result), answer.identity, self._detail(result), elapsed_ms(started_ns))
+        detail = "; ".join(text for text in (self._detail(result), answer.detail) if text)
+        return DeviceResult(outcome, power_state("status", outcome, result), answer.identity, detail, elapsed_ms(started_ns))
 
     def _run(self, action: str, deadline_ns: int) -> ChildResult:
         stdin = self._stdin[action]
@@ -156,6 +188,22 @@ class AgentDevice:
         return violent_end(result, "agent") or clean_detail(
             result.stderr if result.stderr.strip() and result.exit_code else result.stdout, self._secrets
         )
+
+
+def parameter_problems(path: str, metadata: AgentMetadata, given: set[str]) -> list[str]:
+    """Keys that the agent's own metadata does not know, with the nearest spelling, and required ones that are missing. An agent ignores a
+    key that it does not know: a misspelt plug would be its default plug."""
+    agent = os.path.basename(path)
+    names = {key.replace("-", "_") for key in given - OWN_PARAMETERS}
+    problems = []
+    for key in sorted(names - metadata.parameters - {"nodename"}):
+        close = difflib.get_close_matches(key, sorted(metadata.parameters), n=1)
+        problems.append(f"{agent} does not know {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"see {agent} -h"))
+    # Some agents that speak to a device say that its address is not required (fence_ipmilan), and then fail without one.
+    for key in sorted((metadata.required | ({"ip"} & metadata.parameters - metadata.defaulted)) - {"action"}):
+        if not names & {key, *metadata.aliases.get(key, ())}:
+            problems.append(f"{agent} needs {key!r}; write {key} = …")
+    return problems
 
 
 def lists_outlets(metadata: AgentMetadata) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fencing.devices.device import SECRET_SUFFIX, Device
 from fencing.plan.settings import DEVICE_TYPES, FenceDevice
+from fencing.plan.worth import AGENTS, Worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,10 @@ KNOWN = {
         ),
         open_ended=False,
     ),
-    "agent": KnownParameters(("agent",), ("identity_from", "identity_command", "settle_ms"), open_ended=True),
-    "exec": KnownParameters(("command",), ("settle_ms",), open_ended=True),
+    "agent": KnownParameters(("agent",), ("worth", "identity_from", "identity_command", "settle_ms"), open_ended=True),
+    "exec": KnownParameters(("command",), ("worth", "settle_ms"), open_ended=True),
 }
+_WORTHS = tuple(worth.value for worth in Worth)
 _IDENTITY_SOURCES = ("list", "ipmi", "command", "none")
 _SECRET_WORDS = ("password", "passwd", "passphrase", "snmp_priv_passwd", "token", "api_key")
 _SECRET_KINDS = ("file:", "env:", "credential:", "/")
@@ -65,19 +67,23 @@ def validate_device(device: FenceDevice) -> list[str]:
         problems += _value_problems(device.type, key, value)
     if device.type == "ssh" and not {"key_secret", "password_secret"} & set(keys):
         problems.append("neither 'key_secret' nor 'password_secret' is given; write one, so that brainctl can log in without a person")
-    if (
-        device.type == "agent"
-        and dict(device.parameters).get("agent", "").endswith("fence_redfish")
-        and not {
-            "systems_uri",
-            "systems-uri",
-        }
-        & set(keys)
-    ):
+    if _agent_name(device) == "fence_redfish" and not {
+        "systems_uri",
+        "systems-uri",
+    } & set(keys):
         problems.append("fence_redfish without 'systems_uri' acts on the service's last system, whose ever it is; name the target's URI")
+    judgement = device.judgement
+    if judgement.refused:
+        problems.append(f"{_agent_name(device)} is refused: {judgement.refused}")
+    if "worth" in keys and _agent_name(device) in AGENTS:
+        problems.append(f"'worth' of {_agent_name(device)} is known ({judgement.worth.value}: {judgement.why}); remove it")
     if not MIN_DEADLINE_MS <= device.deadline_ms <= MAX_DEADLINE_MS:
         problems.append(f"deadline_ms = {device.deadline_ms} is outside {MIN_DEADLINE_MS}…{MAX_DEADLINE_MS}")
     return problems
+
+
+def _agent_name(device: FenceDevice) -> str:
+    return dict(device.parameters).get("agent", "").rsplit("/", 1)[-1] if device.type == "agent" else ""
 
 
 def _value_problems(kind: str, key: str, value: str) -> list[str]:
@@ -96,6 +102,8 @@ def _value_problems(kind: str, key: str, value: str) -> list[str]:
         problems.append("'settle_ms' must be a whole number of milliseconds")
     if key == "port" and kind == "ssh" and not (value.isdigit() and 0 < int(value) < 65536):
         problems.append(f"'port' {value!r} is no TCP port")
+    if key == "worth" and value not in _WORTHS:
+        problems.append(f"'worth' {value!r} is unknown; {_nearest(value, _WORTHS)}")
     if key == "identity_from" and value not in _IDENTITY_SOURCES:
         problems.append(f"'identity_from' {value!r} is unknown; {_nearest(value, _IDENTITY_SOURCES)}")
     return problems

@@ -2,17 +2,19 @@
 
 The program may hang, write without end, die by a signal, or leave a child that keeps the pipe open. In every case ``run_child`` is back
 shortly after the deadline and the whole process group is dead. A process that left the group (setsid) is found by the
-mark in its environment.
+mark in its environment; in a process that called ``become_reaper`` also one that emptied its environment.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import selectors
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,58 @@ RUN_MARK = "BRAINCTL_RUN"
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DRAIN_NS = 200_000_000
 _SETPRIV = shutil.which("setpriv", path=_SAFE_PATH)
+
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class _Family:
+    """The programs that run now. A process whose parent died becomes a child of its nearest subreaper: in one that starts nothing but
+    these programs, every other child is what a program left behind."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.running: set[int] = set()
+        self.reaps = False
+
+    def ended(self, pid: int) -> None:
+        """One program is over; when none runs any more, what is left over is nobody's."""
+        with self.lock:
+            self.running.discard(pid)
+            if self.reaps and not self.running:
+                self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        for _ in range(8):  # an orphan may have children of its own, which become ours when it dies
+            orphans = _children()
+            if not orphans:
+                return
+            for pid in orphans:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except OSError:
+                    continue
+
+
+_family = _Family()
+
+
+def become_reaper() -> None:
+    """Declare that this process starts nothing but ``run_child`` programs: whatever else becomes its child is killed and reaped."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _family.reaps = True
+
+
+def _children() -> list[int]:
+    pids: list[int] = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children", "rb") as f:
+                pids += [int(pid) for pid in f.read().split()]
+        except OSError:
+            continue
+    return pids
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +126,25 @@ def run_child(argv: Sequence[str], stdin: bytes, deadline_ns: int, env: Mapping[
     mark = secrets.token_hex(8)
     full_env = {"PATH": _SAFE_PATH, "LANG": "C.UTF-8", "HOME": "/", "PYTHONWARNINGS": "ignore", **(env or {}), RUN_MARK: mark}
     full_argv = [_SETPRIV, "--pdeathsig", "KILL", "--", *argv] if _SETPRIV else list(argv)
+    with _family.lock:  # no orphan is looked for between the start of a program and its entry
+        try:
+            process = subprocess.Popen(
+                full_argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=full_env,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            return ChildResult(False, None, 0, False, "", f"{argv[0]}: {error.strerror}")
+        _family.running.add(process.pid)
     try:
-        process = subprocess.Popen(
-            full_argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=full_env,
-            cwd="/",
-            start_new_session=True,
-        )
-    except OSError as error:
-        return ChildResult(False, None, 0, False, "", f"{argv[0]}: {error.strerror}")
-    with process:
-        return _attend(process, stdin, deadline_ns, mark)
+        with process:
+            return _attend(process, stdin, deadline_ns, mark)
+    finally:
+        _family.ended(process.pid)
 
 
 def _attend(process: subprocess.Popen[bytes], stdin: bytes, deadline_ns: int, mark: str) -> ChildResult:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from base.clock import now_ns
-from base.core import NS_PER_MS
+from base.core import NS_PER_MS, NS_PER_S
 from base.secrets import Secret, resolve_secret
 from fencing.plan.events import DeviceOutcome, PowerState
 from fencing.plan.settings import FenceDevice
@@ -44,6 +45,21 @@ class Device(Protocol):
         Never raises for anything the device or network does.
         """
         ...
+
+
+BUSY_PAUSE_S = 0.25
+"""How long we wait before a device that was busy is asked again."""
+
+
+def retry_while_busy(call: Callable[[], DeviceResult], deadline_ns: int, valid_until_ns: int = NEVER_NS) -> DeviceResult:
+    """Ask again while the device says BUSY and there is time: a BMC whose sessions are taken has one free a moment later. The last answer
+    is the result."""
+    while True:
+        result = call()
+        left_ns = min(deadline_ns, valid_until_ns) - now_ns()
+        if result.outcome is not DeviceOutcome.BUSY or left_ns < 2 * BUSY_PAUSE_S * NS_PER_S:
+            return result
+        time.sleep(BUSY_PAUSE_S)
 
 
 class DeviceConfigError(Exception):

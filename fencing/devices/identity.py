@@ -21,6 +21,11 @@ IPMI_AGENTS = frozenset(f"fence_{name}" for name in ("ipmilan", "ipmilanplus", "
 _GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{32,36})\s*$", re.MULTILINE)
 
 
+_NO_GUID = re.compile(r"Get GUID command failed.*(Invalid command|0xc1)|Get GUID.*not (supported|implemented)", re.IGNORECASE | re.DOTALL)
+_BUSY = re.compile(r"node busy|\b0xc0\b|insufficient resources|no more sessions|session limit", re.IGNORECASE)
+_WAY_OUT = 'give identity_command (the chassis serial number by "ipmitool fru", say), or use type = "redfish"'
+
+
 @dataclass(frozen=True, slots=True)
 class IdentityAnswer:
     """What the source said. ``outcome`` SUCCESS with an empty ``identity`` = the device works and has no identity."""
@@ -41,10 +46,16 @@ def from_list(stdout: str, plug: str, address: str) -> IdentityAnswer:
     An outlet that is not in the list does not exist, whatever the agent says about its power (reference: SNMP agents
     report a missing outlet as "off").
     """
-    for line in stdout.splitlines():
-        number, separator, name = line.strip().partition(",")
-        if separator and plug in (number.strip(), name.strip()):
-            return IdentityAnswer(DeviceOutcome.SUCCESS, f"{number.strip()},{name.strip()} at {address}")
+    outlets = [tuple(part.strip() for part in line.strip().partition(",")[::2]) for line in stdout.splitlines() if "," in line]
+    fitting = [(number, name) for number, name in outlets if plug in (number, name)]
+    if len(fitting) == 1:
+        number, name = fitting[0]
+        return IdentityAnswer(DeviceOutcome.SUCCESS, f"{number},{name} at {address}")
+    if fitting:
+        which = " and ".join(f"number {number} (named {name})" for number, name in fitting)
+        return IdentityAnswer(
+            DeviceOutcome.AMBIGUOUS, detail=f"plug {plug!r} fits outlet {which}; rename an outlet at the device, or give another plug"
+        )
     return IdentityAnswer(DeviceOutcome.UNKNOWN_TARGET, detail=f"outlet {plug} is not in the device's own list; known are {_known(stdout)}")
 
 
@@ -52,11 +63,11 @@ def _known(stdout: str) -> str:
     return ", ".join(line.partition(",")[0].strip() for line in stdout.splitlines()[:16]) or "none"
 
 
-def from_ipmi(parameters: Mapping[str, str], secrets: Mapping[str, Secret], deadline_ns: int) -> IdentityAnswer:
+def from_ipmi(parameters: Mapping[str, str], secrets: Mapping[str, Secret], deadline_ns: int, tool: str = "ipmitool") -> IdentityAnswer:
     """Read the BMC's GUID. The password goes through the environment, never argv. Tells a wrong password from an unreachable BMC."""
     get = parameters.get
     lanplus = get("lanplus", "1" if get("agent", "").rsplit("/", 1)[-1] != "fence_ipmilan" else "0").lower() in ("1", "on", "true", "yes")
-    argv = ["ipmitool", "-v", "-I", "lanplus" if lanplus else "lan", "-H", get("ip", get("ipaddr", "")), "-E"]
+    argv = [tool, "-v", "-I", "lanplus" if lanplus else "lan", "-H", get("ip", get("ipaddr", "")), "-E"]
     for flag, value in (
         ("-p", get("ipport", "")),
         ("-U", get("username", get("login", ""))),
@@ -69,7 +80,16 @@ def from_ipmi(parameters: Mapping[str, str], secrets: Mapping[str, Secret], dead
     text = result.stdout + "\n" + result.stderr
     found = _GUID.search(text)
     if result.exit_code == 0 and found:
-        return IdentityAnswer(DeviceOutcome.SUCCESS, f"guid {found.group(1).lower()}")
+        guid = found.group(1).lower()
+        if set(guid) - {"-"} in ({"0"}, {"f"}):
+            return IdentityAnswer(
+                DeviceOutcome.SUCCESS, detail=f"the BMC tells the empty GUID {guid}, which every BMC of its make tells; {_WAY_OUT}"
+            )
+        return IdentityAnswer(DeviceOutcome.SUCCESS, f"guid {guid}")
+    if _NO_GUID.search(text):
+        return IdentityAnswer(DeviceOutcome.SUCCESS, detail=f"the BMC has no GUID; {_WAY_OUT}")
+    if _BUSY.search(text):
+        return IdentityAnswer(DeviceOutcome.BUSY, detail="the BMC is busy")
     if not result.started:
         return IdentityAnswer(DeviceOutcome.FAILURE, detail=result.stderr)
     if "RAKP 2" in text or "password" in text.lower() or "invalid user name" in text.lower() or "unauthorized name" in text.lower():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from base.clock import now_ns
@@ -18,11 +19,14 @@ _METADATA_NS = 15 * NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class AgentMetadata:
-    """Names of the parameters that the agent accepts, those it requires, and its actions."""
+    """Names of the parameters that the agent accepts, those it requires, its actions, the other names of a parameter
+    (``obsoletes``), both ways, and those that have a default. Names have underscores."""
 
     parameters: frozenset[str]
     required: frozenset[str]
     actions: frozenset[str]
+    aliases: Mapping[str, tuple[str, ...]]
+    defaulted: frozenset[str]
 
 
 def find_agent(name: str) -> str:
@@ -44,9 +48,17 @@ def read_metadata(path: str) -> AgentMetadata:
         root = ET.fromstring(result.stdout)  # noqa: S314 (no DOCTYPE, 64 KiB, from a program that runs as root anyway)
     except ET.ParseError as error:
         raise DeviceConfigError(f"{path}: metadata is not XML: {error}") from None
-    parameters = [element for element in root.iter("parameter") if element.get("name")]
+    parameters = [(element.get("name", "").replace("-", "_"), element) for element in root.iter("parameter") if element.get("name")]
+    aliases: dict[str, tuple[str, ...]] = {}
+    for name, element in parameters:
+        other = element.get("obsoletes", "").replace("-", "_")
+        if other:
+            aliases[name] = (*aliases.get(name, ()), other)
+            aliases[other] = (*aliases.get(other, ()), name)
     return AgentMetadata(
-        frozenset(element.get("name", "") for element in parameters),
-        frozenset(element.get("name", "") for element in parameters if element.get("required") == "1"),
+        frozenset(name for name, _ in parameters),
+        frozenset(name for name, element in parameters if element.get("required") == "1"),
         frozenset(element.get("name", "") for element in root.iter("action")),
+        aliases,
+        frozenset(name for name, element in parameters if any("default" in content.attrib for content in element.iter("content"))),
     )

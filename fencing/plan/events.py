@@ -10,8 +10,9 @@ from typing import TypeAlias
 class DeviceOutcome(Enum):
     """What one device call came to.
 
-    ``UNREACHABLE``, ``DENIED``, ``UNKNOWN_TARGET`` and ``STALE_ORDER`` are only used when the device certainly did not get the command;
-    ``FAILURE``, ``TIMEOUT`` and ``CRASHED`` leave open whether it acted.
+    ``UNREACHABLE``, ``DENIED``, ``UNTRUSTED`` (its TLS certificate or host key is not the pinned one), ``UNKNOWN_TARGET``,
+    ``AMBIGUOUS`` (the name fits several outlets or systems), ``BUSY`` (it has no session for us, and says so) and ``STALE_ORDER`` are
+    only used when the device certainly did not get the command; ``FAILURE``, ``TIMEOUT`` and ``CRASHED`` leave open whether it acted.
     """
 
     SUCCESS = "success"
@@ -19,12 +20,25 @@ class DeviceOutcome(Enum):
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     DENIED = "denied"
+    UNTRUSTED = "untrusted"
     UNKNOWN_TARGET = "unknown_target"
+    AMBIGUOUS = "ambiguous"
+    BUSY = "busy"
     STALE_ORDER = "stale_order"
     CRASHED = "crashed"
 
 
-NOT_CARRIED_OUT = frozenset({DeviceOutcome.UNREACHABLE, DeviceOutcome.DENIED, DeviceOutcome.UNKNOWN_TARGET, DeviceOutcome.STALE_ORDER})
+NOT_CARRIED_OUT = frozenset(
+    {
+        DeviceOutcome.UNREACHABLE,
+        DeviceOutcome.DENIED,
+        DeviceOutcome.UNTRUSTED,
+        DeviceOutcome.UNKNOWN_TARGET,
+        DeviceOutcome.AMBIGUOUS,
+        DeviceOutcome.BUSY,
+        DeviceOutcome.STALE_ORDER,
+    }
+)
 """Outcomes after which the target is certainly as it was."""
 
 

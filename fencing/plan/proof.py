@@ -109,20 +109,29 @@ class ChannelLedger:
         return bool(self._alive_at_act)
 
     def proof(self) -> str:
-        """The sentence that proves the silence, or "" while nothing does."""
-        if self._act_end_ns is None:
+        """The sentence that proves the silence, or "" while nothing does: *every* channel that was alive at the act is silent, and at least
+        one of them while its medium still works. (A node whose switch port was cut goes on speaking on its serial line.)"""
+        end_ns = self._act_end_ns
+        if end_ns is None or any(self._channels[name].heard_ns > end_ns for name in self._alive_at_act):
             return ""
         for name in sorted(self._alive_at_act):
             channel = self._channels[name]
             run = self._controls.get(channel.medium)
-            if run is None:
+            if run is None or not self._all_silent_long_enough(run.last_ns):
                 continue
-            since_ns = max(self._act_end_ns, run.first_ns, self.void_until_ns)
+            since_ns = max(end_ns, run.first_ns, self.void_until_ns)
             needed_ns = max(self._silence_ns, _SILENT_INTERVALS * channel.interval_ns)
-            if run.last_ns - since_ns < needed_ns or channel.heard_ns > self._act_end_ns:
+            if run.last_ns - since_ns < needed_ns:
                 continue
             if channel.solicited and sum(asked_ns >= since_ns for asked_ns in channel.asked_ns) < _MIN_QUESTIONS:
                 continue
-            silent_ms = (run.last_ns - self._act_end_ns) // NS_PER_MS
+            silent_ms = (run.last_ns - end_ns) // NS_PER_MS
             return f"{name} answered until the act and is silent for {silent_ms} ms while a control on {channel.medium} answers"
         return ""
+
+    def _all_silent_long_enough(self, now_ns: int) -> bool:
+        """Whether each channel that was alive at the act has had the time in which it would have spoken again."""
+        since_ns = max(self._act_end_ns or 0, self.void_until_ns)
+        return all(
+            now_ns - since_ns >= max(self._silence_ns, _SILENT_INTERVALS * self._channels[name].interval_ns) for name in self._alive_at_act
+        )

@@ -50,6 +50,7 @@ from fencing.plan.events import (
 )
 from fencing.plan.proof import ChannelLedger
 from fencing.plan.settings import FenceDevice, FenceLevel
+from fencing.plan.worth import Worth
 
 DEFAULT_SETTLE_MS = {"ssh": 3_000, "agent": 200, "exec": 500}
 """How long after a device's claim the target may still be heard: frames in flight, a kernel that is switching off."""
@@ -88,6 +89,12 @@ class Phase(Enum):
 _MAX_STALE_ORDERS = 2
 _MAX_STATUS_FAILURES = 3
 _OFF_READINGS = 2
+
+
+def _tells(device: FenceDevice) -> bool:
+    """Whether a reading can prove or refute anything: without an enrolled identity it may be another node's outlet, and bookkeeping reads
+    back its own message."""
+    return bool(device.identity) and device.worth is not Worth.BOOKKEEPING
 
 
 def settle_ms(device: FenceDevice) -> int:
@@ -413,8 +420,7 @@ class FenceSession:
         self.phase = Phase.VERIFYING
         self._set_verify_window(end_ns)
         for device in self._devices():
-            # Without an enrolled identity a reading can neither prove nor refute.
-            self._level.readings[device.name] = _Reading(due_ns=end_ns if device.identity else None)
+            self._level.readings[device.name] = _Reading(due_ns=end_ns if _tells(device) else None)
         self._probe_due_ns = now_ns + self._times.probe_interval_ms * NS_PER_MS
         return [ProbeTarget(self.order_id, self.target)]
 
@@ -425,8 +431,8 @@ class FenceSession:
         self._deadline_ns = end_ns + window_ms * NS_PER_MS
 
     def _readable(self) -> bool:
-        """Whether two OFF readings of every device are still possible."""
-        return all(device.identity for device in self._devices()) and not any(
+        """Whether two OFF readings that count, of every device, are still possible."""
+        return all(device.identity and device.worth is Worth.POWER for device in self._devices()) and not any(
             reading.failures >= _MAX_STATUS_FAILURES for reading in self._level.readings.values()
         )
 
@@ -443,7 +449,7 @@ class FenceSession:
         self.phase = Phase.VERIFYING
         self._level.act_end_ns = now_ns
         for device in self._devices():
-            self._level.readings[device.name] = _Reading(due_ns=now_ns if device.identity else None)
+            self._level.readings[device.name] = _Reading(due_ns=now_ns if _tells(device) else None)
         self._set_verify_window(now_ns)
         return commands + self._due_readings(now_ns)
 
@@ -517,7 +523,13 @@ class FenceSession:
     def _proof_by_silence(self) -> str:
         if any(reading.power is PowerState.ON for reading in self._level.readings.values()):
             return ""
-        return self._ledger.proof()
+        return self._ledger.proof() if self._cut_something() else ""
+
+    def _cut_something(self) -> bool:
+        """Whether a level that may have acted has a device that cuts power or a path. What only leaves a message can but claim: whatever
+        fell silent then, fell silent of something else."""
+        acted = (number for number, state in self._level_states.items() if state in (FenceState.CLAIMED, FenceState.UNKNOWN))
+        return any(device.worth is not Worth.BOOKKEEPING for number in acted for device in self._levels[number - 1].devices)
 
     def _verify_over(self, now_ns: int) -> list[FenceCommand]:
         still_on = [name for name, reading in self._level.readings.items() if reading.power is PowerState.ON]

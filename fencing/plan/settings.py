@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fencing.plan.worth import Judgement, Worth, judge
+
 DEVICE_TYPES = ("ssh", "agent", "exec")
 
 
@@ -23,6 +25,17 @@ class FenceDevice:
     parameters: tuple[tuple[str, str], ...]
     deadline_ms: int = 20_000
     identity: str = ""
+
+    @property
+    def judgement(self) -> Judgement:
+        """What this device's word is worth, and why (fencing/plan/worth.py)."""
+        parameters = dict(self.parameters)
+        return judge(self.type, parameters.get("agent", ""), parameters.get("worth", ""))
+
+    @property
+    def worth(self) -> Worth:
+        """Power, fabric or bookkeeping."""
+        return self.judgement.worth
 
 
 @dataclass(frozen=True, slots=True)

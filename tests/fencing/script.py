@@ -36,7 +36,7 @@ TIMES = FenceTimes()
 
 
 def device(name: str, *, identity: str = "id", kind: str = "agent", deadline_ms: int = 20_000, **parameters: str) -> FenceDevice:
-    return FenceDevice(name, kind, "b", tuple(parameters.items()), deadline_ms, identity and f"{identity}-{name}")
+    return FenceDevice(name, kind, "b", (("worth", "power"), *parameters.items()), deadline_ms, identity and f"{identity}-{name}")
 
 
 def levels(*names: str, identity: str = "id") -> tuple[FenceLevel, ...]:

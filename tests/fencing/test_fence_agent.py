@@ -17,8 +17,8 @@ from base.core import NS_PER_MS
 from base.secrets import SecretError
 from fencing.devices.agent import AgentDevice, build_stdin
 from fencing.devices.device import DeviceConfigError
-from fencing.devices.identity import from_list
-from fencing.plan.events import DeviceOutcome, PowerState
+from fencing.devices.identity import from_ipmi, from_list
+from fencing.plan.events import NOT_CARRIED_OUT, DeviceOutcome, PowerState
 from fencing.plan.settings import FenceDevice
 from tests.fencing.conftest import PASSWORD, Bmc, free_port, wait_for
 from tests.fencing.test_fence_child import gone
@@ -27,9 +27,11 @@ METADATA = """#!/usr/bin/env python3
 import sys, os
 given = dict(line.split("=", 1) for line in sys.stdin.read().splitlines() if "=" in line)
 if given.get("action") == "metadata":
-    print('<resource-agent name="x"><parameters><parameter name="action" required="1"/>'
-          '<parameter name="plug"/><parameter name="password"/></parameters>'
-          '<actions><action name="off"/><action name="status"/>%s</actions></resource-agent>' % LIST)
+    names = "plug password ipport username lanplus cipher power_wait".split()
+    parameters = "".join(f'<parameter name="{n}"/>' for n in names) + '<parameter name="ip"><content default=""/></parameter>'
+    actions = '<action name="off"/><action name="status"/>' + LIST
+    parameters += '<parameter name="action" required="1"/>'
+    print(f'<resource-agent><parameters>{parameters}</parameters><actions>{actions}</actions></resource-agent>')
     sys.exit(0)
 """
 
@@ -96,7 +98,7 @@ def test_a_bmc_that_accepts_and_ignores_is_not_believed(bmc: Bmc, ipmi: Callable
 
 
 def test_a_frozen_bmc_ends_at_the_deadline_and_leaves_nothing(bmc: Bmc, ipmi: Callable[..., FenceDevice]):
-    device = AgentDevice(ipmi())
+    device = AgentDevice(ipmi(identity="guid as enrolled"))
     bmc.freeze()
     started = time.monotonic()
     result = device.perform("off", within(1_500))
@@ -186,26 +188,95 @@ def test_an_agent_that_dies_is_crashed_not_done(executable: Callable[[str, str],
     assert "SIGKILL" in result.detail
 
 
-@pytest.mark.parametrize(
-    ("said", "off", "status"),
-    [
-        ("Unable to connect/login to fencing device", DeviceOutcome.FAILURE, DeviceOutcome.FAILURE),
-        ("ssh: connect to host x port 22: Connection refused", DeviceOutcome.UNREACHABLE, DeviceOutcome.UNREACHABLE),
-        ("Permission denied (publickey,password).", DeviceOutcome.DENIED, DeviceOutcome.DENIED),
-        ("Failed: The user does not have the correct privileges to do the requested action.", DeviceOutcome.DENIED, DeviceOutcome.DENIED),
-        ("Connection timed out", DeviceOutcome.TIMEOUT, DeviceOutcome.UNREACHABLE),
-        ("Failed: Timed out waiting to power OFF", DeviceOutcome.FAILURE, DeviceOutcome.FAILURE),
-        ("Connection lost", DeviceOutcome.FAILURE, DeviceOutcome.FAILURE),
-        ("Error in packet: noSuchName. No Such Instance currently exists", DeviceOutcome.UNKNOWN_TARGET, DeviceOutcome.UNKNOWN_TARGET),
-        ("Traceback (most recent call last): KeyError", DeviceOutcome.FAILURE, DeviceOutcome.FAILURE),
-    ],
-)
-def test_the_reason_comes_from_the_text_where_the_text_tells_it(
-    executable: Callable[[str, str], str], said: str, off: DeviceOutcome, status: DeviceOutcome
-):
+SAID = [
+    ("Unable to connect/login to fencing device", DeviceOutcome.FAILURE),
+    ("ssh: connect to host x port 22: Connection refused", DeviceOutcome.UNREACHABLE),
+    ("Permission denied (publickey,password).", DeviceOutcome.DENIED),
+    ("Failed: The user does not have the correct privileges to do the requested action.", DeviceOutcome.DENIED),
+    ("Connection timed out", DeviceOutcome.UNREACHABLE),
+    ("Failed: Timed out waiting to power OFF", DeviceOutcome.FAILURE),
+    ("Connection lost", DeviceOutcome.FAILURE),
+    ("Error in packet: noSuchName. No Such Instance currently exists", DeviceOutcome.UNKNOWN_TARGET),
+    ("SSL certificate problem: self-signed certificate", DeviceOutcome.UNTRUSTED),
+    ("Error: Node busy (0xc0)", DeviceOutcome.BUSY),
+    ("Traceback (most recent call last): KeyError", DeviceOutcome.FAILURE),
+]
+
+
+@pytest.mark.parametrize(("said", "status"), SAID)
+def test_the_reason_of_a_failed_reading_comes_from_its_text(executable: Callable[[str, str], str], said: str, status: DeviceOutcome):
     device = AgentDevice(agent(lying(executable, f"print({said!r}, file=sys.stderr)\nsys.exit(1)\n", lists=False)))
-    assert device.perform("off", within(10_000)).outcome is off
-    assert device.perform("status", within(10_000)).outcome is status
+    assert device.perform("status", within(2_000)).outcome is status
+
+
+@pytest.mark.parametrize("said", [said for said, _ in SAID])
+def test_no_text_after_an_act_means_that_nothing_was_done(executable: Callable[[str, str], str], said: str):
+    """D3: a BMC that carried the off out and then refuses connections."""
+    device = AgentDevice(agent(lying(executable, f"print({said!r}, file=sys.stderr)\nsys.exit(1)\n", lists=False)))
+    outcome = device.perform("off", within(10_000)).outcome
+    assert outcome is DeviceOutcome.FAILURE
+    assert outcome not in NOT_CARRIED_OUT
+
+
+def test_a_wrong_password_before_the_act_is_certain(bmc: Bmc, ipmi: Callable[..., FenceDevice], secret_file: Callable[[str, str], str]):
+    """D3b: the reading before the act finds it, so that the fence was certainly not carried out."""
+    wrong = AgentDevice(ipmi(password_secret=secret_file("not-the-password", "wrong")))
+    assert wrong.perform("off", within(30_000)).outcome is DeviceOutcome.DENIED
+    assert bmc.node_alive
+
+
+def test_a_busy_device_is_asked_again_within_the_deadline(executable: Callable[[str, str], str], tmp_path: Path):
+    """D5: the session limit is reached twice, then there is a session."""
+    count = tmp_path / "count"
+    body = (
+        f"n = len(open({str(count)!r}).read()) if os.path.exists({str(count)!r}) else 0\n"
+        f"open({str(count)!r}, 'a').write('x')\n"
+        "print('Error: session limit reached', file=sys.stderr) if n < 2 else None\nsys.exit(1 if n < 2 else 0)\n"
+    )
+    device = AgentDevice(agent(lying(executable, body, lists=False)))
+    assert device.perform("status", within(20_000)).power is PowerState.ON
+    count.unlink()
+    assert device.perform("status", within(200)).outcome is DeviceOutcome.BUSY
+
+
+def test_a_plug_that_is_one_outlets_number_and_anothers_name_is_ambiguous(executable: Callable[[str, str], str]):
+    """D13: identity of 3, off of 5."""
+    path = lying(
+        executable,
+        'listing = given["action"] == "list"\nprint("3,5\\n5,node-b" if listing else "done")\nsys.exit(0)\n',
+    )
+    device = AgentDevice(agent(path, plug="5", ip="192.0.2.1"))
+    assert device.perform("status", within(10_000)).outcome is DeviceOutcome.AMBIGUOUS
+    assert device.perform("off", within(10_000)).outcome is DeviceOutcome.AMBIGUOUS
+    assert AgentDevice(agent(path, plug="3", ip="192.0.2.1")).perform("status", within(10_000)).identity == "3,5 at 192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [({"ipprot": "623"}, "ipport"), ({"user": "x"}, "username"), ({"cypher": "3"}, "cipher"), ({"ip": ""}, "'ip'")],
+)
+def test_keys_that_the_agent_does_not_know_and_keys_that_it_needs(ipmi: Callable[..., FenceDevice], parameters: dict[str, str], said: str):
+    """D9: an agent ignores what it does not know, and would act on its default."""
+    with pytest.raises(DeviceConfigError) as refused:
+        AgentDevice(ipmi(**parameters))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("guid", "hint"), [("00" * 16, "empty GUID"), ("ff" * 16, "empty GUID")])
+def test_an_empty_guid_is_no_identity(executable: Callable[[str, str], str], guid: str, hint: str, tmp_path: Path):
+    """D14: every BMC of the make tells it. The way out is named."""
+    tool = executable(f"#!/bin/sh\necho 'System GUID  : {guid}'\n", "ipmitool")
+    answer = from_ipmi({"agent": "fence_ipmilan", "ip": "192.0.2.1"}, {}, within(10_000), tool=tool)
+    assert (answer.outcome, answer.identity) == (DeviceOutcome.SUCCESS, "")
+    assert hint in answer.detail
+    assert "identity_command" in answer.detail
+
+
+def test_a_bmc_without_get_guid_names_the_way_out(executable: Callable[[str, str], str]):
+    tool = executable("#!/bin/sh\necho 'Get GUID command failed: Invalid command' >&2\nexit 1\n", "ipmitool")
+    answer = from_ipmi({"agent": "fence_ipmilan", "ip": "192.0.2.1"}, {}, within(10_000), tool=tool)
+    assert (answer.outcome, answer.identity) == (DeviceOutcome.SUCCESS, "")
+    assert "identity_command" in answer.detail
 
 
 def test_what_an_agent_says_is_shown_without_the_password(executable: Callable[[str, str], str], secret_file: Callable[[str, str], str]):

@@ -76,7 +76,7 @@ def test_a_device_without_identity_is_warned_about_and_cannot_be_enrolled(execut
     report = check_device(device)
     assert report.passed
     assert not report.can_prove
-    assert warnings(report) == {"no-identity"}
+    assert warnings(report) == {"no-identity", "worth"}
     with pytest.raises(EnrolmentError):
         enroll(device, report, tmp_path / "e.json")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +19,12 @@ def script(tmp_path: Path, body: str, name: str = "agent") -> str:
     path = tmp_path / name
     path.write_text("#!/bin/sh\n" + body)
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def python_script(tmp_path: Path, body: str) -> str:
+    path = Path(script(tmp_path, ""))
+    path.write_text(f"#!{sys.executable}\n{body}")
     return str(path)
 
 
@@ -133,3 +141,24 @@ def test_many_at_once_do_not_disturb_each_other(tmp_path: Path):
     for thread in threads:
         thread.join()
     assert results == {n: f"n={n}\n" for n in range(12)}
+
+
+def test_a_grandchild_that_left_group_and_environment_dies_with_the_run_in_a_reaper(tmp_path: Path):
+    """D16: own session, empty environment, pipes closed: only its parenthood is left, and the runner is its heir."""
+    pid_file = tmp_path / "pid"
+    path = python_script(
+        tmp_path,
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork():\n        os._exit(0)\n    for n in (0, 1, 2):\n        os.close(n)\n"
+        f"    os.execve(sys.executable, ['left-behind', '-c', \"import os,time; open({str(pid_file)!r},'w').write(str(os.getpid()));"
+        ' time.sleep(60)"], {})\n'
+        f"while not os.path.exists({str(pid_file)!r}):\n    time.sleep(0.01)\n",
+    )
+    code = (
+        "import sys\nfrom base.clock import now_ns\nfrom fencing.devices.child import become_reaper, run_child\n"
+        "become_reaper()\nprint(run_child([sys.argv[1]], b'', now_ns() + 10_000_000_000).exit_code)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "0\n", done.stderr
+    assert not Path(f"/proc/{int(pid_file.read_text())}").exists()

@@ -159,7 +159,7 @@ def test_a_liar_is_refuted_by_a_living_channel_and_the_bmc_behind_it_proves(
 ):
     """The first level claims, and even reads off with the right identity."""
     liar = executable('#!/bin/sh\necho identity=outlet-b\n[ "$BRAINCTL_ACTION" = status ] && exit 2\nexit 0\n', "liar")
-    lying = FenceDevice("liar", "exec", "b", (("command", liar), ("settle_ms", "100")), 20_000, "outlet-b")
+    lying = FenceDevice("liar", "exec", "b", (("worth", "power"), ("command", liar), ("settle_ms", "100")), 20_000, "outlet-b")
     owner.start(FenceLevel("liar", (lying,)), FenceLevel("bmc", (enrolled(ipmi()),)))
 
     def heartbeat() -> None:
@@ -181,7 +181,17 @@ def test_a_bmc_that_accepts_and_ignores_gives_way_to_the_next_level(
         f'[ "$BRAINCTL_ACTION" = status ] && [ -e {tmp_path}/off ] && exit 2\nexit 0\n',
         "switch",
     )
-    port = FenceDevice("port", "exec", "b", (("command", switch),), 20_000, "port-b")
+    port = FenceDevice(
+        "port",
+        "exec",
+        "b",
+        (
+            ("worth", "power"),
+            ("command", switch),
+        ),
+        20_000,
+        "port-b",
+    )
     owner.start(FenceLevel("bmc", (enrolled(ipmi(power_timeout="2")),)), FenceLevel("port", (port,)))
     assert owner.fence() is FenceState.PROVED
     assert owner.level_states == {1: FenceState.UNKNOWN, 2: FenceState.PROVED}
@@ -197,7 +207,22 @@ def test_the_runner_is_killed_in_the_act_and_the_truth_is_read_afterwards(
         f'[ "$BRAINCTL_ACTION" = status ] && [ -e {tmp_path}/acts ] && exit 2\nexit 0\n',
         "slow",
     )
-    level = FenceLevel("slow", (FenceDevice("slow", "exec", "b", (("command", path),), 20_000, "port-b"),))
+    level = FenceLevel(
+        "slow",
+        (
+            FenceDevice(
+                "slow",
+                "exec",
+                "b",
+                (
+                    ("worth", "power"),
+                    ("command", path),
+                ),
+                20_000,
+                "port-b",
+            ),
+        ),
+    )
     owner.start(level)
     owner.give(FenceRequested())
     owner.until((tmp_path / "acts").exists)

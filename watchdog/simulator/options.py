@@ -107,7 +107,9 @@ def _fence(options: Options) -> FenceSettings:
     def level(target: str, number: int) -> FenceLevel:
         identity = identity_of(target, number) if options.enrolled else ""
         name = switch_name(target, number)
-        return FenceLevel(f"level{number}", (FenceDevice(name, "agent", target, (), options.device_deadline_ms, identity),))
+        return FenceLevel(
+            f"level{number}", (FenceDevice(name, "agent", target, (("worth", "power"),), options.device_deadline_ms, identity),)
+        )
 
     levels = tuple((target, tuple(level(target, n + 1) for n in range(options.fence_levels))) for target in NODES)
     return FenceSettings(

@@ -43,7 +43,9 @@ def make_settings(node: str, mode: Mode = Mode.RESOLVE, *, serial: bool = True, 
         paths.append(PathSettings("tty", PathKind.SERIAL, "serial", interval_ms=250, silent_after_ms=1_250))
 
     def device(target: str, level: int) -> FenceDevice:
-        return FenceDevice(f"pdu{level}-{target}", "agent", target, (), 3_000, identity=f"outlet-{target}" if level != 0 else "")
+        return FenceDevice(
+            f"pdu{level}-{target}", "agent", target, (("worth", "power"),), 3_000, identity=f"outlet-{target}" if level != 0 else ""
+        )
 
     fences = FenceSettings(
         enabled=fence,
