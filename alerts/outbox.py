@@ -224,7 +224,7 @@ def _details(text: str) -> tuple[tuple[str, str], ...]:
     """The details of an alert as pairs of text, whatever JSON value was recorded."""
     try:
         value: JsonValue = json.loads(text) if text else ""
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     if isinstance(value, dict):
         return tuple((str(k), v if isinstance(v, str) else json.dumps(v)) for k, v in value.items())

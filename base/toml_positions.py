@@ -13,10 +13,12 @@ from base.diagnostics import Position
 
 KeyPath = tuple[str | int, ...]
 
-_HEADER = re.compile(r"^\s*(\[\[|\[)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_HEADER = re.compile(r"^\s*(\[\[|\[)([^\]]+)\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=(.*)$""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-_INLINE_KEY = re.compile(r"""([A-Za-z0-9_-]+|"[^"]*")\s*=""")
+_INLINE_KEY = re.compile(r"""(?<![A-Za-z0-9_-])([A-Za-z0-9_-]+|"[^"]*")\s*=""")
+MAX_LOOKED_AT = 10_000
+"""Of a longer line only its key is placed: looking for keys and brackets inside takes time that grows faster than the line."""
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ def locate(file: str, text: str) -> Positions:
         if key := _KEY.match(line):
             path = (*table, *_parts(key.group(1)))
             positions.places.setdefault(path, (number, len(line) - len(line.lstrip()) + 1))
-            value = key.group(2)
+            value = key.group(2) if len(line) <= MAX_LOOKED_AT else ""
             if value.lstrip().startswith("{"):
                 for inner in _INLINE_KEY.finditer(value):
                     positions.places.setdefault((*path, inner.group(1).strip('"')), (number, key.start(2) + inner.start() + 1))
@@ -74,6 +76,8 @@ def locate(file: str, text: str) -> Positions:
 
 
 def _bracket_balance(text: str) -> int:
+    if len(text) > MAX_LOOKED_AT:
+        return 0
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*$', "", text)
     return bare.count("[") - bare.count("]")
 

@@ -49,6 +49,7 @@ from watchdog.judgement.commands import (
     SetGate,
     WatcherCommand,
 )
+from watchdog.judgement.durable_facts import durable_facts
 from watchdog.judgement.events import (
     CommandFailed,
     GroupsChanged,
@@ -314,6 +315,7 @@ class Daemon:
             same_boot=last.boot_id == self._run.boot_id,
             macs=self.senses.own_macs(),
             open_incidents=restored.open_incidents,
+            durable=durable_facts(restored.facts),
         )
         self._inbox.appendleft(event)
         self._started = True

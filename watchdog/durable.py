@@ -10,6 +10,9 @@ import json
 import os
 from dataclasses import dataclass
 
+MAX_INCARNATION = 0xFFFF_0000
+"""A frame carries the number in 32 bits; a file or row that says more is damaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
@@ -41,10 +44,13 @@ def read_last_run(state_dir: str) -> tuple[LastRun, str]:
     try:
         with open(path, encoding="utf-8") as f:
             data = json.loads(f.read(4096))
-        return LastRun(int(data["incarnation"]), str(data["boot_id"]), bool(data["clean_end"])), ""
+        run = LastRun(int(data["incarnation"]), str(data["boot_id"]), bool(data["clean_end"]))
+        if not 0 <= run.incarnation < MAX_INCARNATION:
+            raise ValueError(f"incarnation {run.incarnation}")
+        return run, ""
     except FileNotFoundError:
         return LastRun(), ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         aside = f"{path}.damaged"
         try:
             os.replace(path, aside)

@@ -10,6 +10,7 @@ from typing import Any
 
 from alerts.routing.settings import RECEIVER_TYPES, SEVERITIES, Receiver
 from base.diagnostics import ConfigError, Diagnostic, Diagnostics, Position
+from base.toml_limits import excess
 from base.toml_positions import KeyPath, Positions, locate
 from fencing.plan.settings import DEVICE_TYPES, FenceDevice, FenceLevel, FenceSettings
 from watchdog.config.model import (
@@ -19,13 +20,18 @@ from watchdog.config.model import (
     NodeSettings,
     PathKind,
     PathSettings,
+    PerNode,
     PolicySettings,
     ReferenceSettings,
 )
-from watchdog.config.table_reader import TableReader
+from watchdog.config.table_reader import TableReader, control_character, show
 
 MAX_FILE_BYTES = 1 << 20
 MAX_PATHS = 16
+MAX_NAME = 64
+"""Characters of a cluster's, path's or device's name: it stands in every line of the log and in every page."""
+MAX_INTERFACE = 15
+BAUD_RATES = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600, 1000000, 1500000, 2000000, 3000000, 4000000)
 DAY_MS = 86_400_000
 
 
@@ -66,9 +72,12 @@ def _refuse(path: str, message: str, remedy: str) -> ConfigError:
 def parse_brain(text: str, file: str, node: str | None = None) -> LoadedBrain:
     """Check the text of a brain.toml; see ``load_brain``."""
     diagnostics = Diagnostics()
+    if found := excess(text):
+        diagnostics.error(Position(file, found.line, found.column), found.message, found.remedy)
+        raise ConfigError(diagnostics)
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         diagnostics.error(_toml_position(file, text, str(error)), f"not TOML: {error}", "mend the syntax at this place")
         raise ConfigError(diagnostics) from None
     positions = locate(file, text)
@@ -86,6 +95,19 @@ def _toml_position(file: str, text: str, message: str) -> Position:
         return Position(file, int(words[words.index("line") + 1]), int(words[words.index("column") + 1]))
     except (ValueError, IndexError):
         return Position(file)
+
+
+def _parameter_text(value: Any) -> str | None:
+    """A device's or receiver's own value as text; None for what cannot be one."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= 64 else None
+    if isinstance(value, str | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return ",".join(value)
+    return None
 
 
 class _Loader:
@@ -110,11 +132,18 @@ class _Loader:
             owner.error((key,), f"{len(value)} × [[{key}]] is too many", f"at most {at_most}")
         return [self._table(item, (*owner.path, key, i)) for i, item in enumerate(value[:at_most])]
 
+    def _section(self, key: str) -> Any:
+        """A table that may be left out; anything else in its place is an error of the reader."""
+        value = self._top.take(key)
+        return {} if value is None else value
+
     def load(self, node: str | None) -> BrainSettings:
         if self._top.integer("version", 0, 0, 1 << 31) != 1:
             self._top.error(("version",), "version must be 1", "write version = 1 as the first line")
-        cluster = self._table(self._top.take("cluster") or {}, ("cluster",))
+        cluster = self._table(self._section("cluster"), ("cluster",))
         name = cluster.string("name")
+        if len(name) > MAX_NAME:
+            cluster.error(("name",), f"{len(name)} characters are too long", f"at most {MAX_NAME}")
         key_file = cluster.string("key_file", "/etc/brainctl/cluster.key")
         cluster.finish()
         nodes = self._nodes()
@@ -146,8 +175,8 @@ class _Loader:
             table = self._table(data, ("node", name))
             rank = table.integer("rank", position, 1, 2)
             addresses = tuple(table.check_ip(("addresses",), a) for a in table.strings("addresses"))
-            if len(name.encode()) > 32 or not name.isprintable():
-                table.error((), f"node name {name!r} is too long or not printable", "at most 32 bytes")
+            if not name or len(name.encode()) > 32 or not name.isprintable():
+                table.error((), f"node name {show(name)} is empty, too long or not printable", "at most 32 bytes")
             table.finish()
             nodes.append(NodeSettings(name, rank, addresses))
         if nodes[0].rank == nodes[1].rank:
@@ -169,7 +198,7 @@ class _Loader:
         return names[0]
 
     def _policy(self) -> PolicySettings:
-        table = self._table(self._top.take("policy") or {}, ("policy",))
+        table = self._table(self._section("policy"), ("policy",))
         default = PolicySettings()
         times: dict[str, int] = {}
         for key in (
@@ -189,7 +218,7 @@ class _Loader:
         return PolicySettings(mode=mode, **times)
 
     def _gate(self) -> GateSettings:
-        table = self._table(self._top.take("gate") or {}, ("gate",))
+        table = self._table(self._section("gate"), ("gate",))
         default = GateSettings()
         daemon = table.choice("daemon", ("keepalived", "vrrpd"), default.daemon)
         gate = GateSettings(
@@ -223,7 +252,7 @@ class _Loader:
         name = table.string("name", kind.value)
         serial = kind is PathKind.SERIAL
         default = PathSettings(name, kind, name)
-        interface = table.per_node("interface", nodes, required=not serial)
+        interface = self._interface(table, nodes, required=not serial)
         path = PathSettings(
             name=name,
             kind=kind,
@@ -238,6 +267,8 @@ class _Loader:
             baud=table.integer("baud", default.baud, 1200, 4_000_000),
         )
         table.finish()
+        if path.baud not in BAUD_RATES:
+            table.error(("baud",), f"{path.baud} is not a speed of a serial line", f"one of {', '.join(str(b) for b in BAUD_RATES)}")
         if path.silent_after_ms < 3 * path.interval_ms:
             table.error(
                 ("silent_after_ms",),
@@ -249,6 +280,16 @@ class _Loader:
             table.error(("interval_ms",), f"a beat of 64 bytes takes {beats} ms at {path.baud} baud", f"interval_ms ≥ {beats}")
         return path
 
+    def _interface(self, table: TableReader, nodes: list[str], *, required: bool) -> PerNode:
+        """The ``interface`` key; a name that no kernel can have is an error here instead of in a socket call."""
+        interface = table.per_node("interface", nodes, required=required)
+        for _, name in interface.values:
+            if len(name.encode()) > MAX_INTERFACE or "/" in name or any(c.isspace() for c in name):
+                table.error(
+                    ("interface",), f"{show(name)} cannot be an interface", f"a name as `ip link` shows it, at most {MAX_INTERFACE} bytes"
+                )
+        return interface
+
     def _references(self, nodes: list[str]) -> tuple[ReferenceSettings, ...]:
         references = []
         for table in self._tables(self._top, "reference", 8):
@@ -257,7 +298,7 @@ class _Loader:
                 ReferenceSettings(
                     name=table.string("name", address),
                     address=address,
-                    interface=table.per_node("interface", nodes, required=True),
+                    interface=self._interface(table, nodes, required=True),
                     interval_ms=table.integer("interval_ms", 1_000, 100, 60_000),
                     silent_after_ms=table.integer("silent_after_ms", 3_000, 300, 600_000),
                 )
@@ -266,7 +307,7 @@ class _Loader:
         return tuple(references)
 
     def _fence(self, nodes: list[str]) -> FenceSettings:
-        table = self._table(self._top.take("fence") or {}, ("fence",))
+        table = self._table(self._section("fence"), ("fence",))
         levels: dict[str, list[FenceLevel]] = {}
         for level in self._tables(table, "level", 18):
             target = level.choice("target", nodes)
@@ -313,14 +354,12 @@ class _Loader:
         for key, value in table.remaining().items():
             if key in ("password", "passwd", "token", "secret", "routing_key", "auth_pass"):
                 table.error((key,), f"{key} would put a secret into this file", f'write {key}_secret = "file:/etc/brainctl/…" (mode 0600)')
-            if isinstance(value, bool):
-                text = "1" if value else "0"
-            elif isinstance(value, str | int | float):
-                text = str(value)
-            elif isinstance(value, list) and all(isinstance(v, str) for v in value):
-                text = ",".join(value)
-            else:
+            text = _parameter_text(value)
+            if text is None:
                 table.error((key,), f"{key} must be a string, number, boolean or list of strings", "see docs/FENCING.md and docs/ALERTS.md")
+                continue
+            if control_character(text.replace("\n", "").replace("\t", "")):
+                table.error((key,), f"{key} holds a control character", "it would go to a program or a receiver as it is")
                 continue
             parameters.append((key, text))
         return tuple(parameters)

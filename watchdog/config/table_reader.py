@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import ipaddress
 from collections.abc import Sequence
@@ -10,6 +11,32 @@ from typing import Any
 from base.diagnostics import Diagnostics
 from base.toml_positions import KeyPath, Positions
 from watchdog.config.model import PerNode
+
+MAX_STRING = 4_096
+MAX_SHOWN = 60
+MAX_LIST = 64
+
+
+def show(value: Any) -> str:
+    """A wrong value in an error: short, whatever it is. (``repr`` of a deep list or of a number of 5000 digits raises.)"""
+    if isinstance(value, str):
+        return repr(value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= 64 else "a number of more than 64 bits"
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "a table"
+    return "a date or time" if isinstance(value, datetime.date | datetime.time) else type(value).__name__
+
+
+def control_character(value: str) -> str:
+    """The first character of a string that no name, path or argument may hold, or ""."""
+    return next((c for c in value if c < " " or c == "\x7f"), "")
 
 
 class TableReader:
@@ -50,17 +77,31 @@ class TableReader:
                 self.error((), f"{key} is missing", f'add {key} = "…"')
             return default or ""
         if not isinstance(value, str) or not value:
-            self.error((key,), f"{key} must be a non-empty string, not {value!r}", f'write {key} = "…"')
+            self.error((key,), f"{key} must be a non-empty string, not {show(value)}", f'write {key} = "…"')
             return default or ""
-        return value
+        return value if self.plain((key,), value) else default or ""
+
+    def plain(self, below: KeyPath, value: str) -> bool:
+        """Whether a string may be a name or a path; an error at ``below`` if not (system calls raise over a NUL)."""
+        if bad := control_character(value):
+            self.error(
+                below, f"{show(value)} holds the control character {bad!r}", "write it on one line, without escapes such as \\n or \\u0000"
+            )
+        elif len(value) > MAX_STRING:
+            self.error(below, f"{len(value)} characters are too long", f"at most {MAX_STRING}")
+        else:
+            return True
+        return False
 
     def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str:
         """One of ``choices``."""
         value = self.string(key, default)
-        if value and value not in choices:
+        if not value:
+            return default or choices[0]  # string() has told the error
+        if value not in choices:
             near = difflib.get_close_matches(value, choices, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            self.error((key,), f"{key} = {value!r} is not known", f"{hint}one of {', '.join(choices)}")
+            self.error((key,), f"{key} = {show(value)} is not known", f"{hint}one of {', '.join(choices)}")
             return default or choices[0]
         return value
 
@@ -70,10 +111,10 @@ class TableReader:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int):
-            self.error((key,), f"{key} must be a whole number, not {value!r}", f"write {key} = {default}")
+            self.error((key,), f"{key} must be a whole number, not {show(value)}", f"write {key} = {default}")
             return default
         if not low <= value <= high:
-            self.error((key,), f"{key} = {value} is out of range", f"between {low} and {high}")
+            self.error((key,), f"{key} = {show(value)} is out of range", f"between {low} and {high}")
             return default
         return value
 
@@ -83,7 +124,7 @@ class TableReader:
         if value is None:
             return default
         if not isinstance(value, bool):
-            self.error((key,), f"{key} must be true or false, not {value!r}", f"write {key} = {str(default).lower()}")
+            self.error((key,), f"{key} must be true or false, not {show(value)}", f"write {key} = {str(default).lower()}")
             return default
         return value
 
@@ -97,7 +138,7 @@ class TableReader:
         try:
             return str(ipaddress.ip_address(value))
         except ValueError:
-            self.error(below, f"{value!r} is not an IP address", "write a plain address such as 10.0.0.1, without a prefix length")
+            self.error(below, f"{show(value)} is not an IP address", "write a plain address such as 10.0.0.1, without a prefix length")
             return value
 
     def strings(self, key: str) -> tuple[str, ...]:
@@ -108,6 +149,9 @@ class TableReader:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             self.error((key,), f"{key} must be a list of strings", f'write {key} = ["…"]')
             return ()
+        if len(value) > MAX_LIST:
+            self.error((key,), f"{len(value)} values are too many", f"at most {MAX_LIST}")
+            return ()
         return tuple(value)
 
     def per_node(self, key: str, nodes: Sequence[str], *, required: bool = False, address: bool = False) -> PerNode:
@@ -117,20 +161,24 @@ class TableReader:
             if required:
                 self.error((), f"{key} is missing", f'add {key} = {{ {nodes[0]} = "…", {nodes[1]} = "…" }}')
             return PerNode(())
-        if isinstance(value, str) and not address:
-            return PerNode(tuple((n, value) for n in nodes))
+        if isinstance(value, str) and value and not address:
+            return PerNode(tuple((n, value) for n in nodes)) if self.plain((key,), value) else PerNode(())
         if not isinstance(value, dict):
             self.error((key,), f"{key} needs a value for each node", f'write {key} = {{ {nodes[0]} = "…", {nodes[1]} = "…" }}')
             return PerNode(())
         for name in value:
             if name not in nodes:
-                self.error((key, name), f"{name!r} is not a node", f"nodes are {', '.join(nodes)}")
+                self.error((key, name), f"{show(name)} is not a node", f"nodes are {', '.join(nodes)}")
+        found: list[tuple[str, str]] = []
         for name in nodes:
-            if not isinstance(value.get(name), str):
+            item = value.get(name)
+            if not isinstance(item, str) or not item:
                 self.error((key,), f"{key} has no value for node {name}", f'add {name} = "…"')
             elif address:
-                self.check_ip((key, name), value[name])
-        return PerNode(tuple((n, str(value[n])) for n in nodes if isinstance(value.get(n), str)))
+                found.append((name, self.check_ip((key, name), item)))
+            elif self.plain((key, name), item):
+                found.append((name, item))
+        return PerNode(tuple(found))
 
     def finish(self) -> None:
         """Report every key that was not taken, with the nearest known spelling."""
@@ -138,4 +186,4 @@ class TableReader:
             if key not in self._known:
                 near = difflib.get_close_matches(key, self._known, 1)
                 remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(set(self._known)))}"
-                self.error((key,), f"unknown key {key!r}", remedy)
+                self.error((key,), f"unknown key {show(key)}", remedy)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from watchdog.config.model import GroupKey, GroupSettings
 from watchdog.frames.heartbeat import GroupState
+from watchdog.judgement.durable_facts import NOTHING_DURABLE, DurableFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Started:
     ``recent_fence_wall_ns``: when fences of the peer were started in the last hour (for the budget); ``latched``: the
     budget latch is shut.
     ``same_boot``: the machine did not reboot since the last run of the daemon.
+    ``durable``: what earlier runs left for this one (maintenance, acknowledgements, handovers …).
     """
 
     wall_ns: int
@@ -69,6 +71,7 @@ class Started:
     same_boot: bool = False
     macs: tuple[str, ...] = ()
     open_incidents: tuple[OpenIncident, ...] = ()
+    durable: DurableFacts = NOTHING_DURABLE
 
 
 @dataclass(frozen=True, slots=True)

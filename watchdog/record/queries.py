@@ -537,7 +537,7 @@ def _stamped(cls: type[RowT], row: dict[str, Any]) -> RowT:
 def _json(text: str) -> JsonValue:
     try:
         value: JsonValue = json.loads(text) if text else ""
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     return value
 

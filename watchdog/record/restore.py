@@ -9,6 +9,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from base.core import NS_PER_S, JsonValue
+from watchdog.durable import MAX_INCARNATION
 from watchdog.judgement.events import OpenFence, OpenIncident
 from watchdog.record.messages import Restored
 
@@ -36,7 +37,7 @@ def node_facts(db: Database) -> dict[str, Any]:
     ).fetchall():
         try:
             facts[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             facts[key] = text
     return facts
 
@@ -95,7 +96,7 @@ def read_restored(db: Database, *, asked_incarnation: int | None, boot: str, wal
     run = facts.get("run")
     run = run if isinstance(run, dict) else {}
     last = run.get("incarnation")
-    last = last if isinstance(last, int) else 0
+    last = last if isinstance(last, int) and 0 < last < MAX_INCARNATION else 0
     clean = facts.get("clean_stop")
     return Restored(
         incarnation=last if last and watcher and run.get("watcher") == watcher else max(asked_incarnation or 0, last + 1),

@@ -95,6 +95,10 @@ class Recorder:
                 value = fields.get("value")
         return value
 
+    def node_facts(self) -> dict[str, JsonValue]:
+        """The newest value of every durable fact about this node."""
+        return {str(fields["key"]): fields["value"] for _, fields in self._fields(RowKind.NODE)}
+
     def open_fences(self) -> tuple[OpenFence, ...]:
         """Fences whose intent is durable and whose end is not."""
         opened: dict[str, OpenFence] = {}

@@ -20,6 +20,7 @@ from watchdog.judgement.commands import (
     SendFrame,
     SetGate,
 )
+from watchdog.judgement.durable_facts import durable_facts
 from watchdog.judgement.events import (
     AddressChanged,
     AdvertHeard,
@@ -101,6 +102,7 @@ class BrainHost(Process):
             seen_peer_before=bool(disk.node_fact("seen_peer")),
             same_boot=disk.last_boot == self.kernel.boots,
             macs=(self.kernel.mac,),
+            durable=durable_facts(disk.node_facts()),
         )
         disk.last_boot = self.kernel.boots
         self._daemon = self._daemon_state()

@@ -1,0 +1,73 @@
+"""PURE: what a new run of the watcher takes over from the runs before it: the newest NODE row of each key, as typed values.
+
+The recorder and the simulator's disk both read them with ``durable_facts``; the core writes them with ``WatcherState.record_node``. A value
+that cannot be meant (another version, damage) is read as if it were not there: no row ends a daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from base.core import NS_PER_MS, JsonValue
+
+LONGEST_MS = 24 * 3_600_000
+"""No window that a person opens lasts longer: a wall clock that was set wrong must not excuse a node for years."""
+MAX_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class SavedWindow:
+    """A time until which something holds. In the boot that wrote it CLOCK_BOOTTIME counts (the wall clock may be set); later only the
+    wall clock can tell. ``boot`` is the boot id in hex."""
+
+    until_wall_ns: int
+    until_ns: int
+    boot: str
+
+    def until(self, now_ns: int, wall_ns: int, boot: str) -> int | None:
+        """The same time by this run's CLOCK_BOOTTIME; None when it is over."""
+        left_ns = self.until_ns - now_ns if boot == self.boot else self.until_wall_ns - wall_ns
+        return now_ns + min(left_ns, LONGEST_MS * NS_PER_MS) if left_ns > 0 else None
+
+    def to_json(self) -> JsonValue:
+        """As the NODE row holds it."""
+        return {"until_wall_ns": self.until_wall_ns, "until_ns": self.until_ns, "boot": self.boot}
+
+
+@dataclass(frozen=True, slots=True)
+class DurableFacts:
+    """``maintenance``: of this node; ``peer_maintenance``: what the peer told of its own. ``acknowledged``: incidents that a person has
+    taken (ids). ``handovers``: groups ("51/4") that an operator gave away and that this node must not take back by itself yet."""
+
+    maintenance: SavedWindow | None = None
+    peer_maintenance: SavedWindow | None = None
+    acknowledged: tuple[str, ...] = ()
+    handovers: tuple[str, ...] = ()
+
+
+NOTHING_DURABLE = DurableFacts()
+"""What a first run finds."""
+
+
+def durable_facts(values: Mapping[str, JsonValue]) -> DurableFacts:
+    """Typed facts from the newest value of every key."""
+    return DurableFacts(
+        maintenance=_window(values.get("maintenance")),
+        peer_maintenance=_window(values.get("peer_maintenance")),
+        acknowledged=_words(values.get("acknowledged")),
+        handovers=_words(values.get("handovers")),
+    )
+
+
+def _window(value: JsonValue) -> SavedWindow | None:
+    if not isinstance(value, dict):
+        return None
+    wall_ns, until_ns, boot = value.get("until_wall_ns"), value.get("until_ns"), value.get("boot")
+    if not isinstance(wall_ns, int) or not isinstance(until_ns, int) or not isinstance(boot, str) or max(wall_ns, until_ns) >= 1 << 63:
+        return None
+    return SavedWindow(wall_ns, until_ns, boot)
+
+
+def _words(value: JsonValue) -> tuple[str, ...]:
+    return tuple(v for v in value if isinstance(v, str))[:MAX_KEPT] if isinstance(value, list) else ()
