@@ -1,6 +1,7 @@
 """PURE: group reports as bytes, and the digest of a whole set of them.
 
-One entry is 3 to 20 bytes: VRID, a byte of bits, priority, then only what is present.
+One entry is 5 to 22 bytes: VRID, a byte of bits, priority, health, a second byte of bits (bit 0 = the sender can take the group), then only
+what is present. Version 1 has neither health nor the second byte.
 
     bit 7    family (1 = IPv6)          bits 6-4  GroupState        bit 3  VIP held by the sender's kernel
     bit 2    advert sent: age           bit 1     advert heard: age and priority
@@ -16,9 +17,10 @@ from hashlib import blake2b
 
 from watchdog.config.model import GroupKey
 from watchdog.frames.errors import DecodeError, RejectReason
-from watchdog.frames.heartbeat import GroupReport, GroupState, YieldAnswer
+from watchdog.frames.heartbeat import VERSION, GroupReport, GroupState, YieldAnswer
 
 _IPV6, _HELD, _SENT, _HEARD, _YIELD = 0x80, 0x08, 0x04, 0x02, 0x01
+_CAN_TAKE = 0x01
 _REQUEST, _ANSWER = 0x01, 0x02
 _U32 = struct.Struct("!I")
 _FINE_MS, _COARSE_MS, _FINE_STEPS = 10, 100, 128
@@ -63,12 +65,18 @@ def is_urgent(report: GroupReport) -> bool:
     return bool(report.yield_request or report.yield_answer is not YieldAnswer.NONE)
 
 
-def pack_group(report: GroupReport, ages: AgeFormat) -> bytes:
+def pack_group(report: GroupReport, ages: AgeFormat, version: int = VERSION) -> bytes:
     """One entry. Raises ValueError for a VRID, priority or yield id that does not fit on the wire."""
-    key = report.key
-    if not (0 <= key.vrid <= 255 and key.family in (4, 6) and 0 <= report.priority <= 255):
-        raise ValueError(f"group {key} with priority {report.priority} does not fit on the wire")
-    bits = (_IPV6 if key.family == 6 else 0) | (report.state << 4) | (_HELD if report.held else 0)
+    if not 0 <= report.key.vrid <= 255:
+        raise ValueError(f"group {report.key} does not fit on the wire")
+    return bytes((report.key.vrid,)) + pack_description(report, ages, version)
+
+
+def pack_description(report: GroupReport, ages: AgeFormat, version: int = VERSION) -> bytes:
+    """Everything of an entry but the VRID: what several groups may have in common."""
+    if not (report.key.family in (4, 6) and 0 <= report.priority <= 255 and 0 <= report.health <= 255):
+        raise ValueError(f"group {report.key} with priority {report.priority} and health {report.health} does not fit on the wire")
+    bits = (_IPV6 if report.key.family == 6 else 0) | (report.state << 4) | (_HELD if report.held else 0)
     tail = b""
     if report.advert_sent_age_ms is not None:
         bits |= _SENT
@@ -79,7 +87,8 @@ def pack_group(report: GroupReport, ages: AgeFormat) -> bytes:
     if is_urgent(report):
         bits |= _YIELD
         tail += _pack_yield(report)
-    return bytes((key.vrid, bits, report.priority)) + tail
+    fitness = bytes((report.health, _CAN_TAKE if report.can_take else 0)) if version > 1 else b""
+    return bytes((bits, report.priority)) + fitness + tail
 
 
 def _pack_yield(report: GroupReport) -> bytes:
@@ -114,10 +123,13 @@ class _Reader:
         return self._at == len(self._data)
 
 
-def unpack_groups(data: bytes, count: int, ages: AgeFormat) -> tuple[GroupReport, ...]:
-    """Exactly ``count`` entries that fill ``data`` exactly, no group twice. Raises DecodeError(MALFORMED)."""
+def unpack_groups(data: bytes, count: int, ages: AgeFormat, version: int = VERSION, node_health: int = 255) -> tuple[GroupReport, ...]:
+    """Exactly ``count`` entries that fill ``data`` exactly, no group twice. ``node_health`` stands for a group's own in version 1.
+
+    Raises DecodeError(MALFORMED).
+    """
     reader = _Reader(data)
-    reports = tuple([_unpack_group(reader, ages) for _ in range(count)])
+    reports = tuple([_unpack_group(reader, ages, version, node_health) for _ in range(count)])
     if not reader.finished:
         raise DecodeError(RejectReason.MALFORMED, "bytes after the last group entry")
     if len({report.key for report in reports}) != count:
@@ -125,12 +137,32 @@ def unpack_groups(data: bytes, count: int, ages: AgeFormat) -> tuple[GroupReport
     return reports
 
 
-def _unpack_group(reader: _Reader, ages: AgeFormat) -> GroupReport:
-    vrid, bits, priority = reader.take(3)
+def unpack_description(data: bytes, ages: AgeFormat) -> GroupReport:
+    """The inverse of ``pack_description`` for bytes that hold nothing else; its key has VRID 0. Raises DecodeError(MALFORMED)."""
+    reader = _Reader(data)
+    report = _unpack_description(reader, 0, ages, VERSION, 0)
+    if not reader.finished:
+        raise DecodeError(RejectReason.MALFORMED, "bytes after the description of several groups")
+    return report
+
+
+def _unpack_group(reader: _Reader, ages: AgeFormat, version: int, node_health: int) -> GroupReport:
+    return _unpack_description(reader, reader.take(1)[0], ages, version, node_health)
+
+
+def _unpack_description(reader: _Reader, vrid: int, ages: AgeFormat, version: int, node_health: int) -> GroupReport:
+    bits, priority = reader.take(2)
     try:
         state = GroupState(bits >> 4 & 7)
     except ValueError:
         raise DecodeError(RejectReason.MALFORMED, f"group state {bits >> 4 & 7}") from None
+    if version > 1:
+        health, more = reader.take(2)
+        if more & ~_CAN_TAKE:
+            raise DecodeError(RejectReason.MALFORMED, f"group bits {more:#04x}")
+        can_take = bool(more & _CAN_TAKE)
+    else:
+        health, can_take = node_health, state in (GroupState.BACKUP, GroupState.MASTER)
     sent_ms = ages.unpack(reader.take(ages.size)) if bits & _SENT else None
     heard_ms = ages.unpack(reader.take(ages.size)) if bits & _HEARD else None
     heard_priority = reader.take(1)[0] if bits & _HEARD else None
@@ -146,6 +178,8 @@ def _unpack_group(reader: _Reader, ages: AgeFormat) -> GroupReport:
         yield_request=request,
         yield_answer_to=answer_to,
         yield_answer=answer,
+        health=health,
+        can_take=can_take,
     )
 
 
@@ -158,10 +192,9 @@ def _unpack_yield(reader: _Reader) -> tuple[int, int, YieldAnswer]:
     return request, answer_to, YieldAnswer(bits >> 2)
 
 
-def state_digest(groups: Iterable[GroupReport]) -> int:
-    """32 bits over everything in the reports that is not an age: key, state, held, priority and yield fields.
-
-    Independent of the order of ``groups``.
+def state_digest(groups: Iterable[GroupReport], version: int = VERSION) -> int:
+    """32 bits over everything in the reports that is not an age: key, state, held, priority, yield fields, and from version 2 on health and
+    ``can_take``. Independent of the order of ``groups``.
     """
     rows = sorted(
         struct.pack(
@@ -175,9 +208,18 @@ def state_digest(groups: Iterable[GroupReport]) -> int:
             report.yield_answer,
             report.yield_answer_to if report.yield_answer else 0,
         )
+        + (bytes((report.health, report.can_take)) if version > 1 else b"")
         for report in groups
     )
     return int.from_bytes(blake2b(b"".join(rows), digest_size=4).digest(), "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one frame says about groups: ``reports`` in order; ``partial``: some groups were left out."""
+
+    reports: tuple[GroupReport, ...]
+    partial: bool
 
 
 class GroupPager:
@@ -194,26 +236,34 @@ class GroupPager:
         self._turn = 0
         self._last_sent: dict[GroupKey, tuple[int, int]] = {}
 
-    def page(self, groups: Sequence[GroupReport], ages: AgeFormat) -> tuple[list[bytes], bool]:
-        """Packed entries within the budget (bytes) and the maximum count, and whether some groups were left out."""
-        packed = {report.key: pack_group(report, ages) for report in groups}
-        if len(groups) <= self._maximum and sum(map(len, packed.values())) <= self._budget:
-            return list(packed.values()), False
-        self._turn += 1
+    def page(self, groups: Sequence[GroupReport], ages: AgeFormat, version: int = VERSION) -> Page:
+        """The groups that are due and fit into the budget (bytes) and the maximum count. What really goes out is told to ``sent``."""
+        sizes = {report.key: len(pack_group(report, ages, version)) for report in groups}
+        if len(groups) <= self._maximum and sum(sizes.values()) <= self._budget:
+            return Page(tuple(groups), False)
+        chosen: list[GroupReport] = []
+        room = self._budget
+        for report in self.in_order(groups):
+            if len(chosen) == self._maximum or sizes[report.key] > room:
+                break
+            chosen.append(report)
+            room -= sizes[report.key]
+        return Page(tuple(chosen), True)
+
+    def in_order(self, groups: Sequence[GroupReport]) -> list[GroupReport]:
+        """The groups as they are due: urgent ones, changed ones, then those that were not sent for longest."""
         digests = {report.key: state_digest((report,)) for report in groups}
-        self._last_sent = {key: sent for key, sent in self._last_sent.items() if key in packed}
+        self._last_sent = {key: sent for key, sent in self._last_sent.items() if key in digests}
 
         def order(report: GroupReport) -> tuple[bool, bool, int]:
             turn, digest = self._last_sent.get(report.key, (0, -1))
+            # An urgent report that was just told stands behind one that was not: many requests must not starve each other.
             return (not is_urgent(report), digest == digests[report.key], turn)
 
-        entries: list[bytes] = []
-        room = self._budget
-        for report in sorted(groups, key=order):
-            entry = packed[report.key]
-            if len(entries) == self._maximum or len(entry) > room:
-                break
-            entries.append(entry)
-            room -= len(entry)
-            self._last_sent[report.key] = (self._turn, digests[report.key])
-        return entries, True
+        return sorted(groups, key=order)
+
+    def sent(self, reports: Iterable[GroupReport]) -> None:
+        """These went out."""
+        self._turn += 1
+        for report in reports:
+            self._last_sent[report.key] = (self._turn, state_digest((report,)))

@@ -6,8 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from watchdog.config.model import GroupKey
+from watchdog.config.model import GroupKey, Mode
 
+VERSION = 2
+"""Of the frames that this release sends. A peer that only knows version 1 is watched, and nothing else (docs/adr/0210)."""
+OLDEST_VERSION = 1
 NONCE_BYTES = 8
 BOOT_BYTES = 8
 MAX_PATHS = 8
@@ -28,7 +31,7 @@ class GroupState(IntEnum):
 
 
 class NodeFlags(IntFlag):
-    """Things about the sending node."""
+    """Things about the sending node. 32 bits on datagrams; a serial line carries the lower 16, so nothing urgent goes above."""
 
     NONE = 0
     ISOLATED = 1
@@ -39,6 +42,16 @@ class NodeFlags(IntFlag):
     VRRP_HUNG = 32
     REFERENCES_OK = 64
     FENCING = 128
+    ACTING = 1 << 8
+    """An act of the sender's against the receiver may still take effect: the sender acknowledges nothing meanwhile."""
+    SUSPECT = 1 << 9
+    """The sender ended without an orderly stop, or was fenced, and had heard nobody when it said this."""
+    ARMED = 1 << 10
+    """The sender may fence by itself: enabled, measured, enrolled, its runner armed."""
+    RESTARTING = 1 << 11
+    """A planned restart or reload of the sender's watcher: its silence pages nobody for a moment."""
+    WITNESS_OUT = 1 << 12
+    RECORD_SICK = 1 << 13
 
 
 class YieldAnswer(IntEnum):
@@ -58,7 +71,8 @@ class GroupReport:
     last advert the sender's daemon really put on the wire (None = none seen);
     ``advert_heard_age_ms``/``advert_heard_priority``: the last real advert heard from another node.
     ``yield_request``: 0, or the id of the sender's request that the receiver gives this group up;
-    ``yield_answer_to``/``yield_answer``: the answer to a request of the receiver.
+    ``yield_answer_to``/``yield_answer``: the answer to a request of the receiver. ``health`` 0..255: of this group's interface
+    and daemon, higher is better. ``can_take``: the sender's daemon runs, is not held, and could serve the group now.
     """
 
     key: GroupKey
@@ -71,6 +85,43 @@ class GroupReport:
     yield_request: int = 0
     yield_answer_to: int = 0
     yield_answer: YieldAnswer = YieldAnswer.NONE
+    health: int = 255
+    can_take: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FrameId:
+    """One frame of one session: ``path`` is the number of the path in the configured order, ``sequence`` counts the frames of that path."""
+
+    path: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTerms:
+    """What a node tells the other about the rules it lives by (Promise 5). ``delay_ms`` is d; ``rank`` 1 or 2.
+
+    ``settings_digest`` (u32): of everything in brain.toml that must be equal on both nodes. ``release``: the sender's release,
+    major * 1000 + minor * 10. ``maintenance_left_s``: how long its maintenance still lasts, 0 = none.
+    ``acknowledged``: the newest frame of the *receiver* that the sender has accepted in the sessions that live now; None = none, or the
+    sender acknowledges nothing at present.
+    """
+
+    mode: Mode
+    rank: int
+    delay_ms: int
+    settings_digest: int
+    release: int = 0
+    maintenance_left_s: int = 0
+    acknowledged: FrameId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMac:
+    """The link-layer address of one interface of the sender, lower-case colon form: the receiver pins it."""
+
+    interface: str
+    mac: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +137,8 @@ class Heartbeat:
     the others, and ``digest`` (of all of the sender's groups, see codec.state_digest) tells when it knows them all.
     ``episode`` (u16, wraps) is the highest episode number the sender knows: incident
     ids of both nodes derive from it, so that their pages of one incident are one (watchdog/judgement/incidents.py).
+    ``version`` of the frame on the wire. ``terms`` and ``macs`` are None and empty where this frame does not carry them: in version 1,
+    and in most frames of a serial line, which rotates them.
     """
 
     node: str
@@ -102,6 +155,9 @@ class Heartbeat:
     episode: int = 0
     partial: bool = False
     digest: int = 0
+    version: int = VERSION
+    terms: NodeTerms | None = None
+    macs: tuple[LinkMac, ...] = ()
 
 
 def check_fields(heartbeat: Heartbeat) -> None:
@@ -114,9 +170,10 @@ def check_fields(heartbeat: Heartbeat) -> None:
         and 0 <= heartbeat.sequence <= 0xFFFFFFFF
         and 0 <= heartbeat.hears < 1 << MAX_PATHS
         and 0 <= heartbeat.health <= 255
-        and 0 <= heartbeat.flags <= 0xFFFF
+        and 0 <= heartbeat.flags <= 0xFFFFFFFF
         and 0 <= heartbeat.episode <= 0xFFFF
         and 0 <= heartbeat.sent_ns < 1 << 64
+        and OLDEST_VERSION <= heartbeat.version <= VERSION
     )
     if not fits:
         raise ValueError(f"a field of the heartbeat does not fit on the wire: {heartbeat}")

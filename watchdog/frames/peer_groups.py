@@ -40,4 +40,4 @@ class PeerGroups:
             self.reports.clear()
         for report in heartbeat.groups:
             self.reports[report.key] = ReceivedReport(report, now_ns, path)
-        self.complete = state_digest(held.report for held in self.reports.values()) == heartbeat.digest
+        self.complete = state_digest([held.report for held in self.reports.values()], heartbeat.version) == heartbeat.digest

@@ -1,19 +1,31 @@
 """Heartbeats survive every wire; whatever else arrives becomes a DecodeError with a reason."""
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchdog.config.model import GroupKey, PathKind
+from watchdog.config.model import GroupKey, Mode, PathKind
 from watchdog.frames.cobs import MAX_FRAME_BYTES, Deframer, stuff, unstuff
 from watchdog.frames.codec import MAX_DATAGRAM_BYTES, DatagramCodec, open_codec
 from watchdog.frames.errors import DecodeError, RejectReason
 from watchdog.frames.group_fields import COARSE_AGES, MAX_COARSE_AGE_MS, state_digest
-from watchdog.frames.heartbeat import GroupReport, GroupState, Heartbeat, NodeFlags, YieldAnswer
+from watchdog.frames.heartbeat import (
+    MAX_PATHS,
+    FrameId,
+    GroupReport,
+    GroupState,
+    Heartbeat,
+    LinkMac,
+    NodeFlags,
+    NodeTerms,
+    YieldAnswer,
+)
+from watchdog.frames.keys import split_keys
 from watchdog.frames.peer_groups import PeerGroups
-from watchdog.frames.serial_codec import MAX_GROUPS, SerialCodec
+from watchdog.frames.serial_codec import MACS_EVERY, MAX_GROUPS, TERMS_EVERY, SerialCodec
 
 KEY = b"k" * 32
 U32 = st.integers(0, 2**32 - 1)
@@ -32,10 +44,29 @@ def reports(draw: st.DrawFn) -> GroupReport:
         advert_sent_age_ms=draw(AGES),
         advert_heard_age_ms=heard,
         advert_heard_priority=None if heard is None else draw(st.integers(0, 255)),
+        health=draw(st.integers(0, 255)),
+        can_take=draw(st.booleans()),
         yield_request=draw(st.just(0) | U32),
         yield_answer_to=0 if answer is YieldAnswer.NONE else draw(U32),
         yield_answer=answer,
     )
+
+
+TERMS = st.builds(
+    NodeTerms,
+    mode=st.sampled_from(Mode),
+    rank=st.integers(0, 255),
+    delay_ms=U32,
+    settings_digest=U32,
+    release=st.integers(0, 0xFFFF),
+    maintenance_left_s=U32,
+    acknowledged=st.none() | st.builds(FrameId, path=st.integers(0, MAX_PATHS - 1), sequence=U32),
+)
+MACS = st.builds(
+    LinkMac,
+    interface=st.text(st.characters(codec="ascii", exclude_categories=["C", "Z"]), min_size=1, max_size=15),
+    mac=st.binary(min_size=6, max_size=6).map(lambda data: data.hex(":")),
+)
 
 
 def heartbeats(max_groups: int) -> st.SearchStrategy[Heartbeat]:
@@ -49,10 +80,12 @@ def heartbeats(max_groups: int) -> st.SearchStrategy[Heartbeat]:
         receiver_nonce=st.binary(min_size=8, max_size=8),
         hears=st.integers(0, 255),
         health=st.integers(0, 255),
-        flags=st.integers(0, 255).map(NodeFlags),
+        flags=st.integers(0, 0x3FFF).map(NodeFlags),
         groups=st.lists(reports(), max_size=max_groups, unique_by=lambda r: r.key).map(tuple),
         sent_ns=st.integers(0, 2**64 - 1),
         episode=st.integers(0, 0xFFFF),
+        terms=st.none() | TERMS,
+        macs=st.lists(MACS, max_size=5).map(tuple),
     )
 
 
@@ -75,6 +108,17 @@ def test_datagram_round_trip(heartbeat: Heartbeat) -> None:
     assert len(data) <= MAX_DATAGRAM_BYTES
     expected = dataclasses.replace(heartbeat, digest=state_digest(heartbeat.groups))
     assert DatagramCodec(KEY, "c", "eth").decode(data) == expected
+
+
+@given(heartbeats(20))
+def test_datagram_round_trip_in_version_1_loses_only_what_it_does_not_know(heartbeat: Heartbeat) -> None:
+    old = dataclasses.replace(heartbeat, version=1)
+    got = DatagramCodec(KEY, "c", "eth").decode(DatagramCodec(KEY, "c", "eth").encode(old))
+    groups = tuple(
+        dataclasses.replace(report, health=old.health, can_take=report.state in (GroupState.BACKUP, GroupState.MASTER))
+        for report in old.groups
+    )
+    assert got == dataclasses.replace(old, groups=groups, digest=state_digest(groups, 1), terms=None, macs=())
 
 
 @given(heartbeats(12), st.integers(1, 12))
@@ -103,6 +147,7 @@ def test_serial_round_trip_fits_64_bytes_and_rounds_ages_up(heartbeat: Heartbeat
                 assert wire_age is None or wire_age >= min(age, MAX_COARSE_AGE_MS)
             same_ages = {"advert_sent_age_ms": None, "advert_heard_age_ms": None}
             assert dataclasses.replace(report, **same_ages) == dataclasses.replace(original, **same_ages)
+        assert got.terms in (None, heartbeat.terms) and set(got.macs) <= set(heartbeat.macs)
 
 
 @pytest.mark.parametrize("make", [lambda: DatagramCodec(KEY, "c", "p"), lambda: SerialCodec(KEY, "c", "p", node="alpha", peer="beta")])
@@ -111,7 +156,7 @@ def test_pages_reassemble_to_everything(make) -> None:  # type: ignore[no-untype
     decoder = serial_pair()[1] if isinstance(codec, SerialCodec) else codec
     decoder = SerialCodec(KEY, "c", "p", node="beta", peer="alpha") if isinstance(codec, SerialCodec) else codec
     groups = tuple(group(v, priority=v, advert_sent_age_ms=10 * v) for v in range(1, 256))
-    for sequence in range(1, 120):
+    for sequence in range(1, 160):
         wire = codec.encode(beat(groups, sequence))
         known.update(sequence, decoder.decode(wire), "p")
         if known.complete:
@@ -134,7 +179,67 @@ def test_a_yield_goes_first_and_in_every_state_frame() -> None:
             seen += 1
             assert [r.key.vrid for r in got.groups[:2]] == [40, 41]
             assert got.groups[0].yield_request == 7 and got.groups[1].yield_answer_to == 70_000
-    assert seen >= 9
+    assert seen >= 7
+
+
+@given(heartbeats(0))
+def test_a_serial_line_tells_terms_and_link_addresses_in_turn(heartbeat: Heartbeat) -> None:
+    sender, receiver = serial_pair()
+    told, macs = [], set()
+    for sequence in range(5 * MACS_EVERY):
+        got = receiver.decode(sender.encode(dataclasses.replace(heartbeat, sequence=sequence, nonce=b"alphanon")))
+        told += [sequence] if got.terms is not None else []
+        macs |= set(got.macs)
+        receiver_frame = receiver.encode(beat(node="beta", nonce=b"betanonc", receiver_nonce=b"alphanon", sequence=sequence))
+        sender.decode(receiver_frame)
+    if heartbeat.terms is not None:
+        gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
+        assert max(gaps) <= 2 * TERMS_EVERY
+    assert macs == set(heartbeat.macs)
+
+
+def many(count: int, **changes: object) -> tuple[GroupReport, ...]:
+    return tuple(group(vrid, priority=100 + vrid % 2, **changes) for vrid in range(1, count + 1))
+
+
+def test_one_frame_names_a_hundred_groups_and_asks_for_them_all() -> None:
+    """Case J18: a page of at most six groups told a switch of 120 in twenty frames and more."""
+    sender, receiver = serial_pair()
+    known = PeerGroups()
+    receiver.encode(beat(many(120), node="beta"))
+    quiet, asking = many(120, held=True, state=GroupState.MASTER), many(120, held=True, state=GroupState.MASTER, yield_request=77)
+    for sequence in range(1, 17):
+        known.update(sequence, receiver.decode(sender.encode(beat(quiet, sequence))), "p")
+    assert known.complete, "two descriptions, two maps each, every other frame"
+    frames = 0
+    while not known.complete or frames == 0:
+        frames += 1
+        known.update(20 + frames, receiver.decode(sender.encode(beat(asking, 20 + frames))), "p")
+    assert frames <= 8 and all(held.report.yield_request == 77 for held in known.reports.values())
+
+
+def test_maps_mean_nothing_between_nodes_with_other_groups_and_pages_go_on() -> None:
+    sender, receiver = serial_pair()
+    known = PeerGroups()
+    receiver.encode(beat(many(119), node="beta"))
+    receiver.decode(sender.encode(beat(many(120), 0)))
+    for sequence in range(1, 400):
+        sender.decode(receiver.encode(beat(many(119), sequence, node="beta", nonce=b"betanonc")))
+        known.update(sequence, receiver.decode(sender.encode(beat(many(120), sequence))), "p")
+    assert known.complete
+
+
+def test_a_second_key_is_accepted_and_never_used_to_send() -> None:
+    old, new = b"1" * 64, b"2" * 64
+    assert split_keys(old) == (old,) and split_keys(old + b"\n" + new + b"\n") == (old, new)
+    assert split_keys(b"x" * 10 + b"\n" + b"y" * 40) == (b"x" * 10 + b"\n" + b"y" * 40,), "a binary key that holds a newline stays one"
+    for kind in (PathKind.UNICAST, PathKind.SERIAL):
+        alpha = {key: open_codec(kind, key, "c", "p", node="alpha", peer="beta") for key in (old, new, old + b"\n" + new)}
+        beta = open_codec(kind, new + b"\n" + old, "c", "p", node="beta", peer="alpha")
+        assert beta.decode(alpha[new].encode(beat())).node == "alpha" and not beta.peer_uses_second_key
+        assert beta.decode(alpha[old + b"\n" + new].encode(beat())).node == "alpha" and beta.peer_uses_second_key
+        with pytest.raises(DecodeError):
+            alpha[old].decode(beta.encode(beat(node="beta")))
 
 
 def test_serial_needs_a_session_frame_first_and_learns_it_soon() -> None:
