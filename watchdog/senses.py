@@ -9,7 +9,7 @@ from base.core import JsonValue
 from base.log import Log
 from base.pump import Pump
 from watchdog.capture import CaptureRing
-from watchdog.config.model import BrainSettings, ReferenceSettings
+from watchdog.config.model import BrainSettings, LinkAddress, ReferenceSettings
 from watchdog.groups import LoadedGroups
 from watchdog.judgement.commands import Announce, ProbeOwners, ProbeReference, RemoveAddress, SendFrame
 from watchdog.judgement.events import BytesReceived, CommandFailed, HeldAddress, PathChanged, WatcherEvent
@@ -66,11 +66,11 @@ class Senses:
         """Look at these groups' interfaces and addresses from now on."""
         self._groups = groups
         me = self._brain.self_name
-        pairs = [(g.interface, vip) for g in groups.groups for vip in g.vips]
-        interfaces = {g.interface for g in groups.groups}
-        peer_addresses = [(i, a) for i in sorted(interfaces) for a in self._brain.peer.addresses]
-        self._arp.watch([*pairs, *peer_addresses])
-        self._ndp.watch([*pairs, *peer_addresses])
+        places = [at for g in groups.groups for at in g.addresses]
+        interfaces = {link for g in groups.groups for link in (g.interface, *g.links)}
+        places += [LinkAddress(link, a) for link in sorted(interfaces) for a in self._brain.peer.addresses]
+        self._arp.watch(places)
+        self._ndp.watch(places)
         self._sniffer.watch(groups.config.instances)
         references = {r.interface.of(me) for r in self._brain.references}
         self._kernel.watch(sorted(interfaces | references))

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from collections import Counter, deque
 from ipaddress import IPv4Address
 
+from base.arp import gratuitous_arp
 from vrrp.protocol.packet import IPAddress
 
-ETH_P_ARP = 0x0806
 MAX_QUEUED = 10_000
-_BROADCAST = b"\xff" * 6
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
-
-
-def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
-    """The Ethernet frame of one announcement from ``mac`` (6 bytes)."""
-    arp = _ARP.pack(1, 0x0800, 6, 4, 1, mac, address.packed, _BROADCAST, address.packed)
-    return _BROADCAST + mac + ETH_P_ARP.to_bytes(2, "big") + arp
 
 
 class Pace:
@@ -90,7 +81,7 @@ class Announcer:
 
     def _frame(self, address: IPAddress) -> bytes:
         assert isinstance(address, IPv4Address)
-        return gratuitous_arp(self.mac, address)
+        return gratuitous_arp(self.mac, str(address))
 
     def _send(self, address: IPAddress) -> None:
         frame = self._frames.get(address) or self._frame(address)

@@ -6,32 +6,14 @@ the flag is removed from its hosts' default router lists), with the target's lin
 
 from __future__ import annotations
 
-import struct
 from ipaddress import IPv6Address
 
-from vrrp.protocol.packet import IPAddress, internet_checksum
+from base.ndp import unsolicited_advertisement
+from vrrp.protocol.packet import IPAddress
 from vrrp.system.announce import Announcer, Pace
 
-ALL_NODES = IPv6Address("ff02::1")
-ETH_P_IPV6 = 0x86DD
 LOOK_AGAIN_NS = 1_000_000_000
 """How old the knowledge about forwarding may be when something is announced."""
-_ICMPV6 = 58
-_NEIGHBOUR_ADVERTISEMENT = 136
-_TARGET_LINK_ADDRESS = 2
-_ROUTER, _OVERRIDE = 0x80000000, 0x20000000
-_HOP_LIMIT = 255
-
-
-def neighbour_advertisement(mac: bytes, address: IPv6Address, *, router: bool) -> bytes:
-    """The Ethernet frame of one unsolicited advertisement from ``mac`` (6 bytes)."""
-    flags = _OVERRIDE | (_ROUTER if router else 0)
-    message = struct.pack("!BBHI16sBB6s", _NEIGHBOUR_ADVERTISEMENT, 0, 0, flags, address.packed, _TARGET_LINK_ADDRESS, 1, mac)
-    pseudo = address.packed + ALL_NODES.packed + struct.pack("!IHBB", len(message), 0, 0, _ICMPV6)
-    message = message[:2] + internet_checksum(pseudo + message).to_bytes(2, "big") + message[4:]
-    header = struct.pack("!IHBB16s16s", 6 << 28, len(message), _ICMPV6, _HOP_LIMIT, address.packed, ALL_NODES.packed)
-    destination = b"\x33\x33" + ALL_NODES.packed[-4:]
-    return destination + mac + ETH_P_IPV6.to_bytes(2, "big") + header + message
 
 
 def forwards_ipv6(interface: str) -> bool:
@@ -63,4 +45,4 @@ class NeighbourAnnouncer(Announcer):
 
     def _frame(self, address: IPAddress) -> bytes:
         assert isinstance(address, IPv6Address)
-        return neighbour_advertisement(self.mac, address, router=self._router)
+        return unsolicited_advertisement(self.mac, str(address), router=self._router)

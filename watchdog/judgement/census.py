@@ -1,7 +1,8 @@
 """PURE: when to ask the segment who owns what, and what the answers and the silences mean.
 
-A *round* asks for the first VIPs of a group and for the peer's own addresses on its interface; it is complete when the window of every
-probe is over. Between rounds a slow tick asks for one address at a time, so that an orphan or a foreign owner is found from both nodes.
+A *round* asks for the first VIPs of a group, each on the interface where it lives, and for the peer's own addresses there; it is
+complete when the window of every probe is over. Between rounds a slow tick asks for one address at a time, so that an orphan or a
+foreign owner is found from both nodes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS
-from watchdog.config.model import GroupSettings
+from watchdog.config.model import GroupSettings, LinkAddress
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import ProbeFinished
 
@@ -27,8 +28,7 @@ class Probe:
 
     probe_id: int
     scope: str
-    interface: str
-    address: str
+    at: LinkAddress
     sent_ns: int
     give_up_ns: int
     of_peer: bool
@@ -51,6 +51,12 @@ class Round:
         return self.finished_ns is not None and self.sent > self.errors
 
 
+def peer_places(group: GroupSettings, peer_addresses: tuple[str, ...]) -> list[LinkAddress]:
+    """Where the peer's own addresses may answer: on each LAN of the group. One that never answered there says nothing by its silence."""
+    families = {at.family for at in group.addresses} | {group.key.family}
+    return [LinkAddress(link, a) for link in group.links for a in peer_addresses if LinkAddress(link, a).family in families]
+
+
 class Census:
     """Outstanding probes and the last round of every group."""
 
@@ -71,12 +77,9 @@ class Census:
             return []
         fresh = Round(now_ns)
         self.rounds[scope] = fresh
-        targets = [(vip, False) for vip in group.vips[:MAX_VIPS_PER_ROUND]] + [(address, True) for address in peer_addresses]
-        commands = [
-            self._probe(now_ns, scope, group.interface, address, of_peer, ROUND_REQUESTS, fresh)
-            for address, of_peer in targets
-            if (":" in address) == (group.key.family == 6)
-        ]
+        asked = group.addresses[:MAX_VIPS_PER_ROUND]
+        targets = [(at, False) for at in asked] + [(at, True) for at in peer_places(group, peer_addresses)]
+        commands = [self._probe(now_ns, scope, at, of_peer, ROUND_REQUESTS, fresh) for at, of_peer in targets]
         if not commands:
             fresh.finished_ns = now_ns
         return commands
@@ -89,14 +92,14 @@ class Census:
         commands = []
         for offset in range(min(len(groups), MAX_PROBES_PER_TICK)):
             group = groups[(self._rotation + offset) % len(groups)]
-            if group.vips:
-                vip = group.vips[(self._rotation // len(groups)) % len(group.vips)]
-                commands.append(self._probe(now_ns, str(group.key), group.interface, vip, False, TICK_REQUESTS, None))
+            if group.addresses:
+                at = group.addresses[(self._rotation // len(groups)) % len(group.addresses)]
+                commands.append(self._probe(now_ns, str(group.key), at, False, TICK_REQUESTS, None))
         group = groups[self._rotation % len(groups)]
-        same_family = [a for a in peer_addresses if (":" in a) == (group.key.family == 6)]
-        if same_family:
-            address = same_family[(self._rotation // len(groups)) % len(same_family)]
-            commands.append(self._probe(now_ns, str(group.key), group.interface, address, True, TICK_REQUESTS, None))
+        places = peer_places(group, peer_addresses)
+        if places:
+            at = places[(self._rotation // len(groups)) % len(places)]
+            commands.append(self._probe(now_ns, str(group.key), at, True, TICK_REQUESTS, None))
         self._rotation += min(len(groups), MAX_PROBES_PER_TICK)
         return commands
 
@@ -136,16 +139,14 @@ class Census:
         """The next tick or give-up."""
         return min([self.tick_due_ns, *(p.give_up_ns for p in self._probes.values())])
 
-    def _probe(
-        self, now_ns: int, scope: str, interface: str, address: str, of_peer: bool, requests: int, in_round: Round | None
-    ) -> ProbeOwners:
+    def _probe(self, now_ns: int, scope: str, at: LinkAddress, of_peer: bool, requests: int, in_round: Round | None) -> ProbeOwners:
         self._next_id += 1
         give_up_ns = now_ns + (self._window_ms + LATE_MS) * NS_PER_MS
-        self._probes[self._next_id] = Probe(self._next_id, scope, interface, address, now_ns, give_up_ns, of_peer, in_round is not None)
+        self._probes[self._next_id] = Probe(self._next_id, scope, at, now_ns, give_up_ns, of_peer, in_round is not None)
         if in_round is not None:
             in_round.open_probes.add(self._next_id)
             in_round.sent += 1
-        return ProbeOwners(self._next_id, interface, address, requests, self._window_ms)
+        return ProbeOwners(self._next_id, at.interface, at.address, requests, self._window_ms)
 
     def _close(self, now_ns: int, probe: Probe, failed: bool) -> None:
         last = self.rounds.get(probe.scope)

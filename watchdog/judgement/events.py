@@ -11,17 +11,24 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from watchdog.config.model import GroupKey, GroupSettings
+from watchdog.config.model import GroupKey, GroupSettings, LinkAddress
 from watchdog.frames.heartbeat import GroupState
 from watchdog.judgement.durable_facts import NOTHING_DURABLE, DurableFacts
 
 
 @dataclass(frozen=True, slots=True)
 class HeldAddress:
-    """An address in this kernel."""
+    """An address in this kernel. ``interface`` holds it; ``lan``: the interface whose LAN it owns, "" = the same (a macvlan's or
+    ipvlan's addresses own the LAN of the interface below)."""
 
     interface: str
     address: str
+    lan: str = ""
+
+    @property
+    def at(self) -> LinkAddress:
+        """Where it lives."""
+        return LinkAddress(self.lan or self.interface, self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +122,12 @@ class AdvertHeard:
 
 @dataclass(frozen=True, slots=True)
 class AddressChanged:
-    """The kernel gained (``held``) or lost an address."""
+    """The kernel gained (``held``) or lost an address; ``interface`` and ``lan`` as in HeldAddress."""
 
     interface: str
     address: str
     held: bool
+    lan: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,11 @@ class OwnerClaimed:
     probe_id: int | None = None
     request_index: int = 0
     gratuitous: bool = False
+
+    @property
+    def at(self) -> LinkAddress:
+        """The address on the LAN where this was heard."""
+        return LinkAddress(self.interface, self.address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from base.core import NS_PER_MS, JsonValue
+from watchdog.config.model import LinkAddress
 
 MAX_FACTS_PER_SCOPE = 64
+MAX_STRANGERS_PER_SCOPE = 16
+"""Facts that name a third owner: a flood of them replaces only its own kind."""
 
 
 class EvidenceKind(Enum):
@@ -24,6 +27,11 @@ class EvidenceKind(Enum):
     K3_ADVERT = "K3"
     K4_REPORT = "K4"
     K5_WITNESS = "K5"
+
+    @property
+    def is_open(self) -> bool:
+        """Promise 11: anybody on the segment can send or jam it."""
+        return self in (EvidenceKind.K2_NEIGHBOUR, EvidenceKind.K3_ADVERT)
 
 
 class Owner(Enum):
@@ -36,7 +44,8 @@ class Owner(Enum):
 
 @dataclass(slots=True)
 class Fact:
-    """One fact. ``fresh_ns`` = 0: true until retracted (our own kernel). ``id`` is unique over restarts."""
+    """One fact. ``at``: the address that it is about, if one; ``fresh_ns`` = 0: true until retracted (our own kernel). ``id`` is unique
+    over restarts."""
 
     id: str
     kind: EvidenceKind
@@ -47,6 +56,14 @@ class Fact:
     since_ns: int
     last_ns: int
     fresh_ns: int
+    at: LinkAddress | None = None
+
+    @property
+    def standing(self) -> int:
+        """Who may displace it when there is no more room: 0 a third host's word, 1 what the peer's host seems to say, 2 what is certain."""
+        if not self.kind.is_open:
+            return 2
+        return 0 if self.owner is Owner.OTHER else 1
 
     def is_fresh(self, now_ns: int) -> bool:
         """Whether the fact may still be used."""
@@ -66,35 +83,52 @@ class Fact:
         }
 
 
+FactKey = tuple[EvidenceKind, str, LinkAddress | None]
+"""(kind, source, the address that it is about)."""
+
+
 class Ledger:
-    """The facts of all scopes ("pair" and one per group), bounded."""
+    """The facts of all scopes ("pair" and one per group), bounded. A fact never displaces one of higher standing (Promise 11)."""
 
     def __init__(self, incarnation: int = 0) -> None:
         self._incarnation = incarnation
         self._count = 0
-        self._facts: dict[str, dict[tuple[EvidenceKind, str], Fact]] = {}
+        self._facts: dict[str, dict[FactKey, Fact]] = {}
         self.dropped = 0
 
-    def note(self, now_ns: int, scope: str, kind: EvidenceKind, owner: Owner, source: str, detail: str, fresh_ns: int) -> tuple[Fact, bool]:
-        """Record what ``source`` says now. Returns the fact and whether it is news (new, stale before, or said differently)."""
+    def note(
+        self,
+        now_ns: int,
+        scope: str,
+        kind: EvidenceKind,
+        owner: Owner,
+        source: str,
+        detail: str,
+        fresh_ns: int,
+        at: LinkAddress | None = None,
+    ) -> tuple[Fact, bool]:
+        """Record what ``source`` says now. Returns the fact and whether it is news (new, stale before, or said differently). A fact for
+        which there is no room is returned and not kept; it is no news."""
         facts = self._facts.setdefault(scope, {})
-        fact = facts.get((kind, source))
+        key = (kind, source, at)
+        fact = facts.get(key)
         if fact is not None and fact.owner is owner and fact.is_fresh(now_ns):
             news = fact.detail != detail
             fact.detail = detail
             fact.last_ns = now_ns
             fact.fresh_ns = fresh_ns
             return fact, news
-        if fact is None and len(facts) >= MAX_FACTS_PER_SCOPE:
-            self._drop_oldest(facts)
         self._count += 1
-        fact = Fact(f"E{self._incarnation}.{self._count}", kind, scope, owner, source, detail, now_ns, now_ns, fresh_ns)
-        facts[kind, source] = fact
-        return fact, True
+        new = Fact(f"E{self._incarnation}.{self._count}", kind, scope, owner, source, detail, now_ns, now_ns, fresh_ns, at)
+        if fact is None and not self._make_room(now_ns, facts, new):
+            self.dropped += 1
+            return new, False
+        facts[key] = new
+        return new, True
 
-    def retract(self, scope: str, kind: EvidenceKind, source: str) -> bool:
+    def retract(self, scope: str, kind: EvidenceKind, source: str, at: LinkAddress | None = None) -> bool:
         """The source took its word back. True if there was a fact."""
-        return self._facts.get(scope, {}).pop((kind, source), None) is not None
+        return self._facts.get(scope, {}).pop((kind, source, at), None) is not None
 
     def retract_owner(self, scope: str, owner: Owner, kinds: tuple[EvidenceKind, ...]) -> bool:
         """Everything of ``kinds`` that names ``owner`` is superseded by something newer."""
@@ -133,7 +167,18 @@ class Ledger:
         """All facts of a scope, stale ones too."""
         return [fact.to_json(now_ns) for fact in self._facts.get(scope, {}).values()]
 
-    def _drop_oldest(self, facts: dict[tuple[EvidenceKind, str], Fact]) -> None:
-        oldest = min(facts, key=lambda key: (facts[key].kind is EvidenceKind.K1_KERNEL, facts[key].last_ns))
+    def _make_room(self, now_ns: int, facts: dict[FactKey, Fact], new: Fact) -> bool:
+        """Drop what is stale, else the oldest of the lowest standing; False if everything kept stands higher than ``new``."""
+        strangers = [key for key, fact in facts.items() if fact.standing == 0]
+        if new.standing == 0 and len(strangers) >= MAX_STRANGERS_PER_SCOPE:
+            candidates = strangers
+        elif len(facts) >= MAX_FACTS_PER_SCOPE:
+            candidates = [key for key, fact in facts.items() if fact.standing <= new.standing or not fact.is_fresh(now_ns)]
+        else:
+            return True
+        if not candidates:
+            return False
+        oldest = min(candidates, key=lambda key: (facts[key].is_fresh(now_ns), facts[key].standing, facts[key].last_ns))
         del facts[oldest]
         self.dropped += 1
+        return True

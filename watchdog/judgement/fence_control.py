@@ -35,6 +35,7 @@ from fencing.plan.events import (
 )
 from fencing.plan.interlocks import Interlock
 from fencing.plan.session import FenceSession, FenceTimes
+from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, RunFence
 from watchdog.judgement.events import FenceReported
 from watchdog.judgement.group_actor import situation_of
@@ -466,13 +467,13 @@ class FenceControl:
         settings = self._state.contact.settings[path]
         self.feed(now_ns, ChannelHeard(f"path/{path}", settings.medium, now_ns, settings.interval_ms))
 
-    def census_heard(self, now_ns: int, interface: str, address: str) -> None:
+    def census_heard(self, now_ns: int, at: LinkAddress) -> None:
         """The peer's MAC answered for an address."""
-        self.feed(now_ns, ChannelHeard(f"census/{interface}/{address}", interface, now_ns, CENSUS_INTERVAL_MS, True))
+        self.feed(now_ns, ChannelHeard(f"census/{at.interface}/{at.address}", at.interface, now_ns, CENSUS_INTERVAL_MS, True))
 
-    def census_asked(self, now_ns: int, sent_ns: int, interface: str, address: str) -> None:
+    def census_asked(self, now_ns: int, sent_ns: int, at: LinkAddress) -> None:
         """A whole window is over."""
-        self.feed(now_ns, ChannelAsked(f"census/{interface}/{address}", sent_ns))
+        self.feed(now_ns, ChannelAsked(f"census/{at.interface}/{at.address}", sent_ns))
 
     def control_heard(self, now_ns: int, reference: str) -> None:
         """A reference answered: its interface works, and every path that runs over it."""

@@ -89,8 +89,8 @@ class GroupActor:
         observing = self._state.mode is Mode.OBSERVE
         # While the loser still answers, our announcements only start a quarrel of two caches: once is enough until it lets go.
         if not (split and others and view.announced and not observing):
-            for address, interface in view.held.items():
-                self._state.out.append(Announce(interface, address))
+            for at in view.held:
+                self._state.out.append(Announce(at.interface, at.address))
             view.announced += 1
             if view.announced == 1:
                 self._state.record_action(view.scope, "announce", view.scope, "re-announce after a second owner or a fence")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from base.core import NS_PER_MS
-from watchdog.config.model import GroupKey, GroupSettings
+from watchdog.config.model import GroupKey, GroupSettings, LinkAddress
 from watchdog.frames.heartbeat import GroupReport, GroupState, YieldAnswer
 from watchdog.judgement.commands import GateState
 from watchdog.judgement.events import DaemonState
@@ -104,13 +104,13 @@ class Gate:
 
 @dataclass(slots=True)
 class GroupView:
-    """One group as this node sees it. ``held`` are the VIPs in our kernel (address → interface); ``report`` the peer's last word about
-    the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
+    """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report``
+    the peer's last word about the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
     may ask for its release; ``crashed``: we removed what the dead local daemon left behind."""
 
     settings: GroupSettings
     track: Track
-    held: dict[str, str] = field(default_factory=dict)
+    held: tuple[LinkAddress, ...] = ()
     sent: Advert | None = None
     heard: Advert | None = None
     problem: str = ""

@@ -45,9 +45,9 @@ class Remover:
         if not view.removals:
             if orphan:
                 self._page_orphan(now_ns, view)
-            self._state.record_action(view.scope, "remove_address", ", ".join(view.held), reason)
-        for address, interface in view.held.items():
-            self._state.out.append(RemoveAddress(interface, address, reason))
+            self._state.record_action(view.scope, "remove_address", ", ".join(map(str, view.held)), reason)
+        for at in view.held:
+            self._state.out.append(RemoveAddress(at.interface, at.address, reason))
         view.removals += 1
         view.removal_due_ns = now_ns + REMOVE_RETRY_MS * NS_PER_MS
         view.wake_at(view.removal_due_ns)
@@ -59,6 +59,6 @@ class Remover:
         if state.in_maintenance(now_ns):
             return
         summary = f"{state.settings.cluster} {view.scope}: {Verdict.ORPHAN_VIP.value}: the VRRP daemon of {state.settings.self_name} died"
-        summary += f" and left {', '.join(view.held)} behind; it is removed"
+        summary += f" and left {', '.join(map(str, view.held))} behind; it is removed"
         rows = state.incidents.raise_(now_ns, view.scope, Verdict.ORPHAN_VIP, summary, view.track.reason, state.epochs(), True)
         state.persist(*rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS, JsonValue
-from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, Mode
+from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, LinkAddress, Mode
 from watchdog.frames.heartbeat import NodeFlags
 from watchdog.judgement.arbitration import HealthFacts, Standing, flags, health, keeps
 from watchdog.judgement.census import Census
@@ -28,9 +28,9 @@ EXCUSED_MS = 3_600_000
 
 @dataclass(slots=True)
 class WatcherState:
-    """See the module docstring. ``kernel``: this kernel's addresses (address → interface);
-    ``interfaces`` carry VIPs, each once; ``out`` are the commands of the call in progress, in order;
-    ``dirty`` the scopes to judge before it ends."""
+    """See the module docstring. ``kernel``: this kernel's addresses (where on a LAN → the interfaces that hold it there);
+    ``watched``: the groups of each configured address; ``interfaces`` carry VIPs or adverts, each once; ``out`` are the commands of
+    the call in progress, in order; ``dirty`` the scopes to judge before it ends."""
 
     settings: BrainSettings
     started: Started
@@ -43,7 +43,8 @@ class WatcherState:
     neighbours: Neighbours
     pair: Track
     groups: dict[GroupKey, GroupView] = field(default_factory=dict)
-    kernel: dict[str, str] = field(default_factory=dict)
+    kernel: dict[LinkAddress, tuple[str, ...]] = field(default_factory=dict)
+    watched: dict[LinkAddress, tuple[GroupKey, ...]] = field(default_factory=dict)
     interfaces: tuple[str, ...] = ()
     out: list[WatcherCommand] = field(default_factory=list)
     dirty: dict[str, None] = field(default_factory=dict)

@@ -64,7 +64,7 @@ def group_status(state: WatcherState, view: GroupView, now_ns: int) -> dict[str,
     """One group."""
     owners: list[JsonValue] = list(owner_seen(state, view, now_ns))
     vips: list[JsonValue] = list(view.settings.vips)
-    held: list[JsonValue] = [*sorted(view.held)]
+    held: list[JsonValue] = [*sorted(at.address for at in view.held)]
     return {
         "group": view.scope,
         "name": view.settings.name,

@@ -236,7 +236,13 @@ class WatcherCore:
                 view = state.groups[key] = GroupView(group, Track(str(key), since_ns=now_ns))
                 view.wake_ns = now_ns
             view.settings = group
-        state.interfaces = tuple(dict.fromkeys(view.settings.interface for view in state.groups.values()))
+        state.interfaces = tuple(
+            dict.fromkeys(link for view in state.groups.values() for link in (view.settings.interface, *view.settings.links))
+        )
+        state.watched = {}
+        for key, view in state.groups.items():
+            for at in view.settings.addresses:
+                state.watched[at] = (*state.watched.get(at, ()), key)
 
     def _groups_changed(self, now_ns: int, event: events.GroupsChanged) -> None:
         self._configure_groups(now_ns, event.groups)

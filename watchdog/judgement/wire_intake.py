@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
+from watchdog.config.model import LinkAddress
 from watchdog.judgement import events
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fence_control import FenceControl
@@ -81,7 +82,9 @@ class WireIntake:
         if event.outgoing or not event.vips:
             return
         for view in self._state.groups.values():
-            if view.key.family == event.key.family and set(event.vips) & set(view.settings.vips):
+            if view.key.family == event.key.family and any(
+                LinkAddress(event.interface, vip) in view.settings.addresses for vip in event.vips
+            ):
                 problem = f"VRID {event.key.vrid} from {event.source_ip} advertises the VIPs of VRID {view.key.vrid}"
                 if problem != view.problem:
                     self._state.touch(view.scope)
@@ -102,34 +105,33 @@ class WireIntake:
 
     def address_changed(self, now_ns: int, event: events.AddressChanged) -> None:
         """Our kernel gained or lost an address."""
-        self._hold_address(now_ns, event.interface, event.address, event.held)
+        state, at = self._state, LinkAddress(event.lan or event.interface, event.address)
+        others = tuple(interface for interface in state.kernel.get(at, ()) if interface != event.interface)
+        state.kernel[at] = (*others, event.interface) if event.held else others
+        if not state.kernel[at]:
+            del state.kernel[at]
+        for key in state.watched.get(at, ()):
+            self.look_at_kernel(now_ns, state.groups[key])
 
     def addresses_listed(self, now_ns: int, event: events.AddressesListed) -> None:
         """A full dump of our kernel's addresses."""
-        self._state.kernel = {held.address: held.interface for held in event.held}
+        kernel: dict[LinkAddress, tuple[str, ...]] = {}
+        for held in event.held:
+            kernel[held.at] = (*kernel.get(held.at, ()), held.interface)
+        self._state.kernel = kernel
         for view in self._state.groups.values():
             self.look_at_kernel(now_ns, view)
 
-    def _hold_address(self, now_ns: int, interface: str, address: str, held: bool) -> None:
-        """One address of our kernel came or went."""
-        kernel = self._state.kernel
-        if held:
-            kernel[address] = interface
-        elif kernel.get(address) == interface:
-            del kernel[address]
-        for view in self._state.groups.values():
-            if address in view.settings.vips:
-                self.look_at_kernel(now_ns, view)
-
     def look_at_kernel(self, now_ns: int, view: GroupView) -> None:
-        """K1: which VIPs of the group our kernel holds."""
+        """K1: which VIPs of the group our kernel holds where they are configured to live; the same address elsewhere owns nothing here."""
         state, before = self._state, view.own
-        held = {address: state.kernel[address] for address in view.settings.vips if address in state.kernel}
+        places = [(at, interface) for at in view.settings.addresses for interface in state.kernel.get(at, ())]
+        held = tuple(sorted({LinkAddress(interface, at.address) for at, interface in places}))
         if held == view.held:
             return
         view.held = held
         if held:
-            detail = f"our kernel holds {', '.join(sorted(held))}"
+            detail = f"our kernel holds {', '.join(map(str, held))}"
             state.ledger.note(now_ns, view.scope, EvidenceKind.K1_KERNEL, Owner.SELF, state.settings.self_name, detail, 0)
         else:
             state.ledger.retract(view.scope, EvidenceKind.K1_KERNEL, state.settings.self_name)
@@ -144,9 +146,11 @@ class WireIntake:
         if event.address in state.settings.peer.addresses:
             self._peer_answered(now_ns, event, mac, sender)
             return
-        view = self._view_of_vip(event.address)
-        if view is None:
-            return
+        for key in state.watched.get(event.at, ()):
+            self._vip_claimed(now_ns, state.groups[key], event, mac, sender)
+
+    def _vip_claimed(self, now_ns: int, view: GroupView, event: events.OwnerClaimed, mac: str, sender: str) -> None:
+        state = self._state
         owner = state.neighbours.owner_of(mac, sender)
         if owner is Owner.PEER and is_virtual(mac) and is_virtual(sender) and self._is_somebody_else(now_ns, view, mac):
             owner = Owner.OTHER
@@ -154,20 +158,18 @@ class WireIntake:
             return
         state.segment_answered_ns = now_ns
         if owner is Owner.OTHER:
-            self._other_claims(
-                now_ns, view, EvidenceKind.K2_NEIGHBOUR, f"{mac} {event.address}", f"{event.address} is at {mac}, a third host"
-            )
+            self._other_claims(now_ns, view, EvidenceKind.K2_NEIGHBOUR, mac, f"{event.at} is at {mac}, a third host", event.at)
             return
         state.peer_answered_ns = now_ns
-        self._fence.census_heard(now_ns, event.interface, event.address)
+        self._fence.census_heard(now_ns, event.at)
         if event.probe_id is not None and is_virtual(mac) and self._twins.answered(event.probe_id, mac, event.request_index):
-            detail = f"two hosts answer for {event.address} with the virtual MAC {mac}, one of them is neither node"
-            self._other_claims(now_ns, view, EvidenceKind.K2_NEIGHBOUR, f"{mac} twice {event.address}", detail)
+            detail = f"two hosts answer for {event.at} with the virtual MAC {mac}, one of them is neither node"
+            self._other_claims(now_ns, view, EvidenceKind.K2_NEIGHBOUR, f"{mac} twice", detail, event.at)
         if view.is_overtaken(now_ns):
             return
-        detail = f"{event.address} is at {mac} ({'announced' if event.gratuitous else 'answered'})"
+        detail = f"{event.at} is at {mac} ({'announced' if event.gratuitous else 'answered'})"
         _, news = state.ledger.note(
-            now_ns, view.scope, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, f"{mac} {event.address}", detail, self._claim_fresh_ns()
+            now_ns, view.scope, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, mac, detail, self._claim_fresh_ns(), event.at
         )
         if news or view.track.stage is not Stage.CLEAR:
             self._state.touch(view.scope)
@@ -195,22 +197,21 @@ class WireIntake:
         state = self._state
         state.neighbours.learn_peer(mac, sender)
         state.peer_answered_ns = state.segment_answered_ns = now_ns
-        self._fence.census_heard(now_ns, event.interface, event.address)
-        detail = f"{event.address} is at {mac}"
+        self._fence.census_heard(now_ns, event.at)
+        detail = f"{event.at} is at {mac}"
         _, news = state.ledger.note(
-            now_ns, PAIR_SCOPE, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, f"{mac} {event.address}", detail, 2 * self._claim_fresh_ns()
+            now_ns, PAIR_SCOPE, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, mac, detail, 2 * self._claim_fresh_ns(), event.at
         )
         if news:
             self._state.touch(PAIR_SCOPE)
 
-    def _other_claims(self, now_ns: int, view: GroupView, kind: EvidenceKind, source: str, detail: str) -> None:
+    def _other_claims(
+        self, now_ns: int, view: GroupView, kind: EvidenceKind, source: str, detail: str, at: LinkAddress | None = None
+    ) -> None:
         state = self._state
-        _, news = state.ledger.note(now_ns, view.scope, kind, Owner.OTHER, source, detail, 2 * self._claim_fresh_ns())
+        _, news = state.ledger.note(now_ns, view.scope, kind, Owner.OTHER, source, detail, 2 * self._claim_fresh_ns(), at)
         if news or view.track.stage is not Stage.CLEAR:
             self._state.touch(view.scope)
-
-    def _view_of_vip(self, address: str) -> GroupView | None:
-        return next((view for view in self._state.groups.values() if address in view.settings.vips), None)
 
     def probe_finished(self, now_ns: int, event: events.ProbeFinished) -> None:
         """A whole window is over: who claimed the address before and was silent now does not claim it."""
@@ -219,16 +220,16 @@ class WireIntake:
         if probe is None:
             return
         if not event.error and event.requests_sent:
-            self._fence.census_asked(now_ns, probe.sent_ns, probe.interface, probe.address)
-            self._retract_unanswered(now_ns, probe.address, probe.sent_ns, PAIR_SCOPE if probe.of_peer else probe.scope)
+            self._fence.census_asked(now_ns, probe.sent_ns, probe.at)
+            self._retract_unanswered(now_ns, probe.at, probe.sent_ns, PAIR_SCOPE if probe.of_peer else probe.scope)
         if not state.census.running(probe.scope):  # half a round is not judged
             self._state.touch(probe.scope)
             self._state.touch(PAIR_SCOPE)
             self._fence.look_if_ready(now_ns)
 
-    def _retract_unanswered(self, now_ns: int, address: str, sent_ns: int, scope: str) -> None:
+    def _retract_unanswered(self, now_ns: int, at: LinkAddress, sent_ns: int, scope: str) -> None:
         """Who claimed the address before and did not answer a whole window does not claim it now."""
         ledger = self._state.ledger
         for fact in list(ledger.fresh(now_ns, scope)):
-            if fact.kind is EvidenceKind.K2_NEIGHBOUR and fact.source.endswith(f" {address}") and fact.last_ns < sent_ns:
-                ledger.retract(scope, fact.kind, fact.source)
+            if fact.kind is EvidenceKind.K2_NEIGHBOUR and fact.at == at and fact.last_ns < sent_ns:
+                ledger.retract(scope, fact.kind, fact.source, at)

@@ -7,13 +7,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from base.arp import REQUEST, ArpPacket, encode_arp
 from base.clock import now_ns
 from base.core import NS_PER_MS
+from base.ndp import unsolicited_advertisement
 from watchdog.judgement.commands import Announce
 from watchdog.judgement.events import CommandFailed, WatcherEvent
-from watchdog.probing.arp_packet import REQUEST, ArpPacket, encode_arp
 from watchdog.probing.kernel import KernelMonitor
-from watchdog.probing.ndp_packet import unsolicited_advertisement
 from watchdog.probing.segment import BROADCAST
 
 SPACING_NS = 50 * NS_PER_MS

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from base.arp import NO_ADDRESS, REPLY, REQUEST, ArpPacket, decode_arp, encode_arp, sender_filter
 from base.packetsocket import ETH_P_ARP, Instruction
-from watchdog.probing.arp_packet import NO_ADDRESS, REPLY, REQUEST, ArpPacket, decode_arp, encode_arp, sender_filter
 from watchdog.probing.owner_prober import Claim, OwnerProber
 from watchdog.probing.segment import BROADCAST, Segment
 

@@ -14,6 +14,8 @@ from watchdog.probing.rtnetlink import Address, Change, KernelDump, Link, delete
 RETRY_NS = NS_PER_S
 _READ_BYTES = 1 << 17
 _MAX_READS_PER_WAKE = 64
+_SHARES_LAN = ("macvlan", "ipvlan")
+"""Links that put frames on the LAN of the interface below them; a vlan is a LAN of its own."""
 _VRRP_MACS = ("00:00:5e:00:01:", "00:00:5e:00:02:")
 
 
@@ -57,7 +59,7 @@ class KernelMonitor:
 
     def held(self) -> tuple[HeldAddress, ...]:
         """Every usable address of this kernel."""
-        return tuple(HeldAddress(self._name(a.index), a.address) for a in self._addresses.values() if a.usable)
+        return tuple(HeldAddress(self._name(a.index), a.address, self._lan(a.index)) for a in self._addresses.values() if a.usable)
 
     def addresses_of(self, interface: str) -> tuple[str, ...]:
         """The usable addresses of one interface, in the kernel's order."""
@@ -89,9 +91,9 @@ class KernelMonitor:
         """The MAC of an interface, or ""."""
         return next((link.mac for link in self._links.values() if link.name == interface), "")
 
-    def interface_of(self, address: str) -> str:
-        """The interface that holds ``address``, or ""."""
-        return next((self._name(a.index) for a in self._addresses.values() if a.address == address), "")
+    def holds(self, interface: str, address: str) -> bool:
+        """Whether this kernel holds ``address`` on that very interface."""
+        return any(a.address == address and self._name(a.index) == interface for a in self._addresses.values())
 
     def remove_address(self, interface: str, address: str) -> None:
         """Delete an address; a failure is reported as CommandFailed. One that is already gone is no failure."""
@@ -179,7 +181,7 @@ class KernelMonitor:
             self._addresses[key] = address
         was, held = before is not None and before.usable, address is not None and address.usable
         if was != held and self._reporting:
-            self._emit(AddressChanged(self._name(key[0]), key[1], held))
+            self._emit(AddressChanged(self._name(key[0]), key[1], held, self._lan(key[0])))
 
     def _report_carriers(self) -> None:
         if not self._reporting:
@@ -190,6 +192,11 @@ class KernelMonitor:
             if self._carriers.get(name) is not up:
                 self._carriers[name] = up
                 self._emit(CarrierChanged(name, up))
+
+    def _lan(self, index: int) -> str:
+        """The interface whose LAN an address there owns, "" if it is the same."""
+        link = self._links.get(index)
+        return self._name(link.lower) if link is not None and link.kind in _SHARES_LAN and link.lower else ""
 
     def _name(self, index: int) -> str:
         link = self._links.get(index)

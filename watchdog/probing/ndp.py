@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from base.packetsocket import ETH_P_IPV6, Instruction
-from watchdog.probing.ndp_packet import (
+from base.ndp import (
     ALL_NODES_MAC,
     OVERRIDE,
     SOLICITED,
@@ -18,6 +17,7 @@ from watchdog.probing.ndp_packet import (
     decode_advertisement,
     solicitation,
 )
+from base.packetsocket import ETH_P_IPV6, Instruction
 from watchdog.probing.owner_prober import Claim, OwnerProber
 from watchdog.probing.segment import Segment
 

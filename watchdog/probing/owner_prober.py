@@ -14,6 +14,7 @@ from base.clock import now_ns
 from base.core import NS_PER_S, JsonValue
 from base.packetsocket import Captured, Instruction
 from base.pump import Pump
+from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import OwnerClaimed, ReferenceAnswered, WatcherEvent
 from watchdog.probing.kernel import KernelMonitor
@@ -82,12 +83,12 @@ class OwnerProber(ABC):
         """True for an address of this family."""
         return (":" in address) == (self.family == 6)
 
-    def watch(self, addresses: Iterable[tuple[str, str]]) -> None:
-        """Listen passively for claims of these (interface, address) pairs, instead of those before. Other families are left out."""
+    def watch(self, addresses: Iterable[LinkAddress]) -> None:
+        """Listen passively for claims of these addresses, each on its link, instead of those before. Other families are left out."""
         wanted: dict[str, set[str]] = {}
-        for interface, address in addresses:
-            if self.is_mine(address):
-                wanted.setdefault(interface, set()).add(address)
+        for at in addresses:
+            if self.is_mine(at.address):
+                wanted.setdefault(at.interface, set()).add(at.address)
         self._watched = wanted
         for interface in [name for name in self._segments if name not in wanted and not self._asked.get(name)]:
             self._segments.pop(interface).close()
@@ -169,7 +170,7 @@ class OwnerProber(ABC):
 
     def _own_address(self, interface: str) -> str:
         """An address of ours to ask with, never a VIP: a request with a VIP as sender would be a claim. "" if there is none."""
-        shared = {address for addresses in self._watched.values() for address in addresses}
+        shared = self._watched.get(interface, set())
         own = self._kernel.addresses_of(interface)
         return next((address for address in own if self._can_ask_with(address) and address not in shared), "")
 
@@ -206,7 +207,7 @@ class OwnerProber(ABC):
         if claim.answers_us:
             self._reference_answer(at_ns, interface, claim.address)
         if claim.answers_probe:
-            for found in self._book.answered(claim.address, mac):
+            for found in self._book.answered(LinkAddress(interface, claim.address), mac):
                 self._emit(OwnerClaimed(interface, claim.address, mac, source, found.probe_id, found.request_index))
         if not claim.asserts or self._is_only_reference(interface, claim.address):
             return

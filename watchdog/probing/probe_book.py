@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS
+from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import ProbeFinished
 
@@ -74,11 +75,15 @@ class ProbeBook:
         more = probe.sent < min(probe.order.requests, MAX_REQUESTS) and now_ns + probe.spacing_ns < probe.ends_ns
         probe.next_ns = now_ns + probe.spacing_ns if more else None
 
-    def answered(self, address: str, mac: str) -> list[Attribution]:
-        """The probes of ``address`` that an answer of ``mac`` belongs to."""
+    def answered(self, at: LinkAddress, mac: str) -> list[Attribution]:
+        """The probes of this address on this link that an answer of ``mac`` belongs to."""
         found = []
         for probe_id, probe in self._probes.items():
-            if probe.order.address != address or not probe.sent or probe.answers >= MAX_ANSWERS_PER_PROBE:
+            if (
+                (probe.order.address, probe.order.interface) != (at.address, at.interface)
+                or not probe.sent
+                or probe.answers >= MAX_ANSWERS_PER_PROBE
+            ):
                 continue
             probe.answers += 1
             count = probe.by_mac.get(mac, 0)

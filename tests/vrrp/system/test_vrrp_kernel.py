@@ -10,13 +10,14 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from base.arp import gratuitous_arp
 from base.log import Log
 from base.pump import Pump
 from tests.lab import Lab, inside
 from vrrp.config.model.common import NotifyCommands, ScriptCommand
 from vrrp.protocol.packet import Advert, Family, build_ipv4_header, encode_advert
 from vrrp.system.advert_socket import MAX_AGE_NS, AdvertPackets, ReceiveSocket, SendSocket, filter_vrids
-from vrrp.system.announce import Announcer, Pace, gratuitous_arp
+from vrrp.system.announce import Announcer, Pace
 from vrrp.system.interfaces import InterfaceTable
 from vrrp.system.netlink import CommandSocket, Monitor, address_message
 from vrrp.system.notify import Change, Notifier, scripts_for
@@ -151,7 +152,7 @@ class TestAddresses:
 class TestAnnouncer:
     def test_frame_is_an_arp_request_for_itself(self) -> None:
         mac = bytes.fromhex("020000000001")
-        frame = gratuitous_arp(mac, IPv4Address("10.0.0.1"))
+        frame = gratuitous_arp(mac, "10.0.0.1")
         assert (
             frame.hex() == "ffffffffffff0200000000010806" + "0001080006040001" + "020000000001" + "0a000001" + "ffffffffffff" + "0a000001"
         )

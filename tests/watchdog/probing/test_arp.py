@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.l2 import ARP, Ether
 
+from base.arp import REQUEST, ArpPacket, decode_arp, encode_arp
 from base.clock import now_ns
 from tests.watchdog.network import Network
 from tests.watchdog.probing.node import ProbingNode
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import OwnerClaimed, ProbeFinished, ReferenceAnswered
 from watchdog.probing.arp import ArpProber
-from watchdog.probing.arp_packet import REQUEST, ArpPacket, decode_arp, encode_arp
 from watchdog.probing.probe_book import MAX_CLAIMS_PER_INTERVAL, ProbeBook
 from watchdog.probing.segment import BROADCAST
 

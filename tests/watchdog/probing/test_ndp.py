@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import Ether
 
+from base.ndp import decode_advertisement, solicitation, unsolicited_advertisement
 from tests.watchdog.network import Network
 from tests.watchdog.probing.node import ProbingNode
 from tests.watchdog.probing.test_arp import Census, attacker
 from watchdog.judgement.events import OwnerClaimed, ReferenceAnswered
 from watchdog.probing.ndp import NdpProber
-from watchdog.probing.ndp_packet import decode_advertisement, solicitation, unsolicited_advertisement
 
 pytestmark = pytest.mark.system
 

@@ -1,4 +1,4 @@
-"""ARP packets for IPv4 over ethernet (RFC 826) and the filter that lets them through."""
+"""ARP packets for IPv4 over ethernet (RFC 826) and the filter that lets them through. The one encoder for vrrpd and braind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from base.packetsocket import ACCEPT, DROP, ETH_P_ARP, Instruction, filter_ether
 REQUEST, REPLY = 1, 2
 MAX_FILTERED_ADDRESSES = 200
 NO_ADDRESS = "0.0.0.0"
+BROADCAST = b"\xff" * 6
 _NO_MAC = bytes(6)
 _PACKET = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 _IPV4 = (1, 0x0800, 6, 4)
@@ -29,22 +30,30 @@ class ArpPacket:
     sender_mac: bytes
     sender_ip: str
     target_ip: str
+    target_mac: bytes = _NO_MAC
 
 
 def encode_arp(packet: ArpPacket) -> bytes:
-    """The frame, target MAC zero."""
+    """The frame."""
     sender, target = socket.inet_aton(packet.sender_ip), socket.inet_aton(packet.target_ip)
-    return _PACKET.pack(packet.destination, packet.source, ETH_P_ARP, *_IPV4, packet.operation, packet.sender_mac, sender, _NO_MAC, target)
+    ends = packet.sender_mac, sender, packet.target_mac, target
+    return _PACKET.pack(packet.destination, packet.source, ETH_P_ARP, *_IPV4, packet.operation, *ends)
+
+
+def gratuitous_arp(mac: bytes, address: str) -> bytes:
+    """ "``address`` is at ``mac``", to everybody: a *request* whose sender and target are the address (RFC 5227 section 3 calls it an
+    ARP announcement), target MAC all ones as keepalived sends it."""
+    return encode_arp(ArpPacket(BROADCAST, mac, REQUEST, mac, address, address, BROADCAST))
 
 
 def decode_arp(frame: bytes) -> ArpPacket | None:
     """The packet, or None if the frame is not ARP for IPv4 over ethernet."""
     if len(frame) < _PACKET.size:
         return None
-    destination, source, ethertype, *kind, operation, sender_mac, sender, _, target = _PACKET.unpack_from(frame)
+    destination, source, ethertype, *kind, operation, sender_mac, sender, target_mac, target = _PACKET.unpack_from(frame)
     if ethertype != ETH_P_ARP or tuple(kind) != _IPV4 or operation not in (REQUEST, REPLY):
         return None
-    return ArpPacket(destination, source, operation, sender_mac, socket.inet_ntoa(sender), socket.inet_ntoa(target))
+    return ArpPacket(destination, source, operation, sender_mac, socket.inet_ntoa(sender), socket.inet_ntoa(target), target_mac)
 
 
 def sender_filter(addresses: Iterable[str]) -> list[Instruction]:

@@ -1,4 +1,4 @@
-"""Neighbour solicitations and advertisements (RFC 4861) in ethernet frames."""
+"""Neighbour solicitations and advertisements (RFC 4861) in ethernet frames. The one encoder for vrrpd and braind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from base.packetsocket import ACCEPT, DROP, ETH_P_IPV6, Instruction
 SOLICITATION, ADVERTISEMENT = 135, 136
 ALL_NODES = IPv6Address("ff02::1")
 ALL_NODES_MAC = b"\x33\x33\x00\x00\x00\x01"
-SOLICITED, OVERRIDE = 0x40, 0x20
+ROUTER, SOLICITED, OVERRIDE = 0x80, 0x40, 0x20
 _ICMPV6, _HOP_LIMIT = 58, 255
 _SOURCE_LINK_LAYER, _TARGET_LINK_LAYER = 1, 2
 _IPV6 = struct.Struct("!IHBB16s16s")
@@ -74,10 +74,13 @@ def solicitation(mac: bytes, source: str, target: str) -> bytes:
     return _frame(b"\x33\x33" + group.packed[12:], mac, sender, group, message)
 
 
-def unsolicited_advertisement(mac: bytes, address: str) -> bytes:
-    """To all nodes: ``address`` is at ``mac``, override what you know."""
+def unsolicited_advertisement(mac: bytes, address: str, *, router: bool) -> bytes:
+    """To all nodes: ``address`` is at ``mac``, override what you know (RFC 4861 section 7.2.6).
+
+    ``router``: this interface forwards. Hosts take a router that forgets the flag off their default router lists (section 7.2.5).
+    """
     own = IPv6Address(address)
-    message = _MESSAGE.pack(ADVERTISEMENT, 0, 0, OVERRIDE, own.packed) + bytes((_TARGET_LINK_LAYER, 1)) + mac
+    message = _MESSAGE.pack(ADVERTISEMENT, 0, 0, OVERRIDE | (ROUTER if router else 0), own.packed) + bytes((_TARGET_LINK_LAYER, 1)) + mac
     return _frame(ALL_NODES_MAC, mac, own, ALL_NODES, message)
 
 
