@@ -11,6 +11,7 @@ import select
 from collections.abc import Callable
 from typing import Protocol
 
+from base.aside import Aside
 from base.clock import DeadlineTimer, now_ns
 
 MAX_SILENCE_NS = 1_000_000_000
@@ -57,6 +58,14 @@ class Pump:
         """When lateness was measured last: whatever passed since then, outside of the wait, is a stall too."""
         self._running = False
         self._after: list[Callable[[], None]] = []
+        self._aside: Aside | None = None
+
+    @property
+    def aside(self) -> Aside:
+        """For calls that may wait in the kernel: this loop never makes one itself."""
+        if self._aside is None:
+            self._aside = Aside(self)
+        return self._aside
 
     def add_reader(self, source: HasFileno | int, drain: Callable[[], None]) -> None:
         """Call ``drain`` whenever ``source`` is readable or hung up. ``drain`` must read a bounded amount and must not block."""
@@ -158,5 +167,7 @@ class Pump:
 
     def close(self) -> None:
         """Release the timer and the epoll descriptor; readers are not closed."""
+        if self._aside is not None:
+            self._aside.close()
         self._timer.close()
         self._epoll.close()

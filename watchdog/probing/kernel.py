@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from base.clock import now_ns
 from base.core import NS_PER_S
 from base.pump import Pump
+from watchdog.config.model import LinkAddress
 from watchdog.judgement.events import AddressChanged, AddressesListed, CarrierChanged, CommandFailed, HeldAddress, WatcherEvent
 from watchdog.probing.rtnetlink import Address, Change, KernelDump, Link, delete_address, dump, open_monitor, parse
 
 RETRY_NS = NS_PER_S
 _READ_BYTES = 1 << 17
 _MAX_READS_PER_WAKE = 64
+_MAX_THROWN_AWAY = 20_000
 _SHARES_LAN = ("macvlan", "ipvlan")
 """Links that put frames on the LAN of the interface below them; a vlan is a LAN of its own."""
 _VRRP_MACS = ("00:00:5e:00:01:", "00:00:5e:00:02:")
@@ -34,6 +36,11 @@ class KernelMonitor:
         self._watched: frozenset[str] = frozenset()
         self._carriers: dict[str, bool] = {}
         self._never_foreign: dict[str, frozenset[str]] = {}
+        self._indexes: dict[str, int] = {}
+        self._forwarding: dict[int, bool] = {}
+        self._meanwhile: list[Change] | None = None
+        """What was told while everything is being listed anew; None = nothing is."""
+        self._lost_meanwhile = False
         self._reporting = False
         self.overruns = 0
         self._retry_ns: int | None = None
@@ -89,22 +96,29 @@ class KernelMonitor:
 
     def mac_of(self, interface: str) -> str:
         """The MAC of an interface, or ""."""
-        return next((link.mac for link in self._links.values() if link.name == interface), "")
+        link = self._links.get(self._index(interface))
+        return link.mac if link is not None else ""
 
-    def holds(self, interface: str, address: str) -> bool:
-        """Whether this kernel holds ``address`` on that very interface."""
-        return any(a.address == address and self._name(a.index) == interface for a in self._addresses.values())
+    def holds(self, at: LinkAddress) -> bool:
+        """Whether this kernel holds the address on that very interface."""
+        return (self._index(at.interface), at.address) in self._addresses
+
+    def forwards_ipv6(self, interface: str) -> bool:
+        """Whether the interface is a router's (net.ipv6.conf.INTERFACE.forwarding), as the kernel told it last."""
+        return self._forwarding.get(self._index(interface), False)
 
     def remove_address(self, interface: str, address: str) -> None:
-        """Delete an address; a failure is reported as CommandFailed. One that is already gone is no failure."""
-        wanted = next((a for a in self._addresses.values() if a.address == address and self._name(a.index) == interface), None)
+        """Delete an address, beside the loop; a failure is reported as CommandFailed. One that is already gone is no failure."""
+        wanted = self._addresses.get((self._index(interface), address))
         if wanted is None:
             return
-        try:
-            delete_address(wanted)
-        except OSError as error:
+
+        def failed(error: OSError) -> None:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
                 self._emit(CommandFailed("RemoveAddress", f"{address} on {interface}: {error.strerror}"))
+
+        if not self._pump.aside.run(lambda: delete_address(wanted), None, failed):
+            failed(OSError(errno.EAGAIN, "too much is under way"))
 
     def next_deadline(self) -> int | None:
         """When to list everything again because it failed, else None."""
@@ -132,43 +146,69 @@ class KernelMonitor:
                 self._resync()
                 return
             for change in parse(data):
+                if self._meanwhile is not None:
+                    self._meanwhile.append(change)
                 self._apply(change)
 
     def _resync(self) -> None:
-        """The kernel dropped notifications: forget the queued ones, list everything."""
+        """The kernel dropped notifications: throw away what is queued (a later word may be among what was lost), list everything beside
+        the loop. What is told from here on is whole: said again after the list, in order, it ends with the newest word."""
         self.overruns += 1
-        for _ in range(100_000):
+        self._retry_ns = None
+        if self._meanwhile is not None:
+            self._lost_meanwhile = True
+            return
+        self._meanwhile, self._lost_meanwhile = [], False
+        for _ in range(_MAX_THROWN_AWAY):
             try:
                 self._socket.recv(_READ_BYTES)
             except BlockingIOError:
                 break
             except OSError:
                 continue
-        try:
-            self._replace(dump())
-        except OSError as error:
-            self._retry_ns = now_ns() + RETRY_NS
-            self._emit(CommandFailed("list the kernel's addresses", str(error)))
+        if not self._pump.aside.run(dump, self._listed, self._not_listed):
+            self._not_listed(OSError(errno.EAGAIN, "too much is under way"))
+
+    def _listed(self, everything: KernelDump) -> None:
+        meanwhile, self._meanwhile = self._meanwhile or [], None
+        reporting, self._reporting = self._reporting, False
+        self._replace(everything)
+        for change in meanwhile:
+            self._apply(change)
+        self._reporting = reporting
+        if self._lost_meanwhile:
+            self._resync()
             return
-        self._retry_ns = None
         if self._reporting:
             self._emit(AddressesListed(self.held()))
         self._report_carriers()
 
+    def _not_listed(self, error: OSError) -> None:
+        self._meanwhile = None
+        self._retry_ns = now_ns() + RETRY_NS
+        self._emit(CommandFailed("list the kernel's addresses", str(error)))
+
     def _replace(self, everything: KernelDump) -> None:
         self._links = {link.index: link for link in everything.links}
         self._never_foreign.clear()
+        self._indexes.clear()
+        self._forwarding = dict(everything.forwarding)
         self._addresses = {(a.index, a.address): a for a in everything.addresses}
 
     def _apply(self, change: Change) -> None:
-        if change.link is not None:
+        if change.forwarding is not None:
+            index, forwards = change.forwarding
+            self._forwarding[index] = forwards
+        elif change.link is not None:
             self._never_foreign.clear()
+            self._indexes.clear()
             if change.present:
                 self._links[change.link.index] = change.link
             else:
                 for key in [key for key in self._addresses if key[0] == change.link.index]:
                     self._set(key, None)
                 self._links.pop(change.link.index, None)
+                self._forwarding.pop(change.link.index, None)
             self._report_carriers()
         elif change.address is not None:
             self._set((change.address.index, change.address.address), change.address if change.present else None)
@@ -192,6 +232,11 @@ class KernelMonitor:
             if self._carriers.get(name) is not up:
                 self._carriers[name] = up
                 self._emit(CarrierChanged(name, up))
+
+    def _index(self, interface: str) -> int:
+        if not self._indexes:
+            self._indexes = {link.name: link.index for link in self._links.values()}
+        return self._indexes.get(interface, 0)
 
     def _lan(self, index: int) -> str:
         """The interface whose LAN an address there owns, "" if it is the same."""

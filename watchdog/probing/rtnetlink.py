@@ -20,11 +20,15 @@ NETLINK_ROUTE = 0
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWNETCONF, RTM_GETNETCONF = 80, 82
+RTNLGRP_IPV6_NETCONF = 25
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x300, 0x10
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _AF_UNSPEC = 0
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING = 1, 2
 _READ_BYTES = 1 << 17
 _ANSWER_TIMEOUT = struct.pack("ll", 2, 0)
 _MAX_DUMP_READS = 10_000
@@ -57,11 +61,13 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One notification: a link or an address is there (``present``, with these values) or gone."""
+    """One notification: a link or an address is there (``present``, with these values) or gone; or whether an interface forwards IPv6
+    (index, yes or no)."""
 
     present: bool
     link: Link | None = None
     address: Address | None = None
+    forwarding: tuple[int, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class KernelDump:
 
     links: tuple[Link, ...]
     addresses: tuple[Address, ...]
+    forwarding: tuple[tuple[int, bool], ...] = ()
+    """(index, whether it forwards IPv6) of every interface that speaks it."""
 
 
 def open_monitor() -> socket.socket:
@@ -77,6 +85,7 @@ def open_monitor() -> socket.socket:
     monitor = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
     try:
         monitor.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
+        monitor.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, RTNLGRP_IPV6_NETCONF)
         monitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     except BaseException:
         monitor.close()
@@ -86,12 +95,36 @@ def open_monitor() -> socket.socket:
 
 def parse(data: bytes) -> Iterator[Change]:
     """The changes in one datagram of the kernel; everything else in it is skipped."""
+    if len(data) >= 16 and struct.unpack_from("=IH", data)[1] == RTM_NEWNETCONF:
+        yield from _forwarding(data)
+        return
     for message in _marshal.parse(data):
         kind = message["header"]["type"]
         if kind in (RTM_NEWLINK, RTM_DELLINK) and message["family"] == _AF_UNSPEC:
             yield Change(kind == RTM_NEWLINK, link=_link(message))
         elif kind in (RTM_NEWADDR, RTM_DELADDR) and (address := _address(message)) is not None:
             yield Change(kind == RTM_NEWADDR, address=address)
+
+
+def _forwarding(data: bytes) -> Iterator[Change]:
+    """NETCONF messages (linux/netconf.h): one byte of family padded to four, then attributes of four bytes each."""
+    at = 0
+    while at + 20 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, at)
+        if length < 20:
+            return
+        if kind == RTM_NEWNETCONF:
+            values: dict[int, int] = {}
+            place = at + 20
+            while place + 8 <= min(at + length, len(data)):
+                size, name = struct.unpack_from("=HH", data, place)
+                if size == 8:
+                    values[name] = struct.unpack_from("=i", data, place + 4)[0]
+                place += max(4, size + 3 & ~3)
+            index = values.get(_NETCONFA_IFINDEX, 0)
+            if index > 0 and _NETCONFA_FORWARDING in values:
+                yield Change(True, forwarding=(index, values[_NETCONFA_FORWARDING] != 0))
+        at += length + 3 & ~3
 
 
 def _link(message: Any) -> Link:
@@ -133,14 +166,21 @@ def dump() -> KernelDump:
             addresses, clean_addresses = _dump(sock, RTM_GETADDR, attempt * 2 + 1)
             if clean_links and clean_addresses:
                 break
+        try:
+            forwarding, _clean = _dump(sock, RTM_GETNETCONF, 99, socket.AF_INET6)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):  # a kernel without IPv6 forwards none
+                raise
+            forwarding = []
     return KernelDump(
         tuple(change.link for change in links if change.link is not None),
         tuple(change.address for change in addresses if change.address is not None),
+        tuple(change.forwarding for change in forwarding if change.forwarding is not None),
     )
 
 
-def _dump(sock: socket.socket, kind: int, sequence: int) -> tuple[list[Change], bool]:
-    sock.send(struct.pack("=IHHII16x", 32, kind, _REQUEST | _DUMP, sequence, 0))
+def _dump(sock: socket.socket, kind: int, sequence: int, family: int = _AF_UNSPEC) -> tuple[list[Change], bool]:
+    sock.send(struct.pack("=IHHIIB15x", 32, kind, _REQUEST | _DUMP, sequence, 0, family))
     changes: list[Change] = []
     clean = True
     for _ in range(_MAX_DUMP_READS):

@@ -18,6 +18,7 @@ from base.arp import REQUEST, ArpPacket, decode_arp, encode_arp
 from base.clock import now_ns
 from tests.watchdog.network import Network
 from tests.watchdog.probing.node import ProbingNode
+from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import OwnerClaimed, ProbeFinished, ReferenceAnswered
 from watchdog.probing.arp import ArpProber
@@ -41,7 +42,7 @@ def net() -> Iterator[Network]:
 @pytest.fixture
 def watcher(net: Network) -> Iterator[ProbingNode]:
     node = ProbingNode(net, "w", ArpProber)
-    node.call(node.part.watch, [("eth0", VIP)])
+    node.call(node.part.watch, [LinkAddress("eth0", VIP)])
     yield node
     node.close()
 
@@ -143,7 +144,7 @@ def test_an_owner_with_a_virtual_mac_sees_its_twin(net: Network) -> None:
     add_vmac_vip(net, "a")
     owner = ProbingNode(net, "a", ArpProber)
     try:
-        owner.call(owner.part.watch, [("eth0", VIP)])
+        owner.call(owner.part.watch, [LinkAddress("eth0", VIP)])
         assert not Census(owner).answers and not owner.claims(None)
         add_vmac_vip(net, "b")
         assert Census(owner).macs == {VMAC}
@@ -304,8 +305,8 @@ def test_a_vip_is_never_the_sender_of_a_reference_probe(net: Network, watcher: P
 
 @pytest.mark.parametrize("count", [1, 200, 1_000])
 def test_many_watched_addresses(net: Network, watcher: ProbingNode, count: int) -> None:
-    others = [("eth0", f"10.78.{n >> 8}.{n & 255}") for n in range(count - 1)]
-    watcher.call(watcher.part.watch, [*others, ("eth0", VIP)])
+    others = [LinkAddress("eth0", f"10.78.{n >> 8}.{n & 255}") for n in range(count - 1)]
+    watcher.call(watcher.part.watch, [*others, LinkAddress("eth0", VIP)])
     raw = attacker(net)
     mac = b"\2\0\0\0\0\x0b"
     for address in ("10.99.0.1", VIP, "10.99.0.2"):
@@ -324,7 +325,7 @@ def test_a_slow_single_owner_never_looks_like_two() -> None:
         assert book.due_requests(at_ns)
         book.sent(at_ns, 1)
     assert not book.due_requests(150_000_000)
-    assert [book.answered(VIP, VMAC)[0].request_index for _ in range(4)] == [0, 1, 2, 2]
+    assert [book.answered(LinkAddress("eth0", VIP), VMAC)[0].request_index for _ in range(4)] == [0, 1, 2, 2]
     assert not book.finish(299_999_999) and book.finish(300_000_000) == [ProbeFinished(1, "eth0", VIP, 3)]
 
 
@@ -334,4 +335,4 @@ def test_the_book_is_bounded() -> None:
     assert sum(end is not None for end in ends) == 976 and all(end.error for end in ends if end)
     for order in book.due_requests(0):
         book.sent(0, order.probe_id)
-    assert len([a for n in range(500) for a in book.answered(VIP, str(n)) if a.probe_id == 3]) == 64
+    assert len([a for n in range(500) for a in book.answered(LinkAddress("eth0", VIP), str(n)) if a.probe_id == 3]) == 64

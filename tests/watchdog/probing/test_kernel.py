@@ -53,10 +53,10 @@ def test_addresses_come_and_go_on_macvlans_too(it: Watched) -> None:
     it.net.ip("a", "addr change 10.77.0.100/32 dev eth0 valid_lft 300 preferred_lft 300")
     it.net.ip("a", "link add link eth0 name vrrp.51 address 00:00:5e:00:01:33 type macvlan mode private\nlink set vrrp.51 up")
     it.net.ip("a", "addr add 10.77.0.101/32 dev vrrp.51\naddr add fd00::5/128 dev vrrp.51 nodad")
-    it.until(AddressChanged("vrrp.51", "fd00::5", True))
+    it.until(AddressChanged("vrrp.51", "fd00::5", True, "eth0"))
     assert it.events.count(AddressChanged("eth0", "10.77.0.100", True)) == 1, "a refreshed lifetime is no news"
     it.net.ip("a", "link del vrrp.51\naddr del 10.77.0.100/32 dev eth0")
-    it.until(AddressChanged("vrrp.51", "10.77.0.101", False))
+    it.until(AddressChanged("vrrp.51", "10.77.0.101", False, "eth0"))
     it.until(AddressChanged("eth0", "10.77.0.100", False))
 
 
@@ -90,11 +90,11 @@ def test_a_lost_notification_is_made_good_by_a_full_list(it: Watched) -> None:
         if round_ == 12:
             break
     it.net.ip("a", "addr add 10.79.0.1/32 dev eth0")
-    wait_for(lambda: "10.79.0.1" in {h.address for h in it.monitor.held()}, it.turn, 30)
+    left = {"127.0.0.1", "10.77.0.1", "10.79.0.1"}
+    wait_for(lambda: {h.address for h in it.monitor.held() if ":" not in h.address} == left, it.turn, 30)
     assert it.monitor.overruns, "the burst was meant to overrun the socket"
     listed = [event for event in it.events if isinstance(event, AddressesListed)]
-    assert listed and "10.79.0.1" in {h.address for h in listed[-1].held}
-    assert {h.address for h in it.monitor.held() if ":" not in h.address} == {"127.0.0.1", "10.77.0.1", "10.79.0.1"}
+    assert listed, "what was lost must be told"
 
 
 @pytest.mark.parametrize(("address", "prefix"), [("10.77.0.100", 24), ("10.99.0.1", 32), ("fd00::9", 64)])

@@ -14,6 +14,7 @@ from base.ndp import decode_advertisement, solicitation, unsolicited_advertiseme
 from tests.watchdog.network import Network
 from tests.watchdog.probing.node import ProbingNode
 from tests.watchdog.probing.test_arp import Census, attacker
+from watchdog.config.model import LinkAddress
 from watchdog.judgement.events import OwnerClaimed, ReferenceAnswered
 from watchdog.probing.ndp import NdpProber
 
@@ -32,7 +33,7 @@ def net() -> Iterator[Network]:
 @pytest.fixture
 def watcher(net: Network) -> Iterator[ProbingNode]:
     node = ProbingNode(net, "w", NdpProber)
-    node.call(node.part.watch, [("eth0", VIP), ("eth0", "10.77.0.100")])
+    node.call(node.part.watch, [LinkAddress("eth0", VIP), LinkAddress("eth0", "10.77.0.100")])
     node.until(lambda: any(a.startswith("fe80:") for a in node.kernel.addresses_of("eth0")))
     yield node
     node.close()
@@ -107,7 +108,7 @@ def test_frames_agree_with_scapy() -> None:
     ours = solicitation(bytes.fromhex(mac.replace(":", "")), "fe80::1", VIP)
     theirs = Ether(dst="33:33:ff:00:01:00", src=mac) / IPv6(src="fe80::1", dst="ff02::1:ff00:100", hlim=255)
     assert ours == bytes(theirs / ICMPv6ND_NS(tgt=VIP) / ICMPv6NDOptSrcLLAddr(lladdr=mac))
-    ours = unsolicited_advertisement(bytes.fromhex(mac.replace(":", "")), VIP)
+    ours = unsolicited_advertisement(bytes.fromhex(mac.replace(":", "")), VIP, router=False)
     theirs = Ether(dst="33:33:00:00:00:01", src=mac) / IPv6(src=VIP, dst="ff02::1", hlim=255)
     assert ours == bytes(theirs / ICMPv6ND_NA(tgt=VIP, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac))
     heard = decode_advertisement(ours)
@@ -116,7 +117,7 @@ def test_frames_agree_with_scapy() -> None:
 
 @given(st.binary(max_size=120), st.booleans())
 def test_decoding_is_total(data: bytes, from_good: bool) -> None:
-    good = unsolicited_advertisement(b"\2\0\0\0\0\1", VIP)
+    good = unsolicited_advertisement(b"\2\0\0\0\0\1", VIP, router=False)
     frame = good[: len(data)] + data if from_good else data
     heard = decode_advertisement(frame)
     assert heard is None or heard.target
