@@ -11,8 +11,9 @@ import time
 
 from base.core import JsonValue
 from watchdog.simulator.faults import Fault, FaultSyntaxError, parse_fault
+from watchdog.simulator.options import SettingError, with_setting
 from watchdog.simulator.plants import PLANTS
-from watchdog.simulator.run import Result, build, finish, run_seeds, summary
+from watchdog.simulator.run import Result, build, finish, options_of, run_seeds, summary
 from watchdog.simulator.stories import draw_options
 from watchdog.simulator.table import Storyteller
 
@@ -24,6 +25,14 @@ def _fault(line: str) -> Fault:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _setting(text: str) -> str:
+    try:
+        with_setting(draw_options(0), text)
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``brainctl simulate``."""
     parser.add_argument("--seed", type=int, metavar="N", help="run one seed and show it in columns")
@@ -32,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fault", type=_fault, action="append", metavar="TEXT", help="instead of the seed's own faults")
     parser.add_argument(
         "--plant", choices=sorted(PLANTS), metavar="NAME", help=f"a bug for the checkers to find: {', '.join(sorted(PLANTS))}"
+    )
+    parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option instead of the drawn one, e.g. mode=strict",
     )
     parser.add_argument("--json", action="store_true", help="one JSON line per seed, the summary last")
     parser.add_argument("--trace", metavar="FILE", help="with --seed: write every event and command to FILE")
@@ -55,12 +72,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _one(args: argparse.Namespace, seed: int, plant: str, faults: tuple[Fault, ...] | None) -> int:
     began = time.perf_counter()
-    options = draw_options(seed, faults)
+    settings = tuple(args.set)
+    options = options_of(seed, faults, settings)
     world = build(options, plant, keep_trace=args.trace is not None)
     observer = world.observer
     teller = Storyteller(observer)
     world.watch(teller)
-    result = finish(world, began, plant, () if faults is None else tuple(str(fault) for fault in faults))
+    result = finish(world, began, plant, () if faults is None else tuple(str(fault) for fault in faults), settings)
     if args.trace:
         with open(args.trace, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in world.trace.lines)
@@ -88,7 +106,7 @@ def _tell(result: Result) -> None:
 def _many(args: argparse.Namespace, plant: str, faults: tuple[Fault, ...] | None) -> int:
     began = time.perf_counter()
     results = []
-    for result in run_seeds(range(args.first, args.first + args.seeds), plant, faults, args.workers):
+    for result in run_seeds(range(args.first, args.first + args.seeds), plant, faults, args.workers, tuple(args.set)):
         results.append(result)
         _progress(len(results), args.seeds, sum(len(r.violations) for r in results), time.perf_counter() - began)
         if args.json:

@@ -13,6 +13,7 @@ from watchdog.simulator.network import Impairment
 from watchdog.simulator.options import NODES, VIPS, switch_name
 from watchdog.simulator.power import Habit
 from watchdog.simulator.process import Life, Process
+from watchdog.simulator.strikes import Strikes
 
 if TYPE_CHECKING:
     from watchdog.simulator.world import World
@@ -31,6 +32,7 @@ class FaultInjector:
     def __init__(self, world: World) -> None:
         self._world = world
         self._undo: list[Callable[[], None]] = []
+        self._strikes = Strikes(world)
         self._waiting = [fault for fault in world.options.faults if fault.at_ns < 0]
 
     def schedule(self) -> None:
@@ -83,14 +85,17 @@ class FaultInjector:
                 return self._impair(fault)
             case "pause" | "kill" | "stop" | "reload" | "crash":
                 return self._strike(fault)
+            case "drop-path":
+                return self._drop_path(fault)
             case "turn-on":
                 self._world.power_on(fault.node)
             case "stall-disk":
                 self._world.brains[fault.node].recorder.stall()
                 return self._world.brains[fault.node].recorder.unstall
             case "silence":
-                self._world.gateway.silent += 1
-                return self._gateway_speaks
+                for gateway in self._world.gateways.values():
+                    gateway.silent += 1
+                return self._gateways_speak
             case "device":
                 return self._spoil(fault)
             case "foreign":
@@ -100,10 +105,13 @@ class FaultInjector:
                 return self._operate(fault)
             case "step-clock":
                 self._world.wall_offset_ns[fault.node] += fault.value * NS_PER_S
+            case _:
+                return self._strikes.begin(fault)
         return lambda: None
 
-    def _gateway_speaks(self) -> None:
-        self._world.gateway.silent -= 1
+    def _gateways_speak(self) -> None:
+        for gateway in self._world.gateways.values():
+            gateway.silent -= 1
 
     @staticmethod
     def _count_up(counts: dict[str, int], key: str) -> Callable[[], None]:
@@ -116,14 +124,18 @@ class FaultInjector:
 
     def _links(self, fault: Fault) -> list[Impairment]:
         """The directions between the nodes that a fault means."""
-        names = ("eth0", "eth1", "serial") if fault.link == "everything" else (fault.link or "eth0",)
+        if fault.link == "everything":
+            names: tuple[str, ...] = (*self._world.options.networks, "serial")
+        else:
+            names = (fault.link,) if fault.link else self._world.options.lan_names
+        names = tuple(name for name in names if name == "serial" or name in self._world.segments)
         ways = [(fault.source, fault.target)] if fault.source else [("A", "B"), ("B", "A")]
         return [
             self._world.serial.links[s] if name == "serial" else self._world.segments[name].links[s, t] for name in names for s, t in ways
         ]
 
     def _cut(self, fault: Fault) -> Callable[[], None]:
-        if fault.node and fault.link not in ("serial", "everything"):
+        if fault.node and fault.link in self._world.segments:
             port = self._world.segments[fault.link].ports[fault.node]
             port.blocked += 1
 
@@ -138,6 +150,18 @@ class FaultInjector:
         def mend() -> None:
             for link in links:
                 link.cut -= 1
+
+        return mend
+
+    def _drop_path(self, fault: Fault) -> Callable[[], None]:
+        """A firewall drops one kind of traffic on every network, one way or both."""
+        links = self._links(replace(fault, link="everything"))
+        for link in links:
+            link.drop[fault.link] = link.drop.get(fault.link, 0) + 1
+
+        def mend() -> None:
+            for link in links:
+                link.drop[fault.link] -= 1
 
         return mend
 
@@ -183,13 +207,21 @@ class FaultInjector:
 
                 return start_again
             case "stop":
-                self._world.vrrp[fault.node].stop(graceful=True)
-                return self._world.vrrp[fault.node].start
+                for process in self._processes(fault):
+                    process.stop(graceful=True)
+                return lambda: self._start_again(fault)
             case "crash":
                 self._world.power_off(fault.node, "crash")
                 return lambda: self._world.power_on(fault.node)
-        self._world.vrrp[fault.node].reload()
+        if fault.link == "braind":
+            self._strikes.restart_braind(fault.node)
+        else:
+            self._world.vrrp[fault.node].reload()
         return lambda: None
+
+    def _start_again(self, fault: Fault) -> None:
+        for process in self._processes(fault):
+            process.start()
 
     def _pause(self, fault: Fault) -> Callable[[], None]:
         processes = [process for process in self._processes(fault) if process.life is not Life.DEAD]
@@ -239,6 +271,7 @@ class FaultInjector:
             switch.forget()
         for name in NODES:
             self._world.brains[name].hung = False
+            self._world.brains[name].recorder.full = 0
             for process in (self._world.vrrp[name], self._world.brains[name]):
                 process.resume()
                 process.start()

@@ -28,6 +28,8 @@ class Kernel:
         self.powered = True
         self.boots = 1
         self.boot_at_ns = -world.streams.of(f"{name}/boot").randrange(1000, 900_000) * NS_PER_S
+        self.frozen = 0
+        """Faults that hold the whole machine, its kernel too (suspend, VM pause)."""
         self.addresses: dict[HeldAddress, None] = {HeldAddress("eth0", address): None}
         self.on_address: list[Callable[[HeldAddress, bool], None]] = []
         self.on_carrier: list[Callable[[str, bool], None]] = []
@@ -37,7 +39,7 @@ class Kernel:
 
     def _receiver(self, interface: str) -> Callable[[str, str, Payload], None]:
         def receive(kind: str, source: str, payload: Payload) -> None:
-            if self.powered:
+            if self.powered and not self.frozen:
                 if isinstance(payload, Arp):
                     self._arp(interface, source, payload)
                 for listener in self.on_frame:
@@ -60,20 +62,20 @@ class Kernel:
 
     def holds(self, address: str) -> bool:
         """Does this kernel hold ``address``?"""
-        return HeldAddress("eth0", address) in self.addresses
+        return HeldAddress(self._world.lan_of(address), address) in self.addresses
 
     def add(self, addresses: Iterable[str]) -> None:
-        """Add addresses to eth0; one that is there already is a success."""
+        """Add addresses to their LAN's interface; one that is there already is a success."""
         for address in addresses:
-            held = HeldAddress("eth0", address)
+            held = HeldAddress(self._world.lan_of(address), address)
             if held not in self.addresses:
                 self.addresses[held] = None
                 self._changed(held, True)
 
-    def remove(self, addresses: Iterable[str], interface: str = "eth0") -> None:
-        """Remove addresses; one that is not there is a success."""
+    def remove(self, addresses: Iterable[str], interface: str = "") -> None:
+        """Remove addresses (from their LAN's interface unless told otherwise); one that is not there is a success."""
         for address in addresses:
-            held = HeldAddress(interface, address)
+            held = HeldAddress(interface or self._world.lan_of(address), address)
             if held in self.addresses:
                 del self.addresses[held]
                 self._changed(held, False)
@@ -96,6 +98,8 @@ class Kernel:
         return (virtual_mac(address) if self._world.options.use_vmac else "") or self.mac
 
     def _arp(self, interface: str, source: str, arp: Arp) -> None:
+        if arp.address == self.service_address and not self._world.options.answers_arp:
+            return
         if arp.what == ARP_REQUEST and HeldAddress(interface, arp.address) in self.addresses:
             self._world.segments[interface].send(self.name, source, ARP, arp._replace(what=ARP_REPLY, mac=self.mac_of(arp.address)))
 
@@ -111,26 +115,27 @@ class Kernel:
 
 
 class Host:
-    """A host that only answers ARP: the gateway, or a stranger that takes an address."""
+    """A host that only answers ARP: a gateway, or a stranger that takes an address."""
 
-    def __init__(self, world: World, name: str, mac: str, addresses: tuple[str, ...]) -> None:
+    def __init__(self, world: World, name: str, mac: str, addresses: tuple[str, ...], interface: str = "eth0") -> None:
         self._world = world
+        self.interface = interface
         self.name = name
         self.mac = mac
         self.addresses = dict.fromkeys(addresses)
         self.silent = 0
-        world.segments["eth0"].attach(name, self._receive)
+        world.segments[interface].attach(name, self._receive)
 
     def _receive(self, kind: str, source: str, payload: Payload) -> None:
         asked = isinstance(payload, Arp) and payload.what == ARP_REQUEST and payload.address in self.addresses
         if asked and not self.silent:
             assert isinstance(payload, Arp)
-            self._world.segments["eth0"].send(self.name, source, ARP, payload._replace(what=ARP_REPLY, mac=self.mac))
+            self._world.segments[self.interface].send(self.name, source, ARP, payload._replace(what=ARP_REPLY, mac=self.mac))
 
     def claim(self, address: str) -> None:
         """Take an address and say so."""
         self.addresses[address] = None
-        self._world.segments["eth0"].broadcast(self.name, ARP, Arp(GRATUITOUS, address, self.mac))
+        self._world.segments[self.interface].broadcast(self.name, ARP, Arp(GRATUITOUS, address, self.mac))
 
 
 class Machine:

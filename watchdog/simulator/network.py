@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from watchdog.config.model import GroupKey
@@ -66,6 +66,8 @@ class Impairment:
     corrupt_pm: int = 0
     reorder_pm: int = 0
     delay_ns: int = 0
+    drop: dict[str, int] = field(default_factory=dict)
+    """Path name, or "arp": how many firewalls drop it."""
 
     @property
     def clean(self) -> bool:
@@ -119,6 +121,8 @@ class Segment:
         """Send one frame from ``source`` to ``target``."""
         link = self.links[source, target]
         if link.cut or (link.drop_vrrp and kind == VRRP) or not (self.ports[source].carries and self.ports[target].carries):
+            return
+        if link.drop and link.drop.get(payload.path if isinstance(payload, Beat) else kind):
             return
         rng = self._streams.of(f"{source}/{self.name}>{target}/{kind}")
         delay_ns = 20 * US + int(rng.random() * 100 * US) + link.delay_ns

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+from fencing.plan.delay import detection_spread_ms, needed_delay_ms
 from fencing.plan.settings import FenceDevice, FenceLevel, FenceSettings
 from watchdog.config.model import (
     BrainSettings,
@@ -23,13 +25,21 @@ from watchdog.simulator.faults import Fault
 
 NODES = ("A", "B")
 ADDRESSES = {"A": "10.0.0.1", "B": "10.0.0.2"}
-MACS = {"A": "02:00:00:00:00:0a", "B": "02:00:00:00:00:0b", "gateway": "02:00:00:00:00:fe", "stranger": "02:00:00:00:00:66"}
+MACS = {
+    "A": "02:00:00:00:00:0a",
+    "B": "02:00:00:00:00:0b",
+    "gateway": "02:00:00:00:00:fe",
+    "router": "02:00:00:00:00:fd",
+    "outside": "02:00:00:00:02:fe",
+    "stranger": "02:00:00:00:00:66",
+}
 GATEWAY = "10.0.0.254"
-VIPS = ("10.0.0.100", "10.0.0.101")
+MAX_GROUPS = 120
+VIPS = tuple(f"10.0.{index // 100}.{100 + index % 100}" for index in range(MAX_GROUPS))
+GATEWAYS = {"gateway": GATEWAY, "router": "10.0.0.253", "outside": "10.2.0.254"}
+"""Reference hosts: two on the first service LAN, one on the second."""
 MEASURED_F_MS = 6_500
 """F: what ``fence check`` would have measured for our switches: their slowest answer and a margin."""
-DELAY_MS = 12_000
-"""d of the node that acts second: F + the largest difference of detection times + margin."""
 
 PATHS: dict[str, PathSettings] = {
     "ethernet": PathSettings("ethernet", PathKind.ETHERNET, "eth0", interface=PerNode((("A", "eth0"), ("B", "eth0")))),
@@ -65,13 +75,75 @@ class Options:
     faults: tuple[Fault, ...]
     safety_ns: int
     healing_ns: int
+    mode_b: Mode | None = None
+    """B's mode during a rollout; None: as A's."""
+    delay_ms: int = 0
+    """d; 0: exactly what ``brainctl check`` would ask for."""
+    measured_ms: int = MEASURED_F_MS
+    yield_deadline_ms: int = 1_500
+    node_addresses: bool = True
+    """Whether ``[node.X] addresses`` is configured."""
+    answers_arp: bool = True
+    """False: no node answers ARP for its own address (arp_ignore)."""
+    lans: int = 1
+    """Service LANs: with 2, every second group lives on eth2, with a reference of its own."""
+    references: int = 1
+    """Reference hosts on the first LAN (if ``reference``)."""
+
+    @property
+    def lan_names(self) -> tuple[str, ...]:
+        """The service LANs."""
+        return ("eth0", "eth2")[: self.lans]
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Every Ethernet segment between the nodes."""
+        return ("eth0", "eth1", "eth2")[: 1 + self.lans]
+
+    def mode_of(self, node: str) -> Mode:
+        """The mode that this node's brain.toml names."""
+        return self.mode_b if node == "B" and self.mode_b is not None else self.mode
 
     def describe(self) -> list[str]:
         """One line per option and per fault, for a person."""
         names = [name for name in self.__slots__ if name != "faults"]
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names if name not in ("mode_b",) or self.mode_b is not None}
         lines = [f"{name} = {value.value if isinstance(value, Mode) else value}" for name, value in values.items()]
         return lines + [f"fault: {fault}" for fault in self.faults]
+
+
+class SettingError(ValueError):
+    """NAME=VALUE is not an option of a run; the message says what is."""
+
+
+def with_setting(options: Options, text: str) -> Options:
+    """``options`` with one of them as ``NAME=VALUE`` says (``brainctl simulate --set``). Raises SettingError."""
+    name, _, value = text.partition("=")
+    types = {field.name: str(field.type) for field in fields(Options) if field.name not in ("seed", "story", "faults")}
+    if name not in types:
+        raise SettingError(f"{text!r}: no such option; there are {', '.join(types)}")
+    try:
+        made: Any
+        match types[name]:
+            case "bool":
+                made = {"true": True, "false": False}[value.lower()]
+            case "int":
+                made = int(value)
+            case "tuple[str, ...]":
+                made = tuple(value.split(","))
+                if unknown := [path for path in made if path not in PATHS]:
+                    raise SettingError(f"{text!r}: no such path as {unknown[0]}; there are {', '.join(PATHS)}")
+            case "str":
+                made = value
+                if value not in ("vrrpd", "keepalived"):
+                    raise SettingError(f"{text!r}: the daemon is vrrpd or keepalived")
+            case _:
+                made = Mode(value)
+    except (KeyError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f"{text!r}: {name} is a {types[name]}") from None
+    return replace(options, **{name: made})
 
 
 def virtual_mac(address: str) -> str:
@@ -87,10 +159,24 @@ def groups_of(options: Options, node: str) -> tuple[GroupSettings, ...]:
         key = GroupKey(51 + index, 4)
         priority = 150 if node == preferred else 100
         interval = options.advert_interval_ms
+        lan = lan_of(options, index)
         groups.append(
-            GroupSettings(key, f"VI_{index + 1}", "eth0", (LinkAddress("eth0", VIPS[index]),), priority, options.vrrp_version, interval)
+            GroupSettings(key, f"VI_{index + 1}", lan, (LinkAddress(lan, VIPS[index]),), priority, options.vrrp_version, interval)
         )
     return tuple(groups)
+
+
+def lan_of(options: Options, index: int) -> str:
+    """The service LAN of the group with this index."""
+    return "eth2" if options.lans > 1 and index % 2 else "eth0"
+
+
+def references_of(options: Options) -> dict[str, tuple[str, str]]:
+    """Name -> (interface, address) of every configured reference."""
+    if not options.reference:
+        return {}
+    names = [("gateway", "eth0"), ("router", "eth0")][: options.references] + ([("outside", "eth2")] if options.lans > 1 else [])
+    return {name: (interface, GATEWAYS[name]) for name, interface in names}
 
 
 def switch_name(target: str, level: int) -> str:
@@ -101,6 +187,24 @@ def switch_name(target: str, level: int) -> str:
 def identity_of(target: str, level: int) -> str:
     """What the device says its outlet belongs to."""
     return f"serial-{switch_name(target, level)}"
+
+
+def asked_delay_ms(options: Options) -> int:
+    """d as ``brainctl check`` asks for it: the smallest delay at which it has nothing to say."""
+    paths, policy = paths_of(options), policy_of(options, "A")
+    spread_ms = detection_spread_ms(
+        [path.silent_after_ms for path in paths],
+        [path.interval_ms for path in paths],
+        confirm_ms=policy.confirm_ms,
+        census_window_ms=policy.census_window_ms,
+        stall_ms=policy.stall_ms,
+    )
+    return needed_delay_ms(spread_ms, options.measured_ms)
+
+
+def policy_of(options: Options, node: str) -> PolicySettings:
+    """``[policy]`` as ``node`` reads it."""
+    return PolicySettings(mode=options.mode_of(node), confirm_ms=options.confirm_ms, yield_deadline_ms=options.yield_deadline_ms)
 
 
 def _fence(options: Options) -> FenceSettings:
@@ -115,30 +219,39 @@ def _fence(options: Options) -> FenceSettings:
     return FenceSettings(
         enabled=options.fence_enabled and options.fence_levels > 0,
         levels=levels,
-        delay_ms=DELAY_MS,
-        measured_ms=MEASURED_F_MS,
+        delay_ms=options.delay_ms or asked_delay_ms(options),
+        measured_ms=options.measured_ms,
         budget_per_hour=options.budget_per_hour,
     )
 
 
-def settings_of(options: Options, node: str) -> BrainSettings:
-    """brain.toml as ``node`` reads it."""
+def paths_of(options: Options) -> tuple[PathSettings, ...]:
+    """``[[path]]``."""
     paths = []
     for name in options.paths:
         path = PATHS[name]
         if path.kind is not PathKind.SERIAL:
             path = replace(path, interval_ms=options.beat_ms, silent_after_ms=5 * options.beat_ms)
         paths.append(path)
-    both_eth0 = PerNode((("A", "eth0"), ("B", "eth0")))
+    return tuple(paths)
+
+
+def settings_of(options: Options, node: str) -> BrainSettings:
+    """brain.toml as ``node`` reads it."""
+    references = tuple(
+        ReferenceSettings(name, address, PerNode((("A", interface), ("B", interface))))
+        for name, (interface, address) in references_of(options).items()
+    )
+    own = {name: (ADDRESSES[name],) if options.node_addresses else () for name in NODES}
     return BrainSettings(
         cluster="sim",
         key_file="",
         self_name=node,
-        nodes=(NodeSettings("A", 1, (ADDRESSES["A"],)), NodeSettings("B", 2, (ADDRESSES["B"],))),
-        policy=PolicySettings(mode=options.mode, confirm_ms=options.confirm_ms),
+        nodes=(NodeSettings("A", 1, own["A"]), NodeSettings("B", 2, own["B"])),
+        policy=policy_of(options, node),
         gate=GateSettings(daemon=options.daemon, bridge_adverts=options.bridge_adverts),
-        paths=tuple(paths),
-        references=(ReferenceSettings("gateway", GATEWAY, both_eth0),) if options.reference else (),
+        paths=paths_of(options),
+        references=references,
         fence=_fence(options),
         alerts=(),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from base.core import NS_PER_MS
 from watchdog.judgement.commands import RunFence
-from watchdog.judgement.events import DeviceOutcome, FenceReported, PowerState
+from watchdog.judgement.events import DeviceOutcome, FenceReported, FenceRunnerChanged, PowerState
 
 if TYPE_CHECKING:
     from watchdog.simulator.watcherhost import BrainHost
@@ -25,6 +25,9 @@ class Habit(Enum):
     LATE = "late"
     UNREACHABLE = "unreachable"
     REFUSES = "refuses"
+    BUSY = "busy"
+    WRONG_OUTLET = "wrong-outlet"
+    SHARED_OUTLET = "shared-outlet"
     LIES = "lies"
     LIES_ALWAYS = "lies-always"
 
@@ -39,17 +42,25 @@ class PowerSwitch:
         self.level = level
         self.identity = identity
         self.habit = Habit.HONEST
+        self.acts_in_ms = 0
+        self.reads_in_ms = 0
+        """Fixed times of an act and of a reading; 0: drawn each time."""
         self._claims_off = False
 
-    def took_ms(self) -> int:
+    def took_ms(self, action: str = "off") -> int:
         """How long one call takes this time."""
         rng = self._world.streams.of(f"switch/{self.name}")
+        fixed_ms = self.reads_in_ms if action == "status" else self.acts_in_ms
+        if fixed_ms:
+            return fixed_ms
         return rng.randint(2_000, 4_500) if self.habit is Habit.SLOW else rng.randint(20, 250)
 
     def act(self, by: str, action: str) -> tuple[DeviceOutcome, PowerState]:
         """The command reaches the device: what it answers. Its effect on the machine happens here."""
         if self.habit is Habit.REFUSES:
             return (DeviceOutcome.DENIED if action == "off" else DeviceOutcome.SUCCESS), self._status()
+        if self.habit is Habit.BUSY:
+            return DeviceOutcome.FAILURE, PowerState.UNKNOWN
         if action == "status":
             return DeviceOutcome.SUCCESS, self._status()
         if action == "off":
@@ -68,7 +79,11 @@ class PowerSwitch:
         if self.habit is Habit.LATE:
             self._world.scheduler.after(1_200 * NS_PER_MS, self._world.power_off, self.target, f"fenced by {by}")
         elif self.habit not in (Habit.LIES, Habit.LIES_ALWAYS):
-            self._world.power_off(self.target, f"fenced by {by}")
+            other = "B" if self.target == "A" else "A"
+            if self.habit is not Habit.WRONG_OUTLET:
+                self._world.power_off(self.target, f"fenced by {by}")
+            if self.habit in (Habit.WRONG_OUTLET, Habit.SHARED_OUTLET):
+                self._world.power_off(other, "on the outlet of the other node")
 
     def _status(self) -> PowerState:
         if self.habit is Habit.LIES_ALWAYS and self._claims_off:
@@ -79,6 +94,7 @@ class PowerSwitch:
         """A person repaired the device."""
         self.habit = Habit.HONEST
         self._claims_off = False
+        self.acts_in_ms = self.reads_in_ms = 0
 
 
 class FenceRunner:
@@ -88,18 +104,32 @@ class FenceRunner:
         self._world = world
         self._brain = brain
         self._incarnation = 0
+        self.gone = 0
+        """Faults that hold the runner process itself dead."""
         self._rng = world.streams.of(f"{brain.kernel.name}/runner")
 
     def died(self) -> None:
         """The process is gone; what it began at a device goes on without it."""
         self._incarnation += 1
 
+    def killed(self) -> None:
+        """SIGKILL of the runner alone; braind sees it go."""
+        self._incarnation += 1
+        self.gone += 1
+        self._brain.post(FenceRunnerChanged(False, "killed"))
+
+    def restarted(self) -> None:
+        """braind started it again."""
+        self.gone -= 1
+        if not self.gone:
+            self._brain.post(FenceRunnerChanged(True))
+
     def run(self, command: RunFence) -> None:
         """Take an order; begin after the time that a pipe and a wake-up take."""
         self._world.scheduler.after(int(self._rng.random() * 5 * NS_PER_MS) + NS_PER_MS, self._begin, command, self._incarnation)
 
     def _begin(self, command: RunFence, incarnation: int) -> None:
-        if incarnation != self._incarnation or not self._brain.kernel.powered:
+        if incarnation != self._incarnation or not self._brain.kernel.powered or self.gone:
             return
         if self._brain.hung:
             self._world.scheduler.after(100 * NS_PER_MS, self._begin, command, incarnation)
@@ -119,7 +149,7 @@ class FenceRunner:
                 wait_ms * NS_PER_MS, self._report, command, incarnation, DeviceOutcome.UNREACHABLE, PowerState.UNKNOWN, "", wait_ms
             )
             return
-        took_ms = switch.took_ms()
+        took_ms = switch.took_ms(command.action)
         if took_ms > self._world.options.device_deadline_ms:
             late_ms = self._world.options.device_deadline_ms
             self._world.scheduler.after(

@@ -41,6 +41,8 @@ class Process(ABC):
         self.life = Life.DEAD
         self.stall_ns = DEFAULT_STALL_NS
         self.starts = 0
+        """Lives of this process, a return to a snapshot included: what was sent to an earlier one is not for this one."""
+        self.births = 0
         self.paused_since_ns = 0
         self._label = f"{kernel.name}.{name}"
         self._inbox: deque[Any] = deque()
@@ -87,6 +89,7 @@ class Process(ABC):
             return
         self.life = Life.RUNNING
         self.starts += 1
+        self.births += 1
         self._inbox.clear()
         self._pauses = 0
         self._generation += 1
@@ -108,6 +111,18 @@ class Process(ABC):
         self._generation += 1
         self._armed_ns = None
         self._inbox.clear()
+        self.world.life_changed(self.kernel.name, self.name)
+
+    def reverted(self) -> None:
+        """The machine went back to a snapshot: what was under way belongs to another past; the subclass has put its cores back."""
+        self.starts += 1
+        self._generation += 1
+        self._armed_ns = None
+        self._inbox.clear()
+        self._pauses = 0
+        self.life = Life.RUNNING
+        self._last_turn_ns = self.kernel.now_ns()
+        self._rearm(self.deadline())
         self.world.life_changed(self.kernel.name, self.name)
 
     def pause(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from base.core import NS_PER_MS, NS_PER_S, JsonValue
 from watchdog.judgement.commands import Persist, Row, RowKind
-from watchdog.judgement.events import OpenFence, OpenIncident, Persisted
+from watchdog.judgement.events import OpenFence, OpenIncident, Persisted, RecorderChanged
 
 if TYPE_CHECKING:
     from watchdog.simulator.watcherhost import BrainHost
@@ -27,13 +27,19 @@ class Recorder:
         self.incarnation = 0
         self.last_boot = 0
         self.stalls = 0
+        self.full = 0
+        """Faults that leave no room on the disk: every write is refused."""
+        self.gone = 0
+        """Faults that hold the recorder process itself dead."""
         self._queue: list[Persist] = []
         self._busy = False
         self._generation = 0
         self._rng = world.streams.of(f"{brain.kernel.name}/disk")
 
     def write(self, command: Persist) -> None:
-        """Take one transaction."""
+        """Take one transaction; a recorder that is not there takes nothing."""
+        if self.gone:
+            return
         self._queue.append(command)
         self._work()
 
@@ -50,6 +56,10 @@ class Recorder:
         if self.stalls or self._brain.hung:
             return
         command = self._queue.pop(0)
+        if self.full:
+            self._world.note(self._brain.kernel.name, "recorder: no room on the disk")
+            self._work()
+            return
         self._keep(command)
         if command.barrier is not None:
             self._brain.post(Persisted(command.barrier))
@@ -77,10 +87,24 @@ class Recorder:
         """With the power everything uncommitted is gone; after a kill the recorder may still commit what it had read."""
         self._generation += 1
         self._busy = False
-        if not power_lost and not self.stalls and self._rng.random() < 0.5:
+        if not power_lost and not self.stalls and not self.full and self._rng.random() < 0.5:
             for command in self._queue:
                 self._keep(command)
         self._queue.clear()
+
+    def killed(self) -> None:
+        """SIGKILL of the recorder alone: what it had not committed is lost; braind sees it go."""
+        self._generation += 1
+        self._busy = False
+        self._queue.clear()
+        self.gone += 1
+        self._brain.post(RecorderChanged(False, "killed"))
+
+    def restarted(self) -> None:
+        """braind started it again."""
+        self.gone -= 1
+        if not self.gone:
+            self._brain.post(RecorderChanged(True))
 
     # ---- what a start reads ---------------------------------------------------------------------------------------------
 

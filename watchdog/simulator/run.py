@@ -14,7 +14,7 @@ from base.core import JsonValue
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.simulator.checkers import all_checkers
 from watchdog.simulator.faults import Fault
-from watchdog.simulator.options import Options
+from watchdog.simulator.options import Options, with_setting
 from watchdog.simulator.plants import PLANTS
 from watchdog.simulator.stories import draw_options
 from watchdog.simulator.world import World
@@ -49,11 +49,13 @@ class Result:
     seen: dict[str, int] = field(default_factory=dict)
     plant: str = ""
     faults: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     def repeat(self) -> str:
         """The one command that repeats this run."""
         words = ["brainctl simulate", f"--seed {self.seed}"]
         words += [f"--fault '{fault}'" for fault in self.faults]
+        words += [f"--set {setting}" for setting in self.settings]
         words += [f"--plant '{self.plant}'"] if self.plant else []
         return " ".join(words)
 
@@ -79,15 +81,22 @@ def build(options: Options, plant: str = "", *, keep_trace: bool = False) -> Wor
     return World(options, core, all_checkers(), keep_trace=keep_trace)
 
 
-def run_seed(seed: int, plant: str = "", faults: tuple[Fault, ...] | None = None) -> Result:
+def options_of(seed: int, faults: tuple[Fault, ...] | None = None, settings: Sequence[str] = ()) -> Options:
+    """The options of ``seed``, some faults and settings replaced. Raises SettingError."""
+    options = draw_options(seed, faults)
+    for setting in settings:
+        options = with_setting(options, setting)
+    return options
+
+
+def run_seed(seed: int, plant: str = "", faults: tuple[Fault, ...] | None = None, settings: tuple[str, ...] = ()) -> Result:
     """Run one seed. An exception out of a core is a violation, too: a crash is never right."""
     began = time.perf_counter()
-    options = draw_options(seed, faults)
-    world = build(options, plant)
-    return finish(world, began, plant, () if faults is None else tuple(str(fault) for fault in faults))
+    world = build(options_of(seed, faults, settings), plant)
+    return finish(world, began, plant, () if faults is None else tuple(str(fault) for fault in faults), settings)
 
 
-def finish(world: World, began: float, plant: str = "", told_faults: tuple[str, ...] = ()) -> Result:
+def finish(world: World, began: float, plant: str = "", told_faults: tuple[str, ...] = (), settings: tuple[str, ...] = ()) -> Result:
     """Let ``world`` run to its end and sum it up."""
     options = world.options
     violations = []
@@ -111,6 +120,7 @@ def finish(world: World, began: float, plant: str = "", told_faults: tuple[str, 
         seen=world.seen,
         plant=plant,
         faults=told_faults,
+        settings=settings,
     )
 
 
@@ -118,15 +128,22 @@ def finish(world: World, began: float, plant: str = "", told_faults: tuple[str, 
 class _Job:
     plant: str
     faults: tuple[Fault, ...] | None
+    settings: tuple[str, ...]
 
     def __call__(self, seed: int) -> Result:
-        return run_seed(seed, self.plant, self.faults)
+        return run_seed(seed, self.plant, self.faults, self.settings)
 
 
-def run_seeds(seeds: Sequence[int], plant: str = "", faults: tuple[Fault, ...] | None = None, workers: int = 0) -> Iterator[Result]:
+def run_seeds(
+    seeds: Sequence[int],
+    plant: str = "",
+    faults: tuple[Fault, ...] | None = None,
+    workers: int = 0,
+    settings: tuple[str, ...] = (),
+) -> Iterator[Result]:
     """Run many seeds on ``workers`` processes (0: one per processor), results in the order of the seeds."""
     workers = workers or min(os.cpu_count() or 1, len(seeds))
-    job = _Job(plant, faults)
+    job = _Job(plant, faults, settings)
     if workers <= 1:
         yield from map(job, seeds)
         return

@@ -75,6 +75,7 @@ class VrrpHost(Process):
         self.groups = groups
         self.files = files
         self.instances: dict[GroupKey, VrrpInstance] = {}
+        self.lans = {group.key: group.interface for group in groups}
         self._by_name = {group.name: group for group in groups}
         self._address = IPv4Address(kernel.service_address)
         self._encoded: dict[int, tuple[Advert, bytes]] = {}
@@ -103,14 +104,15 @@ class VrrpHost(Process):
 
     def began(self, now_ns: int) -> None:
         """Every instance starts from INIT; the gate files of a stock keepalived are read first."""
-        closed = not self.stock and self.world.options.mode is Mode.STRICT
+        closed = not self.stock and self.world.options.mode_of(self.kernel.name) is Mode.STRICT
         for group in self.groups:
             self.instances[group.key] = VrrpInstance(self._parameters(group), local_address=self._address, gate_closed=closed)
         for key, instance in self.instances.items():
             if self.stock and self.files.holds(key):
                 instance.handle(now_ns, FaultRaised(GATE_CAUSE))
-            if not self.world.segments["eth0"].ports[self.kernel.name].carrier:
-                instance.handle(now_ns, FaultRaised("interface eth0 down"))
+            lan = self.lans[key]
+            if not self.world.segments[lan].ports[self.kernel.name].carrier:
+                instance.handle(now_ns, FaultRaised(f"interface {lan} down"))
             self._execute(instance, instance.handle(now_ns, Started()))
         if not self.stock:
             self.world.scheduler.after(5 * NS_PER_MS, self.world.brains[self.kernel.name].vrrpd_listens)
@@ -122,6 +124,12 @@ class VrrpHost(Process):
                 self._execute(instance, instance.handle(self.kernel.now_ns(), Stopped()))
         self.instances.clear()
         self._last_bytes.clear()
+
+    def revert(self, instances: dict[GroupKey, VrrpInstance]) -> None:
+        """Memory as it was at the snapshot."""
+        self.instances = instances
+        self._last_bytes.clear()
+        self.reverted()
 
     def take(self, now_ns: int, event: Any) -> None:
         """An event is (group key or None for all, core event) or (group key, source, advert bytes)."""
@@ -151,7 +159,7 @@ class VrrpHost(Process):
     # ---- in -----------------------------------------------------------------------------------------------------------------
 
     def _frame(self, interface: str, kind: str, source: str, payload: Payload) -> None:
-        if isinstance(payload, AdvertBytes) and interface == "eth0" and payload.key in self._expected:
+        if isinstance(payload, AdvertBytes) and self.lans.get(payload.key) == interface:
             self.deliver((payload.key, payload.source_ip, payload.data))
 
     def _advert(self, now_ns: int, key: GroupKey, source_ip: str, data: bytes) -> None:
@@ -179,9 +187,10 @@ class VrrpHost(Process):
             self.deliver((key, event))
 
     def _carrier_changed(self, interface: str, up: bool) -> None:
-        if interface == "eth0" and self.life is not Life.DEAD:
-            cause = "interface eth0 down"
-            self.post((None, FaultCleared(cause) if up else FaultRaised(cause)))
+        cause = f"interface {interface} down"
+        for key, lan in self.lans.items():
+            if lan == interface and self.life is not Life.DEAD:
+                self.post((key, FaultCleared(cause) if up else FaultRaised(cause)))
 
     # ---- gate -----------------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from watchdog.judgement.commands import (
     ProbeReference,
     PublishStatus,
     RemoveAddress,
+    Row,
     RunFence,
     SendFrame,
     SetGate,
@@ -112,7 +113,8 @@ class BrainHost(Process):
     def _surroundings(self) -> list[Any]:
         carriers = [CarrierChanged(name, segment.ports[self.kernel.name].carrier) for name, segment in self.world.segments.items()]
         paths = [PathChanged(path.name, self._usable(path)) for path in self.settings.paths]
-        return [*carriers, *paths, LocalDaemonChanged(self._daemon), RecorderChanged(True), FenceRunnerChanged(True)]
+        children = [RecorderChanged(not self.recorder.gone), FenceRunnerChanged(not self.runner.gone)]
+        return [*carriers, *paths, LocalDaemonChanged(self._daemon), *children]
 
     def ended(self, *, graceful: bool) -> None:
         """The children die with it."""
@@ -122,6 +124,15 @@ class BrainHost(Process):
         self.runner.died()
         self.core = None
         self.wanted_gates.clear()
+
+    def revert(self, core: WatcherCore, wanted: dict[GroupKey, SetGate], rows: list[tuple[int, Row]], incarnation: int) -> None:
+        """Memory and disk as they were at the snapshot."""
+        self.core, self.wanted_gates = core, wanted
+        self.recorder.died(power_lost=True)
+        self.recorder.rows, self.recorder.incarnation = rows, incarnation
+        self.runner.died()
+        self.hung = False
+        self.reverted()
 
     def take(self, now_ns: int, event: Any) -> None:
         """Feed the core."""
@@ -260,7 +271,7 @@ class BrainHost(Process):
     def _send(self, command: SendFrame) -> None:
         path = self._paths[command.path]
         self.world.trace.data(self.world.scheduler.now_ns, self._label, command.path, command.data)
-        self.world.frame_sent(self.kernel.name, command.data)
+        self.world.frame_sent(self.kernel.name, command.path, command.data)
         if path.kind is PathKind.SERIAL:
             self.world.serial.send(self.kernel.name, command.data)
             return
@@ -272,6 +283,7 @@ class BrainHost(Process):
         interface = reference.interface.of(self.kernel.name)
         payload = Arp(ARP_REQUEST, reference.address, self.kernel.mac, Question("reference", command.name, self.starts))
         self.world.segments[interface].broadcast(self.kernel.name, ARP, payload)
+        self.world.stranger.overhear(self.kernel.name, interface, payload)
 
     def _probe_owners(self, command: ProbeOwners) -> None:
         if not self.world.segments[command.interface].ports[self.kernel.name].carrier:

@@ -21,17 +21,19 @@ from watchdog.simulator.machine import Host, Kernel, Machine
 from watchdog.simulator.network import AdvertBytes, Segment, SerialLine
 from watchdog.simulator.options import (
     ADDRESSES,
-    GATEWAY,
+    GATEWAYS,
     MACS,
     NODES,
     Options,
     groups_of,
     identity_of,
+    references_of,
     settings_of,
     switch_name,
 )
 from watchdog.simulator.power import PowerSwitch
 from watchdog.simulator.scheduler import Scheduler, Streams, Trace
+from watchdog.simulator.stranger import Stranger
 from watchdog.simulator.vrrphost import GateFiles, VrrpHost
 from watchdog.simulator.watcherhost import BrainHost
 
@@ -66,21 +68,28 @@ class World:
         self._counted = 0
         self.wall_offset_ns = dict.fromkeys(NODES, 0)
         self._sent: dict[str, dict[bytes, None]] = {name: {} for name in NODES}
+        self.recorded: dict[str, list[tuple[str, bytes]]] = {name: [] for name in NODES}
+        """The first frames of each node that a stranger has recorded, if one ever replays them."""
+        self.recorded_wanted = any(fault.verb == "replay" for fault in options.faults)
         self.management_cut = dict.fromkeys(NODES, 0)
-        self.segments = {name: Segment(name, self.scheduler, self.streams) for name in ("eth0", "eth1")}
+        self.segments = {name: Segment(name, self.scheduler, self.streams) for name in options.networks}
         self.serial = SerialLine(NODES, 9600, self.scheduler, self.streams)
         self.machines = {name: Machine(Kernel(self, name, MACS[name], ADDRESSES[name])) for name in NODES}
-        self.gateway = Host(self, "gateway", MACS["gateway"], (GATEWAY,))
-        self.stranger = Host(self, "stranger", MACS["stranger"], ())
+        self.gateways = {
+            name: Host(self, name, MACS[name], (address,), interface) for name, (interface, address) in references_of(options).items()
+        } or {"gateway": Host(self, "gateway", MACS["gateway"], (GATEWAYS["gateway"],))}
+        self.stranger = Stranger(self)
         self.groups = {name: groups_of(options, name) for name in NODES}
         self.groups_by_key: dict[GroupKey, GroupSettings] = {group.key: group for group in self.groups["A"]}
+        self._lans = {vip: group.interface for group in self.groups["A"] for vip in group.vips}
         self.settings = {name: settings_of(options, name) for name in NODES}
+        self.keys = dict.fromkeys(NODES, CLUSTER_KEY)
         self.switches: dict[str, PowerSwitch] = {}
         for target in NODES:
             for level in range(1, options.fence_levels + 1):
                 name = switch_name(target, level)
                 self.switches[name] = PowerSwitch(self, name, target, level, identity_of(target, level))
-        self.gate_files = {name: GateFiles(options.mode) for name in NODES}
+        self.gate_files = {name: GateFiles(options.mode_of(name)) for name in NODES}
         self.vrrp: dict[str, VrrpHost] = {}
         self.brains: dict[str, BrainHost] = {}
         for name in NODES:
@@ -160,7 +169,7 @@ class World:
 
     def make_watcher(self, settings: BrainSettings) -> WatcherCore:
         """A watcher core for a process that starts, built as watchdog/daemon.py builds it."""
-        return self._core(settings, key=CLUSTER_KEY)
+        return self._core(settings, key=self.keys[settings.self_name])
 
     def decoded_advert(self, interface: str, advert: AdvertBytes) -> AdvertHeard | None:
         """What a sniffer on ``interface`` says about these bytes; None for what is no advert at all."""
@@ -188,10 +197,12 @@ class World:
 
     # ---- what the checkers are told ----------------------------------------------------------------------------------------
 
-    def frame_sent(self, node: str, data: bytes) -> None:
+    def frame_sent(self, node: str, path: str, data: bytes) -> None:
         """Remember what a node really sent, so that checkers can tell an intact frame from a damaged one."""
         ring = self._sent[node]
         ring[data] = None
+        if self.recorded_wanted and len(self.recorded[node]) < 64:
+            self.recorded[node].append((path, data))
         if len(ring) > 256:
             del ring[next(iter(ring))]
 
@@ -243,14 +254,19 @@ class World:
         for checker in self.checkers:
             checker.role(node, key, state)
 
-    def reachable(self, node: str) -> bool:
-        """Do clients on the service LAN reach this machine's kernel?"""
-        return self.machines[node].kernel.powered and self.segments["eth0"].ports[node].carries
+    def lan_of(self, address: str) -> str:
+        """The interface that an address belongs on."""
+        return self._lans.get(address, "eth0")
+
+    def reachable(self, node: str, lan: str = "eth0") -> bool:
+        """Do clients on this service LAN reach this machine's kernel?"""
+        kernel = self.machines[node].kernel
+        return kernel.powered and not kernel.frozen and self.segments[lan].ports[node].carries
 
     def owners_may_have_changed(self) -> None:
         """Work out anew who answers for each address, as a client would see it."""
         for vip, before in self.owners.items():
-            now = tuple(name for name in NODES if self.reachable(name) and self.machines[name].kernel.holds(vip))
+            now = tuple(name for name in NODES if self.reachable(name, self.lan_of(vip)) and self.machines[name].kernel.holds(vip))
             if now != before:
                 self.owners[vip] = now
                 self.note("client", f"{vip} answered by {', '.join(now) or 'nobody'}")
@@ -278,6 +294,7 @@ class World:
             return
         self.note(node, f"power off: {why}")
         kernel.powered = False
+        kernel.frozen = 0
         for process in (self.vrrp[node], self.brains[node]):
             process.stop()
         self.brains[node].hung = False

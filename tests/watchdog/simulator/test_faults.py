@@ -54,7 +54,7 @@ def test_the_parts_of_a_fault_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "cut eth0", "cut eth2 at 10s", "pause vrrp of C at 10s", "cut eth0 at ten", "device 3 of A lies at 0s"]
+    "line", ["", "cut eth0", "cut eth7 at 10s", "pause vrrp of C at 10s", "cut eth0 at ten", "device 3 of A lies at 0s"]
 )
 def test_what_is_not_in_the_language_is_refused_with_a_hint(line: str) -> None:
     with pytest.raises(FaultSyntaxError, match=r"say when|language of faults"):

@@ -9,7 +9,7 @@ from watchdog.judgement.commands import Persist, Row, RowKind, RunFence, Watcher
 from watchdog.judgement.events import OperatorActed, OperatorAction, Started, WatcherEvent
 from watchdog.simulator.checker import Checker
 from watchdog.simulator.checkers.observer import NEVER, Observer, other
-from watchdog.simulator.options import MEASURED_F_MS, NODES
+from watchdog.simulator.options import NODES
 from watchdog.simulator.power import Habit
 from watchdog.simulator.process import Life
 
@@ -214,7 +214,7 @@ class NoMutualFencing(Checker):
 
     def _bounds_held(self, first: str, second: str) -> bool:
         slow = [s for _, _, s, _ in self._observer.off_calls if s.habit in (Habit.SLOW, Habit.LATE)]
-        if any(switch.took_ms() > MEASURED_F_MS for switch in slow):
+        if any(switch.took_ms() > self.world.options.measured_ms for switch in slow):
             return False
         recent_ns = self._observer.now_ns - 60 * NS_PER_S
         return not any(at > recent_ns for at, node, _ in self._observer.pauses if node in (first, second))

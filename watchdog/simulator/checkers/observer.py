@@ -122,13 +122,18 @@ class Observer(Checker):
 
     def cut_off(self, node: str) -> bool:
         """Is ``node`` isolated in truth: no carrier, or no peer on any path and a configured gateway that it cannot reach?"""
-        lan = self.world.segments["eth0"]
-        if not lan.ports[node].carrier:
+        carriers = [self.world.segments[lan].ports[node].carrier for lan in self.world.options.lan_names]
+        if not any(carriers):
             return True
         if not self.world.options.reference:
             return False
-        gateway = lan.passes(node, "gateway") and lan.passes("gateway", node) and not self.world.gateway.silent
-        return not gateway and self.no_other_path(node)
+        return not any(self.reaches(node, name) for name in self.world.gateways) and self.no_other_path(node)
+
+    def reaches(self, node: str, gateway: str) -> bool:
+        """Does this reference really answer this node?"""
+        host = self.world.gateways[gateway]
+        lan = self.world.segments[host.interface]
+        return lan.passes(node, gateway) and lan.passes(gateway, node) and not host.silent
 
     def running(self, node: str) -> bool:
         """Is braind of ``node`` running, children and disk too?"""
@@ -196,10 +201,10 @@ class Observer(Checker):
         life = self.world.machines[node].processes[process].life
         if life is Life.PAUSED:
             self.pauses.append((self.now_ns, node, process))
-        if process == "braind" and life is Life.RUNNING and self.told[node].started != self.world.brains[node].starts:
-            if self.world.brains[node].starts > 1:
+        if process == "braind" and life is Life.RUNNING and self.told[node].started != self.world.brains[node].births:
+            if self.world.brains[node].births > 1:
                 self.world.saw("restart")
-            self.told[node] = Told(started=self.world.brains[node].starts)
+            self.told[node] = Told(started=self.world.brains[node].births)
 
     def poll(self) -> None:
         """Follow overlaps and isolation."""
