@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 NODES = ("A", "B")
 
@@ -21,9 +21,16 @@ class Outlet:
     serial: str
 
 
+MORE_ADDRESSES = 39
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every address of one laboratory. ``host`` maps a role (A, B, client, gateway, stranger, pager) to its address on the service LAN."""
+    """Every address of one laboratory. ``host`` maps a role (A, B, client, gateway, stranger, pager) to its address on the service LAN.
+
+    ``inside``: the second service LAN (eth2 of the nodes), with a gateway, a client and a stranger of its own. ``more_vips``: further
+    addresses on the service LAN. ``service6``, ``host6``, ``vip6``: IPv6 on the service LAN.
+    """
 
     seed: int
     service: IPv4Network
@@ -43,6 +50,16 @@ class Plan:
     outlets: tuple[Outlet, ...]
     power_user: str
     power_password: str
+    inside: IPv4Network
+    inside_vip: str
+    inside_vrid: int
+    inside_host: dict[str, str]
+    inside_mac: dict[str, str]
+    more_vips: tuple[str, ...]
+    service6: IPv6Network
+    vip6: str
+    vrid6: int
+    host6: dict[str, str]
 
     def outlet(self, node: str, device: str) -> Outlet:
         """The outlet of ``node`` at ``device`` ("bmc" or "pdu")."""
@@ -73,6 +90,14 @@ def draw_plan(seed: int) -> Plan:
         for index, (node, device) in enumerate((node, device) for node in NODES for device in ("bmc", "pdu"))
     )
 
+    inside = IPv4Network((f"10.{rng.randint(251, 254)}.{rng.randint(0, 250)}.0", 24))
+    inside_roles = ("A", "B", "client", "gateway", "stranger")
+    inner = rng.sample(range(2, 250), 6)
+    unused = sorted(set(range(2, 250)) - set(numbers))
+    service6 = IPv6Network((f"fd{rng.randrange(256):02x}:{rng.randrange(1, 65536):x}::", 64))
+    sixes = rng.sample(range(2, 60000), 7)
+    vrids = rng.sample(range(1, 256), 3)
+
     def mac() -> str:
         return ":".join(f"{byte:02x}" for byte in (0x02, *(rng.randrange(256) for _ in range(5))))
 
@@ -82,7 +107,7 @@ def draw_plan(seed: int) -> Plan:
         heartbeat=heartbeat,
         management=management,
         vip=str(service[numbers[6]]),
-        vrid=rng.randint(1, 255),
+        vrid=vrids[0],
         host=host,
         heartbeat_host={node: str(heartbeat[number]) for node, number in zip(NODES, beats, strict=True)},
         management_host=management_host,
@@ -95,4 +120,14 @@ def draw_plan(seed: int) -> Plan:
         outlets=outlets,
         power_user="fence",
         power_password="".join(rng.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(16)),
+        inside=inside,
+        inside_vip=str(inside[inner[5]]),
+        inside_vrid=vrids[1],
+        inside_host={role: str(inside[number]) for role, number in zip(inside_roles, inner, strict=False)},
+        inside_mac={role: mac() for role in (*inside_roles, "detector")},
+        more_vips=tuple(str(service[number]) for number in rng.sample(unused, MORE_ADDRESSES)),
+        service6=service6,
+        vip6=str(service6[sixes[6]]),
+        vrid6=vrids[2],
+        host6={role: str(service6[number]) for role, number in zip(roles, sixes, strict=False)},
     )

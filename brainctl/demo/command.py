@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from brainctl.demo.daemons import DAEMONS, MODES, Setup
 from brainctl.demo.kernel import spawn
 from brainctl.demo.preflight import preflight
 from brainctl.demo.runner import Audience, JsonObject, play
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios import SCENARIOS, find_scenario
+from brainctl.demo.scenarios.known_failing import KNOWN_FAILING
+from brainctl.demo.setup import DAEMONS, MODES, Setup
 from brainctl.launcher import library_root
 
 SABOTAGES = ("no-census", "no-yield", "no-fence", "trust-agent", "no-second-look")
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--daemon", choices=DAEMONS, default="vrrpd", help="the VRRP daemon of the pair (%(default)s)")
     parser.add_argument("--mode", choices=MODES, help="what braind may do (default: what each scenario is about, mostly resolve)")
     parser.add_argument("--scenario", action="append", metavar="NAME", help="play only this one (may be repeated)")
+    parser.add_argument("--all", action="store_true", help="every scenario in every mode that it is about; takes long")
     parser.add_argument("--list", action="store_true", help="list the scenarios and exit")
     parser.add_argument("--json", action="store_true", help="plain lines, and as the last line every result as JSON")
     parser.add_argument("--sabotage", choices=SABOTAGES, help="spoil one judgement of braind: named scenarios must then fail")
@@ -59,10 +61,13 @@ class Part:
 def programme(args: argparse.Namespace) -> list[Part]:
     """What will be played, in order. ValueError names an unknown scenario."""
     chosen: list[Scenario] = []
-    for name in args.scenario or [scenario.name for scenario in SCENARIOS]:
+    usual = [scenario.name for scenario in SCENARIOS if args.daemon in scenario.daemons and (scenario.usual or args.all)]
+    for name in args.scenario or usual:
         scenario = find_scenario(name)
         if scenario is None:
             raise ValueError(f"there is no scenario {name!r}; brainctl demo --list names them")
+        if args.daemon not in scenario.daemons:
+            raise ValueError(f"the scenario {name} is about {' and '.join(scenario.daemons)}; give --daemon {scenario.daemons[0]}")
         chosen.append(scenario)
     if args.quiet_s is not None:
         for scenario in chosen:
@@ -77,11 +82,12 @@ def programme(args: argparse.Namespace) -> list[Part]:
                 brain=not args.without_braind,
                 advert_ms=args.advert_ms,
                 levels=scenario.levels,
+                site=scenario.site,
                 sabotage=args.sabotage or "",
             ),
         )
         for scenario in chosen
-        for mode in ([args.mode] if args.mode else scenario.modes)
+        for mode in ([args.mode] if args.mode else scenario.modes if args.all or args.scenario else scenario.modes[:1])
     ]
 
 
@@ -107,7 +113,12 @@ def run(args: argparse.Namespace) -> int:
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 31)
     directory = Path(args.keep) if args.keep else Path(tempfile.mkdtemp(prefix="brainctl-demo-"))
     results = _play_all(args, parts, seed, directory)
-    return 0 if len(results) == len(parts) and all(result["ok"] for result in results) else 1
+    return 0 if len(results) == len(parts) and all(as_it_should_be(result) for result in results) else 1
+
+
+def as_it_should_be(result: JsonObject) -> bool:
+    """Whether a scenario held, or is listed as known failing."""
+    return bool(result["ok"] or result["known_failing"])
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
@@ -148,7 +159,12 @@ def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory:
     for result in results:
         for failure in result["failures"]:
             print(f"{result['scenario']} ({result['mode']}): {failure}")
-    failed = sum(not result["ok"] for result in results) + len(parts) - len(results)
+    for result in results:
+        result["known_failing"] = KNOWN_FAILING.get(result["scenario"], "")
+        if result["known_failing"]:
+            now = "holds again, take it out of the list" if result["ok"] else "is known to fail"
+            print(f"{result['scenario']} ({result['mode']}) {now}: {result['known_failing']}")
+    failed = sum(not as_it_should_be(result) for result in results) + len(parts) - len(results)
     print(f"{len(parts)} scenarios in {time.monotonic() - began:.0f} s, {failed} failed; captures and logs: {directory}")
     if args.json:
         print(json.dumps({"scenarios": results, "seed": seed}), flush=True)

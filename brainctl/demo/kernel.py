@@ -94,6 +94,22 @@ def quiet_ipv6() -> None:
             path.write_text("1\n")
 
 
+def allow_ipv6(network: str) -> None:
+    """IPv6 in a network namespace, with addresses that can be used at once (no duplicate address detection)."""
+    with inside(network):
+        for where in sorted(os.listdir("/proc/sys/net/ipv6/conf")):
+            for name, value in (("accept_dad", "0"), ("accept_ra", "0"), ("disable_ipv6", "0")):
+                Path(f"/proc/sys/net/ipv6/conf/{where}/{name}").write_text(f"{value}\n")
+
+
+def answer_per_interface(network: str) -> None:
+    """ARP as on a real server of LVS: asked on an interface, the kernel answers only for what that interface has."""
+    with inside(network):
+        for name, value in (("arp_ignore", "1"), ("arp_announce", "2")):
+            for where in ("all", "default"):
+                Path(f"/proc/sys/net/ipv4/conf/{where}/{name}").write_text(f"{value}\n")
+
+
 def _wrapped(argv: Sequence[str], network: str | None) -> list[str]:
     return ([] if network is None else ["nsenter", f"--net={network}", "--"]) + list(argv)
 

@@ -1,4 +1,4 @@
-"""The laboratory: two nodes, a switch with three networks, a serial line, power switches, a gateway, a client, a stranger, and observers.
+"""The laboratory: two nodes, a switch with its networks, a serial line, power switches, a gateway, a client, a stranger, and observers.
 
 Everything is held by this process and its children and goes away with them, also when this process is killed.
 """
@@ -10,14 +10,17 @@ import json
 import os
 import socket
 import tty
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from brainctl.demo.addresses import NODES, Outlet, Plan
-from brainctl.demo.kernel import NetNamespace, ip
+from brainctl.demo.kernel import NetNamespace, allow_ipv6, answer_per_interface, ip
 from brainctl.demo.node import LabError, Node
 from brainctl.demo.program import Event, Program, python_program
-from brainctl.demo.switch import HEARTBEAT, MANAGEMENT, SERVICE, Loss, Switch, port_name
+from brainctl.demo.setup import PLAIN, Site
+from brainctl.demo.switch import HEARTBEAT, INSIDE, MANAGEMENT, SERVICE, Loss, Switch, port_name
 from brainctl.launcher import library_root
 
 _ETH_P_ALL = 3
@@ -26,11 +29,33 @@ CLIENT_INTERVAL_MS = 10
 PROBE_INTERVAL_MS = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An address that the observer and a client of its own look at. ``name``: "vip", "inside" or "six"."""
+
+    name: str
+    vip: str
+    vrid: int
+    network: str
+
+
+def watched(plan: Plan, site: Site) -> tuple[Watched, ...]:
+    """What is looked at in a laboratory, the address of VI_1 first."""
+    found = [Watched("vip", plan.vip, plan.vrid, SERVICE)]
+    if site.has_inside_lan:
+        found.append(Watched("inside", plan.inside_vip, plan.inside_vrid if site.inside and not site.same_vrid else plan.vrid, INSIDE))
+    if site.ipv6:
+        found.append(Watched("six", plan.vip6, plan.vrid6, SERVICE))
+    return tuple(found)
+
+
 class Lab:
     """Built by ``with Lab(plan, directory):``; ``directory`` keeps the capture, the logs and the nodes' disks."""
 
-    def __init__(self, plan: Plan, directory: Path, *, devices: tuple[str, ...] = ("bmc",), baud: int = BAUD) -> None:
-        self.plan, self.directory, self.baud = plan, directory, baud
+    def __init__(self, plan: Plan, directory: Path, *, devices: tuple[str, ...] = ("bmc",), baud: int = BAUD, site: Site = PLAIN) -> None:
+        self.plan, self.directory, self.baud, self.site = plan, directory, baud, site
+        self.watched = watched(plan, site)
+        self.clients: dict[str, Program] = {}
         self._devices = devices
         self._closing = contextlib.ExitStack()
         self.nodes: dict[str, Node] = {}
@@ -58,7 +83,12 @@ class Lab:
         self._closing.callback(self.switch.close)
         for role in ("client", "gateway", "stranger", "pager", "detector"):
             address = f"{self.plan.host[role]}/{self.plan.service.prefixlen}" if role != "detector" else ""
-            self.hosts[role] = self._host(SERVICE, role, address, self.plan.mac[role])
+            six = f"{self.plan.host6[role]}/{self.plan.service6.prefixlen}" if self.site.ipv6 and role in self.plan.host6 else ""
+            self.hosts[role] = self._host(SERVICE, role, address, self.plan.mac[role], six)
+        if self.site.has_inside_lan:
+            for role in ("client", "gateway", "stranger", "detector"):
+                address = f"{self.plan.inside_host[role]}/{self.plan.inside.prefixlen}" if role != "detector" else ""
+                self.hosts[f"inside-{role}"] = self._host(INSIDE, role, address, self.plan.inside_mac[role])
         self._start_observer()
         self._start_serial()
         self._start_pager()
@@ -70,46 +100,71 @@ class Lab:
         databases = [f"{name}={node.disk / 'var-lib/brainctl/brain.db'}" for name, node in self.nodes.items()]
         self.record_watch = Program(python_program("record_watch", *databases), log=self.directory / "records.jsonl")
         self._closing.callback(self.record_watch.close)
-        self.client_program = Program(
-            python_program("client", self.plan.vip, str(self.plan.service_port), str(CLIENT_INTERVAL_MS)),
-            network=self.hosts["client"].path,
-            log=self.directory / "client.jsonl",
+        for what in self.watched:
+            self._start_client(what)
+
+    @property
+    def client_program(self) -> Program:
+        """The client of VI_1's address."""
+        return self.clients["vip"]
+
+    def _start_client(self, what: Watched) -> None:
+        self.clients[what.name] = Program(
+            python_program("client", what.vip, str(self.plan.service_port), str(CLIENT_INTERVAL_MS)),
+            network=self.hosts["client" if what.network == SERVICE else "inside-client"].path,
+            log=self.directory / ("client.jsonl" if what.name == "vip" else f"client-{what.name}.jsonl"),
             hears=False,
         )
-        self._closing.callback(self.client_program.close)
+        self._closing.callback(self.clients[what.name].close)
 
-    def _host(self, network: str, role: str, address: str, mac: str = "") -> NetNamespace:
+    def _host(self, network: str, role: str, address: str, mac: str = "", six: str = "") -> NetNamespace:
         namespace = NetNamespace()
         self._closing.callback(namespace.close)
+        if six:
+            allow_ipv6(namespace.path)
         self.switch.plug(network, role, namespace.path, "eth0", address, mac)
+        if six:
+            ip(namespace.path, f"addr add {six} dev eth0 nodad")
         return namespace
 
     def _start_observer(self) -> None:
         capture = self.switch.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        detector = self.hosts["detector"].socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        detector.bind(("eth0", 0))
         self.capture = self.directory / "capture.pcap"
-        what = {
+        detectors = [self._detector(what) for what in self.watched]
+        plan = {
             "capture_fd": capture.fileno(),
-            "detector_fd": detector.fileno(),
-            "vip": self.plan.vip,
             "service_port": self.plan.service_port,
             "pcap": str(self.capture),
-            "detector_mac": self.plan.mac["detector"],
             "probe_ms": PROBE_INTERVAL_MS,
-            "port_prefix": port_name(SERVICE, ""),
+            "watches": [
+                {
+                    "vip": what.vip,
+                    "vrid": what.vrid,
+                    "port_prefix": port_name(what.network, ""),
+                    "detector_fd": sock.fileno(),
+                    "detector_mac": (self.plan.mac if what.network == SERVICE else self.plan.inside_mac)["detector"],
+                }
+                for what, sock in zip(self.watched, detectors, strict=True)
+            ],
         }
         self.observer = Program(
-            python_program("observer", json.dumps(what)),
+            python_program("observer", json.dumps(plan)),
             network=self.switch.namespace.path,
             log=self.directory / "observer.jsonl",
-            pass_fds=(capture.fileno(), detector.fileno()),
+            pass_fds=(capture.fileno(), *(sock.fileno() for sock in detectors)),
         )
-        capture.close()
-        detector.close()
+        for sock in (capture, *detectors):
+            sock.close()
         self._closing.callback(self.observer.close)
         if self.observer.wait_for(lambda event: event["kind"] == "ready", 10.0) is None:
             raise LabError(f"the observer did not start; see {self.observer.log.with_suffix('.err')}")
+
+    def _detector(self, what: Watched) -> socket.socket:
+        sock = self.hosts["detector" if what.network == SERVICE else "inside-detector"].socket(
+            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)
+        )
+        sock.bind(("eth0", 0))
+        return sock
 
     def _start_serial(self) -> None:
         self._ttys: dict[str, str] = {}
@@ -154,7 +209,7 @@ class Lab:
             "user": self.plan.power_user,
             "password": self.plan.power_password,
             "control_fd": self.switch.control_fd(),
-            "links": [port_name(network, outlet.node) for network in (SERVICE, HEARTBEAT, MANAGEMENT)],
+            "links": [port_name(network, outlet.node) for network in self.node_networks],
         }
         program = Program(
             python_program("power_switch", json.dumps(what)),
@@ -168,16 +223,31 @@ class Lab:
         if program.wait_for(lambda event: event["event"] == "ready", 10.0) is None:
             raise LabError(f"power switch {role} did not start; see {program.log.with_suffix('.err')}")
 
+    @property
+    def node_networks(self) -> tuple[str, ...]:
+        """The networks that a node is plugged into."""
+        return (SERVICE, *((INSIDE,) if self.site.has_inside_lan else ()), HEARTBEAT, MANAGEMENT)
+
     # ---- power -----------------------------------------------------------------------------------------------------------------------
     def boot(self, name: str) -> None:
         """Power a node on, plug its cables in and start the service that the client asks."""
         node, plan = self.nodes[name], self.plan
         node.boot((library_root(), self.directory))
+        if self.site.ipv6:
+            allow_ipv6(node.network)
+        if self.site.local_node or self.site.elsewhere:
+            answer_per_interface(node.network)
         self.switch.plug(SERVICE, name, node.network, "eth0", f"{plan.host[name]}/{plan.service.prefixlen}", plan.mac[name])
         self.switch.plug(
             HEARTBEAT, name, node.network, "eth1", f"{plan.heartbeat_host[name]}/{plan.heartbeat.prefixlen}", plan.heartbeat_mac[name]
         )
         self.switch.plug(MANAGEMENT, name, node.network, "mgmt0", f"{plan.management_host[name]}/{plan.management.prefixlen}")
+        if self.site.has_inside_lan:
+            self.switch.plug(INSIDE, name, node.network, "eth2", f"{plan.inside_host[name]}/{plan.inside.prefixlen}", plan.inside_mac[name])
+        if self.site.ipv6:
+            ip(node.network, f"addr add {plan.host6[name]}/{plan.service6.prefixlen} dev eth0 nodad")
+        if self.site.local_node:
+            ip(node.network, f"addr add {plan.vip}/32 dev lo")
         ip(node.network, f"route add default via {plan.host['gateway']}")
         self.observer.tell(json.dumps({"node": name, "network": node.network}))
         self.serial.tell(f"on {name}")
@@ -191,7 +261,7 @@ class Lab:
         node = self.nodes[name]
         self.serial.tell(f"off {name}")
         self.observer.tell(json.dumps({"node": name, "network": ""}))
-        for network in (SERVICE, HEARTBEAT, MANAGEMENT):
+        for network in self.node_networks:
             self.switch.unplug(network, name)
         node.power_off()
         for (fed, _device), program in self.power.items():
@@ -223,7 +293,8 @@ class Lab:
 
     def cut_ethernet(self) -> None:
         """The nodes hear nothing of each other on the service and heartbeat networks; both still reach client and gateway."""
-        self.switch.lose(*(Loss(network, one, other) for network in (SERVICE, HEARTBEAT) for one, other in (NODES, NODES[::-1])))
+        networks = [network for network in self.node_networks if network != MANAGEMENT]
+        self.switch.lose(*(Loss(network, one, other) for network in networks for one, other in (NODES, NODES[::-1])))
 
     def cut_management(self) -> None:
         """The nodes reach no power switch; the pager can be reached over the service network."""
@@ -238,17 +309,56 @@ class Lab:
             if self.nodes[name].on:
                 self.switch.carrier(MANAGEMENT, name, up=True)
                 self.switch.carrier(SERVICE, name, up=True)
+        self.switch.carrier(SERVICE, "gateway", up=True)
 
-    def stranger_takes_address(self) -> None:
-        """A third host configures the VIP and announces it."""
-        ip(self.hosts["stranger"].path, f"addr add {self.plan.vip}/{self.plan.service.prefixlen} dev eth0")
-        vip = socket.inet_aton(self.plan.vip)
-        mac = bytes.fromhex(self.plan.mac["stranger"].replace(":", ""))
+    def gateway(self, *, up: bool) -> None:
+        """The gateway of the service LAN reboots: nothing is heard of it while it is down."""
+        self.switch.carrier(SERVICE, "gateway", up=up)
+
+    @contextlib.contextmanager
+    def forger(self, *, count: int, per_second: int) -> Iterator[Program]:
+        """The stranger forges adverts of priority 1 and ARP claims in B's name; see programs/forger.py."""
+        plan = self.plan
+        what = {
+            "count": count,
+            "per_second": per_second,
+            "mac": plan.mac["stranger"],
+            "source": plan.host["B"],
+            "vip": plan.vip,
+            "vrid": plan.vrid,
+            "priority": 1,
+            "interval_cs": 50,
+        }
+        program = Program(
+            python_program("forger", json.dumps(what)),
+            network=self.hosts["stranger"].path,
+            log=self.directory / "forger.jsonl",
+            hears=False,
+        )
+        try:
+            yield program
+        finally:
+            program.close()
+
+    def stranger_takes_address(self, name: str = "vip") -> None:
+        """A third host configures a watched address and announces it."""
+        host, address, mac_text = self._stranger(name)
+        ip(self.hosts[host].path, f"addr add {address} dev eth0")
+        vip = socket.inet_aton(address.partition("/")[0])
+        mac = bytes.fromhex(mac_text.replace(":", ""))
         frame = b"\xff" * 6 + mac + b"\x08\x06\0\1\x08\0\x06\x04\0\1" + mac + vip + b"\0" * 6 + vip
-        with self.hosts["stranger"].socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+        with self.hosts[host].socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
             sock.bind(("eth0", 0))
             sock.send(frame)
 
-    def stranger_leaves(self) -> None:
+    def stranger_leaves(self, name: str = "vip") -> None:
         """The third host gives the address back."""
-        ip(self.hosts["stranger"].path, f"addr del {self.plan.vip}/{self.plan.service.prefixlen} dev eth0")
+        host, address, _mac = self._stranger(name)
+        ip(self.hosts[host].path, f"addr del {address} dev eth0")
+
+    def _stranger(self, name: str) -> tuple[str, str, str]:
+        """The host, the address with its prefix length, the host's MAC."""
+        plan = self.plan
+        if name == "inside":
+            return "inside-stranger", f"{plan.inside_vip}/{plan.inside.prefixlen}", plan.inside_mac["stranger"]
+        return "stranger", f"{plan.vip}/{plan.service.prefixlen}", plan.mac["stranger"]

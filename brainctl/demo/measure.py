@@ -6,8 +6,10 @@ All times are CLOCK_REALTIME nanoseconds. An *owner* is a switch port whose host
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
@@ -43,8 +45,13 @@ class Split:
         return (self.ended_ns - self.began_ns) / NS_PER_MS
 
 
+def about(events: Iterable[Event], vip: str) -> list[Event]:
+    """The events that are about one of the watched addresses."""
+    return [event for event in events if event.get("vip") == vip]
+
+
 def ownerships(events: Sequence[Event]) -> list[Ownership]:
-    """Every interval of ownership, by its beginning."""
+    """Every interval of ownership of one address, by its beginning."""
     claims: dict[str, list[int]] = {}
     answers: dict[str, list[int]] = {}
     for event in events:
@@ -80,13 +87,13 @@ def owners_at(owned: Iterable[Ownership], t_ns: int) -> list[str]:
     return sorted({ownership.node for ownership in owned if ownership.began_ns <= t_ns <= ownership.ended_ns + MISSED_NS})
 
 
-def recent_owners(events: Sequence[Event], now_ns: int, window_ns: int = 150_000_000) -> list[str]:
-    """Who answered within the last moments: for the live view and for waiting."""
+def recent_owners(events: Sequence[Event], now_ns: int, vip: str, window_ns: int = 150_000_000) -> list[str]:
+    """Who answered for an address within the last moments: for the live view and for waiting."""
     owners = set()
     for event in reversed(events):
         if event["t"] < now_ns - window_ns:
             break
-        if event["kind"] == "answer":
+        if event["kind"] == "answer" and event["vip"] == vip:
             owners.add(event["node"])
     return sorted(owners)
 
@@ -104,3 +111,21 @@ def client_outage_ms(events: Iterable[Event], since_ns: int, until_ns: int) -> f
     asked = sorted(event["asked"] for event in events if "node" in event and since_ns <= event["asked"] <= until_ns)
     edges = [since_ns, *asked, until_ns]
     return max(float(later - earlier) for earlier, later in itertools.pairwise(edges)) / NS_PER_MS
+
+
+def silence_ms(capture: Path, mac: str, since_ns: int, until_ns: int) -> float:
+    """The longest time between two instants in which the capture (nanosecond pcap) has no frame of this sender, in ms."""
+    wanted = bytes.fromhex(mac.replace(":", ""))
+    edges = [since_ns, *(t for t, frame in frames(capture) if frame[6:12] == wanted and since_ns <= t <= until_ns), until_ns]
+    return max(float(later - earlier) for earlier, later in itertools.pairwise(edges)) / NS_PER_MS
+
+
+def frames(capture: Path) -> Iterator[tuple[int, bytes]]:
+    """Every whole frame of a capture in nanosecond format, with its time; a capture may be growing."""
+    data, offset = capture.read_bytes(), 24
+    while offset + 16 <= len(data):
+        seconds, nanoseconds, length, _ = struct.unpack_from("<IIII", data, offset)
+        if offset + 16 + length > len(data):
+            return
+        yield seconds * 1_000_000_000 + nanoseconds, data[offset + 16 : offset + 16 + length]
+        offset += 16 + length

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainctl.demo.kernel import namespace_pids
+from brainctl.demo.kernel import namespace_pids, run
 from brainctl.demo.program import Event, Program, python_program
 
 _BOOT_TIMEOUT_S = 15.0
@@ -150,6 +152,27 @@ class Node:
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a job's first process."""
         _signal(self.jobs[name].pid, number)
+
+    def run(self, *argv: str) -> str:
+        """Run a tool on the node to its end; what it printed."""
+        return run(["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", *argv])
+
+    def no_more_files(self, name: str) -> None:
+        """From now on a job's first process may have no more files open than it has."""
+        pid = self.jobs[name].pid
+        used = max(int(fd) for fd in os.listdir(f"/proc/{pid}/fd")) + 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, used))
+
+    @contextlib.contextmanager
+    def idle_clients(self, path: str, count: int) -> Iterator[None]:
+        """So many clients connect to a socket of the node and say nothing."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                client.setblocking(False)
+                with contextlib.suppress(OSError):  # full, or refused
+                    client.connect(str(self.root / path))
+            yield
 
     def wait_exit(self, name: str, timeout_s: float) -> bool:
         """Wait until a job has ended."""

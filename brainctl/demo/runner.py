@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from brainctl.demo.addresses import draw_plan
-from brainctl.demo.daemons import Setup
 from brainctl.demo.kernel import ToolError
 from brainctl.demo.lab import Lab
 from brainctl.demo.node import LabError
 from brainctl.demo.outcome import Outcome
 from brainctl.demo.scenario import Expectation, Scenario
+from brainctl.demo.setup import Setup
 from brainctl.demo.stage import Happening, Stage
 
 JsonObject = dict[str, Any]
@@ -76,6 +76,9 @@ class Result:
             "client_log": str(self.directory / "client.jsonl"),
             "owner_log": str(self.directory / "observer.jsonl"),
             "power_cut": outcome.cut_power,
+            "also": {name: asdict(one) for name, one in outcome.also.items()},
+            "beat_gap_ms": _rounded(outcome.beat_gap_ms),
+            "pages": outcome.pages,
             "verdicts": sorted(outcome.verdicts),
             "failures": list(self.failures),
             "seed": self.seed,
@@ -91,7 +94,7 @@ def play(scenario: Scenario, setup: Setup, seed: int, directory: Path, audience:
     audience.begins(scenario, setup)
     expected = scenario.expect(setup.mode, setup.daemon)
     try:
-        with Lab(draw_plan(seed), directory, devices=setup.levels) as lab:
+        with Lab(draw_plan(seed), directory, devices=setup.levels, site=setup.site) as lab:
             stage = Stage(lab, setup, on_tick=audience.tick, on_say=audience.said)
             outcome = _play(scenario, stage)
     except (LabError, ToolError, OSError) as error:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from brainctl.demo.outcome import Outcome
+from brainctl.demo.outcome import AddressOutcome, Outcome
+from brainctl.demo.setup import DAEMONS, PLAIN, Site
 
 if TYPE_CHECKING:
     from brainctl.demo.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """What must be true of one more watched address; fields as in `Expectation`."""
+
+    owners: tuple[str, ...] | None = None
+    owner_count: int | None = None
+    split: bool | None = None
+    within_ms: float | None = None
+    outage_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,9 @@ class Expectation:
     ``unproved``: no fence may be called proved.
     ``cut_power``: how often a power switch really took a node's power. ``alerts``: (least, most) at the pager.
     ``within_ms``: bound from the second owner's first claim to one owner. ``outage_ms``: bound of the client's longest outage.
+    ``pages``: regular expressions, each of which must be found in a page. ``also``: further watched addresses by name.
+    ``each_owned_once``: every address of every group is in exactly one kernel. ``beat_gap_ms``: bound of a powered node's silence on the
+    heartbeat network.
     """
 
     text: str
@@ -38,6 +54,10 @@ class Expectation:
     alerts: tuple[int, int] | None = None
     within_ms: float | None = None
     outage_ms: float | None = None
+    pages: tuple[str, ...] = ()
+    also: Mapping[str, At] = field(default_factory=dict)
+    each_owned_once: bool = False
+    beat_gap_ms: float | None = None
 
     def failures(self, outcome: Outcome) -> Iterable[str]:
         """Every way in which the outcome differs, in words."""
@@ -45,33 +65,46 @@ class Expectation:
             yield f"the scenario could not be played: {outcome.broken}"
             return
         yield from outcome.in_vain
-        yield from self._owners(outcome)
+        yield from self._address("", self, outcome)
+        for name, wanted in self.also.items():
+            yield from self._address(f"{name}: ", wanted, outcome.also[name])
+        yield from self._nodes(outcome)
         yield from self._record(outcome)
+
+    def _nodes(self, outcome: Outcome) -> Iterable[str]:
         if self.cut_power is not None and outcome.cut_power != self.cut_power:
             yield f"a power switch cut the power {outcome.cut_power} times, not {self.cut_power}"
-        if self.alerts is not None and not self.alerts[0] <= outcome.alerts <= self.alerts[1]:
-            yield f"{outcome.alerts} alerts reached the pager, expected {self.alerts[0]} to {self.alerts[1]}"
-        if self.outage_ms is not None and outcome.client_outage_ms > self.outage_ms:
-            yield f"the client was without answer for {outcome.client_outage_ms:.0f} ms, more than {self.outage_ms:.0f}"
+        if self.each_owned_once:
+            for address, holders in outcome.not_owned_once.items():
+                yield f"{address} is in the kernel of {_names(holders)}, not of exactly one node"
+        if self.beat_gap_ms is not None and outcome.beat_gap_ms > self.beat_gap_ms:
+            yield f"a node sent nothing on the heartbeat network for {outcome.beat_gap_ms:.0f} ms, more than {self.beat_gap_ms:.0f}"
 
-    def _owners(self, outcome: Outcome) -> Iterable[str]:
-        if self.owners is not None and tuple(outcome.owners_after) != self.owners:
-            yield f"at the end {_names(outcome.owners_after)} answered for the VIP, expected {_names(self.owners)}"
-        if self.owner_count is not None and len(outcome.owners_after) != self.owner_count:
-            yield f"at the end {_names(outcome.owners_after)} answered for the VIP, expected {self.owner_count} owner(s)"
-        if self.split is True and outcome.split_ms is None:
-            yield "there were never two owners: the fault had no effect"
-        if self.split is False and outcome.split_ms is not None and outcome.split_ms > self.handover_ms:
-            yield f"there were two owners for {outcome.split_ms:.0f} ms"
-        if self.within_ms is not None and outcome.split_ms is not None:
+    def _address(self, where: str, wanted: Expectation | At, outcome: Outcome | AddressOutcome) -> Iterable[str]:
+        if wanted.owners is not None and tuple(outcome.owners_after) != wanted.owners:
+            yield f"{where}at the end {_names(outcome.owners_after)} answered for the VIP, expected {_names(wanted.owners)}"
+        if wanted.owner_count is not None and len(outcome.owners_after) != wanted.owner_count:
+            yield f"{where}at the end {_names(outcome.owners_after)} answered for the VIP, expected {wanted.owner_count} owner(s)"
+        if wanted.split is True and outcome.split_ms is None:
+            yield f"{where}there were never two owners: the fault had no effect"
+        if wanted.split is False and outcome.split_ms is not None and outcome.split_ms > self.handover_ms:
+            yield f"{where}there were two owners for {outcome.split_ms:.0f} ms"
+        if wanted.within_ms is not None and outcome.split_ms is not None:
             if outcome.resolve_ms is None:
-                yield "the split was not resolved"
-            elif outcome.resolve_ms > self.within_ms:
-                yield f"the split was resolved after {outcome.resolve_ms:.0f} ms, bound {self.within_ms:.0f} ms"
+                yield f"{where}the split was not resolved"
+            elif outcome.resolve_ms > wanted.within_ms:
+                yield f"{where}the split was resolved after {outcome.resolve_ms:.0f} ms, bound {wanted.within_ms:.0f} ms"
+        if wanted.outage_ms is not None and outcome.client_outage_ms > wanted.outage_ms:
+            yield f"{where}the client was without answer for {outcome.client_outage_ms:.0f} ms, more than {wanted.outage_ms:.0f}"
 
     def _record(self, outcome: Outcome) -> Iterable[str]:
         if not outcome.watched:
             return
+        if self.alerts is not None and not self.alerts[0] <= outcome.alerts <= self.alerts[1]:
+            yield f"{outcome.alerts} alerts reached the pager, expected {self.alerts[0]} to {self.alerts[1]}"
+        for wanted in self.pages:
+            if not any(re.search(wanted, page, re.IGNORECASE) for page in outcome.pages):
+                yield f"no page says {wanted!r}"
         for verdict in self.verdicts:
             if verdict not in outcome.verdicts:
                 yield f"no node recorded {verdict} (recorded: {', '.join(sorted(outcome.verdicts)) or 'nothing'})"
@@ -94,7 +127,8 @@ def _names(owners: Iterable[str]) -> str:
 class Scenario(ABC):
     """One file of ``scenarios/`` holds one or a few of these. ``modes``: those played when none is asked for; ``levels``: fence levels.
 
-    ``beside``: played in a second laboratory while the others are played, to save time.
+    ``beside``: played in a second laboratory while the others are played, to save time. ``daemons``: the daemons that it is about;
+    ``site``: what the pair has beyond the plain one; ``usual``: played without ``--all``; ``case``: what it was first seen as.
     """
 
     name: str
@@ -102,6 +136,10 @@ class Scenario(ABC):
     modes: tuple[str, ...] = ("resolve",)
     levels: tuple[str, ...] = ("bmc",)
     beside: bool = False
+    daemons: tuple[str, ...] = DAEMONS
+    site: Site = PLAIN
+    usual: bool = True
+    case: str = ""
 
     @abstractmethod
     def play(self, stage: Stage) -> None:

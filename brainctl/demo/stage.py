@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from brainctl.demo import daemons, measure
-from brainctl.demo.daemons import Setup
-from brainctl.demo.kernel import nft
-from brainctl.demo.lab import Lab
+from brainctl.demo import configuration, daemons, measure
+from brainctl.demo.kernel import nft, run
+from brainctl.demo.lab import Lab, Watched
 from brainctl.demo.node import LabError, Node
-from brainctl.demo.outcome import Outcome
+from brainctl.demo.outcome import AddressOutcome, Outcome
 from brainctl.demo.record import Record, in_words
+from brainctl.demo.setup import Group, Setup, groups
 from brainctl.demo.status import ask_document
 
 TICK_S = 0.02
 SETTLE_TIMEOUT_S = 25.0
 ENROLMENT_TIMEOUT_S = 60.0
 AFTER_FAILURE_S = 3.0
-VRRP_FIREWALL = "table ip tutorial_firewall"
+VRRP_FIREWALL = "table inet tutorial_firewall"
+GATE_LATE_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +106,23 @@ class Stage:
             self.tick()
 
     # ---- eyes ------------------------------------------------------------------------------------------------------------------------
-    def owners(self) -> list[str]:
-        """Who answers for the VIP now."""
-        return measure.recent_owners(self.lab.observer.events, time.time_ns())
+    def owners(self, of: str = "vip") -> list[str]:
+        """Who answers for a watched address now."""
+        return measure.recent_owners(self.lab.observer.events, time.time_ns(), self._address(of))
 
-    def client_sees(self) -> str:
-        """Who answered the client last."""
-        return measure.client_owner(self.lab.client_program.events, time.time_ns())
+    def _address(self, name: str) -> str:
+        return next(what.vip for what in self.lab.watched if what.name == name)
 
-    def owned_by(self, *nodes: str, for_s: float = 0.6) -> Callable[[], bool]:
-        """A condition: exactly these nodes have answered for the VIP for a while."""
+    def client_sees(self, of: str = "vip") -> str:
+        """Who answered the client of a watched address last."""
+        return measure.client_owner(self.lab.clients[of].events, time.time_ns())
+
+    def owned_by(self, *nodes: str, for_s: float = 0.6, of: str = "vip") -> Callable[[], bool]:
+        """A condition: exactly these nodes have answered for a watched address for a while."""
         since: list[float] = []
 
         def condition() -> bool:
-            if self.owners() != sorted(nodes):
+            if self.owners(of) != sorted(nodes):
                 since.clear()
                 return False
             since[:] = since or [time.monotonic()]
@@ -123,12 +130,22 @@ class Stage:
 
         return condition
 
-    def one_owner(self, for_s: float = 0.6) -> Callable[[], bool]:
+    def all_owned_by(self, *nodes: str, for_s: float = 0.6) -> Callable[[], bool]:
+        """A condition: exactly these nodes have answered for every watched address for a while."""
+        conditions = [self.owned_by(*nodes, for_s=for_s, of=what.name) for what in self.lab.watched]
+        return lambda: False not in [condition() for condition in conditions]  # every one of them looks each time
+
+    def served_by(self, node: str, of: str = "vip", for_s: float = 1.5) -> Callable[[], bool]:
+        """A condition: for a while a node has been the only owner, and the client is served by it."""
+        owned = self.owned_by(node, for_s=for_s, of=of)
+        return lambda: owned() and self.client_sees(of) == node
+
+    def one_owner(self, for_s: float = 0.6, of: str = "vip") -> Callable[[], bool]:
         """A condition: one and the same node has been the only owner for a while."""
         state: list[tuple[str, float]] = []
 
         def condition() -> bool:
-            owners = self.owners()
+            owners = self.owners(of)
             if len(owners) != 1:
                 state.clear()
                 return False
@@ -138,9 +155,44 @@ class Stage:
 
         return condition
 
-    def two_owners(self) -> bool:
-        """A condition: two hosts answer for the VIP."""
-        return len(self.owners()) == 2
+    def two_owners(self, of: str = "vip") -> bool:
+        """A condition: two hosts answer for a watched address."""
+        return len(self.owners(of)) == 2
+
+    def paged(self, words: str = "") -> Callable[[], bool]:
+        """A condition: a page since the pair was healthy has these words (a regular expression)."""
+        return lambda: any(re.search(words, page, re.IGNORECASE) for page in self.pages())
+
+    def pages(self) -> list[str]:
+        """What the pager was sent since the pair was healthy, as text."""
+        return [json.dumps(event["body"], ensure_ascii=False) for event in list(self.lab.pager.events) if event["t"] > self.settled_ns]
+
+    def was_ever_paged(self, words: str) -> bool:
+        """A condition: a page has these words, be it from before the pair was healthy."""
+        return any(re.search(words, json.dumps(event["body"]), re.IGNORECASE) for event in list(self.lab.pager.events))
+
+    def has_on_lo(self, name: str) -> bool:
+        """A condition: the node's lo has the address of VI_1."""
+        return self.lab.plan.vip in run(["ip", "-j", "addr", "show", "dev", "lo"], network=self.lab.nodes[name].network)
+
+    def holders(self) -> dict[str, list[str]]:
+        """Every address of every group, with the nodes whose kernel has it on another interface than lo, by ``ip -j``."""
+        found: dict[str, list[str]] = {line.split("/")[0].split()[0]: [] for group in self.groups() for line in group.lines}
+        for name, node in self.lab.nodes.items():
+            if node.on:
+                for link in json.loads(run(["ip", "-j", "addr", "show"], network=node.network)):
+                    for info in link.get("addr_info", ()):
+                        if info.get("local") in found and link["ifname"] != "lo":
+                            found[info["local"]].append(name)
+        return found
+
+    def each_owned_once(self) -> bool:
+        """A condition: exactly one kernel has each address."""
+        return all(len(nodes) == 1 for nodes in self.holders().values())
+
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of this pair."""
+        return groups(self.lab.plan, self.setup.site)
 
     @property
     def both_will_own(self) -> bool:
@@ -166,16 +218,21 @@ class Stage:
     # ---- daemons ---------------------------------------------------------------------------------------------------------------------
     def raise_pair(self) -> None:
         """Write the files, start the daemons on both nodes, and wait until A alone owns the VIP and both watchers are content."""
-        daemons.write_files(self.lab, self.setup)
+        configuration.write_files(self.lab, self.setup)
         self.say(f"two nodes with {self.setup.daemon}, mode {self.setup.mode}, VIP {self.lab.plan.vip}, VRID {self.lab.plan.vrid}")
         for node in self.lab.nodes.values():
-            daemons.prepare_boot(node)
+            if node.name not in self.setup.site.gate_late:
+                daemons.prepare_boot(node)
             daemons.start_vrrp(node, self.setup)
+        if self.setup.site.gate_late:
+            self.hold(GATE_LATE_S)
+            for name in self.setup.site.gate_late:
+                daemons.prepare_boot(self.lab.nodes[name])
         if self.setup.brain:
             self._enrol()
             for name in self.lab.nodes:
                 self.start_brain(name)
-        if not self.wait("A alone owns the VIP", self.owned_by("A", for_s=1.0), SETTLE_TIMEOUT_S):
+        if not self.wait("A alone owns every address", self.all_owned_by("A", for_s=1.0), SETTLE_TIMEOUT_S):
             raise LabError("the pair did not become healthy: A never was the only owner")
         self._nothing_died()
         if self.setup.brain and not self.wait("both records say HEALTHY", self.all_healthy, SETTLE_TIMEOUT_S):
@@ -214,8 +271,16 @@ class Stage:
         """Start the VRRP daemon again."""
         daemons.start_vrrp(self.lab.nodes[name], self.setup)
 
+    def stop_vrrp(self, name: str) -> None:
+        """Stop the VRRP daemon in an orderly way."""
+        node = self.lab.nodes[name]
+        node.signal("vrrp", signal.SIGTERM)
+        self.wait(f"{name}'s VRRP daemon has ended", lambda: not node.running("vrrp"), 10.0)
+
     def all_healthy(self) -> bool:
-        """A condition: the last verdict about the pair is HEALTHY in both records."""
+        """A condition: the last verdict about the pair is HEALTHY in both records, or a flaw of the site was found and paged."""
+        if self.setup.site.flawed and self.lab.pager.events:
+            return True
         return all(record.last_verdict() == "HEALTHY" for name, record in self.records.items() if self.lab.nodes[name].on)
 
     # ---- faults that take more than one call -------------------------------------------------------------------------------------------
@@ -224,8 +289,8 @@ class Stage:
         for node in self.lab.nodes.values():
             nft(
                 node.network,
-                f"add {VRRP_FIREWALL}\nadd chain ip tutorial_firewall input {{ type filter hook input priority 0; }}\n"
-                "add rule ip tutorial_firewall input ip protocol 112 drop\n",
+                f"add {VRRP_FIREWALL}\nadd chain inet tutorial_firewall input {{ type filter hook input priority 0; }}\n"
+                "add rule inet tutorial_firewall input meta l4proto 112 drop\n",
             )
 
     def firewall_is_mended(self) -> None:
@@ -258,24 +323,38 @@ class Stage:
     def outcome(self) -> Outcome:
         """Measure what has happened since the pair was healthy."""
         now = time.time_ns()
-        owned = measure.ownerships(list(self.lab.observer.events))
-        found = [split for split in measure.splits(owned) if split.ended_ns > self.settled_ns]
+        events = list(self.lab.observer.events)
         result = Outcome(watched=self.setup.brain, owners_after=self.owners(), in_vain=list(self.in_vain))
         result.cut_power = sum(
             1 for program in self.lab.power.values() for event in program.events if event["event"] == "off" and event["t"] > self.settled_ns
         )
-        result.alerts = len(self.lab.pager.events)
-        if self.settled_ns:
-            result.client_outage_ms = measure.client_outage_ms(self.lab.client_program.events, self.settled_ns, now)
+        result.alerts, result.pages = len(self.lab.pager.events), self.pages()
+        result.not_owned_once = {address: nodes for address, nodes in self.holders().items() if len(nodes) != 1}
         for record in self.records.values():
             result.verdicts |= record.verdicts(self.settled_ns)
             result.fence_states += record.fence_states()
+        for what in self.lab.watched:
+            if what.name == "vip":
+                found = self._measure(result, what, events, now)
+            else:
+                result.also[what.name] = AddressOutcome(self.owners(what.name))
+                self._measure(result.also[what.name], what, events, now)
         if found:
             began = found[0].began_ns
-            result.split_ms = sum(split.length_ms for split in found)
-            if len(result.owners_after) < 2:
-                result.resolve_ms = (max(split.ended_ns for split in found) - began) / measure.NS_PER_MS
             seen = [t for record in self.records.values() for t in record.split_arrivals(began - 50 * measure.NS_PER_MS)]
             if seen:
                 result.detect_ms = (min(seen) - began) / measure.NS_PER_MS
+        powered = [self.lab.plan.heartbeat_mac[name] for name, node in self.lab.nodes.items() if node.on]
+        result.beat_gap_ms = max((measure.silence_ms(self.lab.capture, mac, self.settled_ns, now) for mac in powered), default=0.0)
         return result
+
+    def _measure(self, result: Outcome | AddressOutcome, what: Watched, events: list[measure.Event], now: int) -> list[measure.Split]:
+        owned = measure.ownerships(measure.about(events, what.vip))
+        found = [split for split in measure.splits(owned) if split.ended_ns > self.settled_ns]
+        if self.settled_ns:
+            result.client_outage_ms = measure.client_outage_ms(self.lab.clients[what.name].events, self.settled_ns, now)
+        if found:
+            result.split_ms = sum(split.length_ms for split in found)
+            if len(result.owners_after) < 2:
+                result.resolve_ms = (max(split.ended_ns for split in found) - found[0].began_ns) / measure.NS_PER_MS
+        return found

@@ -1,4 +1,4 @@
-"""The laboratory's wiring: three bridges (service, heartbeat, management) in one namespace, and every fault they can have."""
+"""The laboratory's wiring: four bridges (service, inside, heartbeat, management) in one namespace, and every fault they can have."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 from brainctl.demo.kernel import NetNamespace, ToolError, ip, nft, set_link
 
-SERVICE, HEARTBEAT, MANAGEMENT = "service", "heartbeat", "management"
-_BRIDGE = {SERVICE: "br-service", HEARTBEAT: "br-beat", MANAGEMENT: "br-mgmt"}
-_PREFIX = {SERVICE: "s", HEARTBEAT: "h", MANAGEMENT: "m"}
-_VRRP_MATCH = "ip protocol 112 "
+SERVICE, INSIDE, HEARTBEAT, MANAGEMENT = "service", "inside", "heartbeat", "management"
+_BRIDGE = {SERVICE: "br-service", INSIDE: "br-inside", HEARTBEAT: "br-beat", MANAGEMENT: "br-mgmt"}
+_PREFIX = {SERVICE: "s", INSIDE: "i", HEARTBEAT: "h", MANAGEMENT: "m"}
+_VRRP_MATCHES = ("ip protocol 112 ", "ip6 nexthdr 112 ")
+ANYBODY = ""
+"""As source or target of a loss: every port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Frames of ``network`` that enter from role ``source`` and would leave towards ``target`` are dropped.
+    """Frames of ``network`` that enter from role ``source`` and would leave towards ``target`` are dropped; either may be ``ANYBODY``.
 
     ``only_vrrp``: protocol 112 only.
     """
@@ -30,6 +32,11 @@ class Loss:
 def port_name(network: str, role: str) -> str:
     """The switch's name of the port where ``role`` is plugged in."""
     return f"{_PREFIX[network]}-{role}"
+
+
+def _ends(loss: Loss) -> str:
+    source = f'iifname "{port_name(loss.network, loss.source)}" ' if loss.source else ""
+    return source + (f'oifname "{port_name(loss.network, loss.target)}" ' if loss.target else "")
 
 
 class Switch:
@@ -79,6 +86,10 @@ class Switch:
         """Nothing passes between two roles in either direction; both still reach everybody else."""
         self.lose(Loss(network, one, other), Loss(network, other, one))
 
+    def port_dead(self, network: str, role: str) -> None:
+        """The role's port passes nothing in either direction; its carrier stays."""
+        self.lose(Loss(network, role, ANYBODY), Loss(network, ANYBODY, role))
+
     def heal(self, *losses: Loss) -> None:
         """Take back the named losses, or all of them."""
         self._losses = [loss for loss in self._losses if losses and loss not in losses]
@@ -86,9 +97,9 @@ class Switch:
 
     def _apply(self) -> None:
         rules = "".join(
-            f'add rule bridge lab losses iifname "{port_name(loss.network, loss.source)}" oifname "{port_name(loss.network, loss.target)}" '
-            f"{_VRRP_MATCH if loss.only_vrrp else ''}drop\n"
+            f"add rule bridge lab losses {_ends(loss)}{match}drop\n"
             for loss in self._losses
+            for match in (_VRRP_MATCHES if loss.only_vrrp else ("",))
         )
         nft(self.namespace.path, f"flush chain bridge lab losses\n{rules}")
 

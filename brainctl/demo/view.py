@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from brainctl.demo.addresses import NODES
-from brainctl.demo.daemons import Setup
 from brainctl.demo.runner import JsonObject, Result
 from brainctl.demo.scenario import Scenario
+from brainctl.demo.setup import Setup
 from brainctl.demo.stage import Happening, Stage
 from brainctl.demo.status import NodeStatus, ask_status
 

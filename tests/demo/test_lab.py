@@ -15,11 +15,11 @@ import pytest
 
 from brainctl.demo import measure
 from brainctl.demo.addresses import draw_plan
-from brainctl.demo.daemons import Setup
 from brainctl.demo.kernel import run
 from brainctl.demo.lab import Lab
 from brainctl.demo.preflight import preflight
 from brainctl.demo.program import program_path
+from brainctl.demo.setup import Setup
 from brainctl.demo.stage import Stage
 
 pytestmark = pytest.mark.system
@@ -200,7 +200,7 @@ def test_the_observers_see_a_real_split(lab: Lab) -> None:
 
 def test_the_capture_can_be_read_by_others(lab: Lab) -> None:
     lab.stranger_takes_address()
-    until(lambda: "stranger" in measure.recent_owners(lab.observer.events, time.time_ns()))
+    until(lambda: "stranger" in measure.recent_owners(lab.observer.events, time.time_ns(), lab.plan.vip))
     time.sleep(0.5)
     text = run(["tcpdump", "-n", "-e", "-r", str(lab.capture)])
     assert f"is-at {lab.plan.mac['stranger']}" in text

@@ -52,7 +52,7 @@ def receive(sock: socket.socket, waiting: OrderedDict[int, int]) -> None:
 def main() -> int:
     """Ask for ever."""
     vip, port, interval_ns = sys.argv[1], int(sys.argv[2]), int(float(sys.argv[3]) * 1e6)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.setblocking(False)
     waiting: OrderedDict[int, int] = OrderedDict()

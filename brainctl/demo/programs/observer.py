@@ -1,14 +1,15 @@
-"""The eyes of the laboratory: what is on the wire at the switch, who answers ARP for the VIP, which kernel holds it.
+"""The eyes of the laboratory: what is on the wire at the switch, who answers for the watched addresses, which kernel holds them.
 
-Shares no code with the daemons. One JSON argument: ``{"capture_fd", "detector_fd", "vip", "service_port", "pcap", "detector_mac",
-"probe_ms", "port_prefix"}``. The capture socket lies in the switch's namespace and sees every frame that enters at any port, before any
-loss; all but the client's own questions goes to ``pcap`` (nanosecond format). The detector sends an ARP probe (sender address 0.0.0.0,
-so that nobody learns from it) every ``probe_ms``; who answers is an owner.
+Shares no code with the daemons. One JSON argument: ``{"capture_fd", "service_port", "pcap", "probe_ms", "watches": [{"vip", "vrid",
+"port_prefix", "detector_fd", "detector_mac"}]}``. The capture socket lies in the switch's namespace and sees every frame that enters at any
+port, before any loss; all but the client's own questions goes to ``pcap`` (nanosecond format). The detectors send an ARP probe (sender
+address 0.0.0.0, so that nobody learns from it) or a neighbour solicitation (from ::) every ``probe_ms``; who answers is an owner.
 
 Orders on standard input: ``{"node": "A", "network": "/proc/…/ns/net" or ""}``: watch the kernel addresses of a node, or stop that.
 Events on standard output, times in CLOCK_REALTIME nanoseconds, ``node`` is the role at the switch port:
-``{"t", "kind": "answer", "node", "mac"}`` · ``{"t", "kind": "claim", "how": "announce"|"reply"|"advert", "node", "mac", "priority"}`` ·
-``{"t", "kind": "ready"}`` · ``{"t", "kind": "address", "node", "held"}`` · ``{"t", "kind": "release", "node"}`` (priority 0).
+``{"t", "kind": "answer", "vip", "node", "mac"}`` · ``{"t", "kind": "claim", "how": "announce"|"reply"|"advert", "vip", "node", "mac",
+"priority"}`` · ``{"t", "kind": "ready"}`` · ``{"t", "kind": "address", "vip", "node", "held"}`` ·
+``{"t", "kind": "release", "vip", "node"}`` (priority 0).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from typing import Any, BinaryIO
 SO_TIMESTAMPNS, SO_RCVBUFFORCE, SO_ATTACH_FILTER = 35, 33, 26
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 CLONE_NEWNET = 0x40000000
-RTMGRP_IPV4_IFADDR, RTM_NEWADDR, RTM_DELADDR, IFA_LOCAL = 0x10, 20, 21, 2
-ARP, IPV4, VRRP = b"\x08\x06", b"\x08\x00", 112
+RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTM_NEWADDR, RTM_DELADDR, IFA_ADDRESS, IFA_LOCAL = 0x10, 0x100, 20, 21, 1, 2
+ARP, IPV4, IPV6, VRRP, ICMPV6, ADVERTISEMENT = b"\x08\x06", b"\x08\x00", b"\x86\xdd", 112, 58, 136
 SNAP = 512
 
 
@@ -64,19 +65,88 @@ def say(**fields: object) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
 
 
-class Observer:
-    """One epoll loop over the capture, the detector's timer and the kernels' address changes."""
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def solicitation(mac: bytes, target: bytes) -> bytes:
+    """RFC 4861 section 4.3, from the unspecified address: the answer goes to all nodes, and nobody learns from the question."""
+    group = b"\xff\x02" + bytes(9) + b"\x01\xff" + target[13:]
+    body = struct.pack("!BBHI", 135, 0, 0, 0) + target
+    total = checksum(bytes(16) + group + struct.pack("!II", len(body), 58) + body)
+    packet = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + bytes(16) + group + body[:2] + struct.pack("!H", total) + body[4:]
+    return b"\x33\x33\xff" + target[13:] + mac + IPV6 + packet
+
+
+def addresses(attributes: bytes) -> set[bytes]:
+    """IFA_LOCAL and IFA_ADDRESS of an address message (IPv6 has only the second)."""
+    found, offset = set(), 0
+    while offset + 4 <= len(attributes):
+        length, kind = struct.unpack_from("HH", attributes, offset)
+        if length < 4:
+            break
+        if kind in (IFA_ADDRESS, IFA_LOCAL):
+            found.add(attributes[offset + 4 : offset + length])
+        offset += (length + 3) & ~3
+    return found
+
+
+class Watch:
+    """One watched address: its detector, its question, and the ports of its network."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
-        self.vip = socket.inet_aton(plan["vip"])
+        self.vip: str = plan["vip"]
+        self.vrid: int = plan["vrid"]
         self.prefix: str = plan["port_prefix"]
-        self.detector_mac = bytes.fromhex(plan["detector_mac"].replace(":", ""))
+        self.six = ":" in self.vip
+        self.address = socket.inet_pton(socket.AF_INET6 if self.six else socket.AF_INET, self.vip)
+        self.mac = bytes.fromhex(plan["detector_mac"].replace(":", ""))
+        self.detector = socket.socket(fileno=plan["detector_fd"])
+        head = b"\xff" * 6 + self.mac + ARP + struct.pack("!HHBBH", 1, 0x800, 6, 4, 1)
+        self.probe = solicitation(self.mac, self.address) if self.six else head + self.mac + b"\0" * 10 + self.address
+
+    def ask(self) -> None:
+        """One question to the segment."""
+        with contextlib.suppress(OSError):
+            self.detector.send(self.probe)
+
+    def judge(self, t: int, node: str, frame: bytes) -> None:
+        """Say so if the frame claims the address."""
+        mac, kind = frame[6:12].hex(":"), frame[12:14]
+        if kind == ARP and not self.six and len(frame) >= 42 and frame[28:32] == self.address:
+            if frame[20:22] == b"\0\2" and frame[32:38] == self.mac:
+                say(t=t, kind="answer", vip=self.vip, node=node, mac=mac)
+            else:
+                say(t=t, kind="claim", how="announce" if frame[38:42] == self.address else "reply", vip=self.vip, node=node, mac=mac)
+        elif kind == IPV4 and not self.six and frame[23] == VRRP:
+            self.advert(t, node, mac, frame[14 + (frame[14] & 15) * 4 :])
+        elif kind == IPV6 and self.six and len(frame) >= 78 and frame[20] == ICMPV6 and frame[54] == ADVERTISEMENT:
+            if frame[62:78] == self.address:  # an answer to the unspecified address is not told from an announcement: both say who owns it
+                say(t=t, kind="answer", vip=self.vip, node=node, mac=mac)
+        elif kind == IPV6 and self.six and frame[20] == VRRP:
+            self.advert(t, node, mac, frame[54:])
+
+    def advert(self, t: int, node: str, mac: str, packet: bytes) -> None:
+        """A VRRP packet."""
+        if len(packet) < 3 or packet[1] != self.vrid:
+            return
+        if packet[2]:
+            say(t=t, kind="claim", how="advert", vip=self.vip, node=node, mac=mac, priority=packet[2])
+        else:
+            say(t=t, kind="release", vip=self.vip, node=node)
+
+
+class Observer:
+    """One epoll loop over the capture, the detectors' timer and the kernels' address changes."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.watches = [Watch(what) for what in plan["watches"]]
         self.probe_ns = int(plan["probe_ms"] * 1e6)
         self.capture = socket.socket(fileno=plan["capture_fd"])
-        self.detector = socket.socket(fileno=plan["detector_fd"])
-        self.probe = (
-            b"\xff" * 6 + self.detector_mac + ARP + struct.pack("!HHBBH", 1, 0x800, 6, 4, 1) + self.detector_mac + b"\0" * 10 + self.vip
-        )
         code = without_port(plan["service_port"])
         buffer = ctypes.create_string_buffer(code)
         self.capture.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(code) // 8, ctypes.addressof(buffer)))
@@ -113,24 +183,10 @@ class Observer:
                 continue
             t = stamp(ancillary)
             self.pcap.write(struct.pack("<IIII", t // 1_000_000_000, t % 1_000_000_000, len(frame), len(frame)) + frame)
-            if port.startswith(self.prefix) and len(frame) >= 34:
-                self.judge(t, port.removeprefix(self.prefix), frame)
-
-    def judge(self, t: int, node: str, frame: bytes) -> None:
-        """Say so if the frame claims the VIP."""
-        mac = frame[6:12].hex(":")
-        if frame[12:14] == ARP and len(frame) >= 42 and frame[28:32] == self.vip:
-            if frame[20:22] == b"\0\2" and frame[32:38] == self.detector_mac:
-                say(t=t, kind="answer", node=node, mac=mac)
-            else:
-                say(t=t, kind="claim", how="announce" if frame[38:42] == self.vip else "reply", node=node, mac=mac)
-        elif frame[12:14] == IPV4 and frame[23] == VRRP:
-            header = 14 + (frame[14] & 15) * 4
-            if len(frame) > header + 2:
-                if frame[header + 2]:
-                    say(t=t, kind="claim", how="advert", node=node, mac=mac, priority=frame[header + 2])
-                else:
-                    say(t=t, kind="release", node=node)
+            if len(frame) >= 34:
+                for watch in self.watches:
+                    if port.startswith(watch.prefix):
+                        watch.judge(t, port.removeprefix(watch.prefix), frame)
 
     def on_order(self) -> bool:
         """Orders of the laboratory; False at the end."""
@@ -144,7 +200,8 @@ class Observer:
             if old is not None:
                 self.epoll.unregister(old)
                 old.close()
-                say(t=time.time_ns(), kind="address", node=order["node"], held=False)
+                for watch in self.watches:
+                    say(t=time.time_ns(), kind="address", vip=watch.vip, node=order["node"], held=False)
             if order["network"]:
                 with contextlib.suppress(OSError):  # lost its power again already
                     self.watch(order["node"], order["network"])
@@ -164,7 +221,7 @@ class Observer:
         finally:
             os.close(here)
             os.close(there)
-        kernel.bind((0, RTMGRP_IPV4_IFADDR))
+        kernel.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
         kernel.setblocking(False)
         self.kernels[node] = kernel
         self.epoll.register(kernel, select.EPOLLIN)
@@ -183,21 +240,12 @@ class Observer:
                 length, kind = struct.unpack_from("IH", data, offset)
                 if length < 16:
                     break
-                if kind in (RTM_NEWADDR, RTM_DELADDR) and self.mentions_vip(data[offset + 24 : offset + length]):
-                    say(t=t, kind="address", node=node, held=kind == RTM_NEWADDR)
+                if kind in (RTM_NEWADDR, RTM_DELADDR):
+                    held = addresses(data[offset + 24 : offset + length])
+                    for watch in self.watches:
+                        if watch.address in held:
+                            say(t=t, kind="address", vip=watch.vip, node=node, held=kind == RTM_NEWADDR)
                 offset += (length + 3) & ~3
-
-    def mentions_vip(self, attributes: bytes) -> bool:
-        """Whether IFA_LOCAL is the VIP."""
-        offset = 0
-        while offset + 4 <= len(attributes):
-            length, kind = struct.unpack_from("HH", attributes, offset)
-            if length < 4:
-                return False
-            if kind == IFA_LOCAL and attributes[offset + 4 : offset + 8] == self.vip:
-                return True
-            offset += (length + 3) & ~3
-        return False
 
     def run(self) -> None:
         """Until standard input ends."""
@@ -207,8 +255,8 @@ class Observer:
             now = time.monotonic_ns()
             if now >= due:
                 due = max(due + self.probe_ns, now)
-                with contextlib.suppress(OSError):
-                    self.detector.send(self.probe)
+                for watch in self.watches:
+                    watch.ask()
             for fd, _mask in self.epoll.poll(max(0.0, (due - time.monotonic_ns()) / 1e9)):
                 if fd == self.capture.fileno():
                     self.on_capture()

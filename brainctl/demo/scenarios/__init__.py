@@ -5,9 +5,12 @@ from __future__ import annotations
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything, CutEverythingAndManagement, CutHeartbeat, OneWay
 from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, RestartInTime
+from brainctl.demo.scenarios.holding import GateLate, HoldEnds, HoldIgnored, HoldUnwritable, ManyAddresses, NoPreempt, NoStandby
+from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, SameVrid, SixGroups, TwoLans, TwoLansSync
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
-from brainctl.demo.scenarios.processes import Hang, HangAll, Orphan, OrphanAll, WatcherDies
-from brainctl.demo.scenarios.strangers import Foreign
+from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
+from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown
+from brainctl.demo.scenarios.strangers import Foreign, ForgedFrames
 
 SCENARIOS: tuple[Scenario, ...] = (
     Quiet(),
@@ -20,10 +23,30 @@ SCENARIOS: tuple[Scenario, ...] = (
     Orphan(),
     OrphanAll(),
     OneWay(),
+    PortDead(),
+    TwoLans(),
+    TwoLansSync(),
+    SameVrid(),
+    ManyAddresses(),
+    SixGroups(),
+    LocalNode(),
+    GatewayReboots(),
+    GatewayRebootsAfterStop(),
+    OwnerShutsDown(),
     Foreign(),
+    ForeignElsewhere(),
+    ForgedFrames(),
     Planned(),
+    NoPreempt(),
+    NoStandby(),
     Reload(),
     WatcherDies(),
+    WatcherCrashes(),
+    DescriptorsRunOut(),
+    HoldIgnored(),
+    HoldUnwritable(),
+    HoldEnds(),
+    GateLate(),
     LyingFence(),
     FencedNodeReturns(),
     KillBetweenIntentAndResult(),

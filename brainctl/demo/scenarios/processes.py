@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from brainctl.demo.scenario import Expectation, Scenario
+from brainctl.demo.setup import Site
 from brainctl.demo.stage import Stage
 
 BOTH_OWN_AND_A_PERSON_IS_PAGED = Expectation(
@@ -187,3 +188,58 @@ class WatcherDies(Scenario):
             alerts=(1, 8),
             outage_ms=500.0,
         )
+
+
+class WatcherCrashes(Scenario):
+    """The watcher of a standby that owned the address once crashes; brain.toml does not name the nodes' addresses."""
+
+    name = "watcher-crashes"
+    case = "N1 J7"
+    story = "B owned the address once and is standby; its braind crashes, and brain.toml names no node address: healthy B is not fenced"
+    modes = ("resolve", "strict")
+    site = Site(node_addresses=False)
+
+    def play(self, stage: Stage) -> None:
+        """Hand over and back, then crash."""
+        stage.moment()
+        stage.say("A's VRRP daemon is stopped (SIGTERM) and started again")
+        stage.stop_vrrp("A")
+        stage.wait("B takes over", stage.owned_by("B"), 15.0)
+        stage.start_vrrp("A")
+        if stage.setup.mode == "strict":  # B holds it by right, and nobody asked B to give it up
+            stage.hold(6.0)
+            stage.stop_vrrp("B")
+            stage.wait("A takes over", stage.owned_by("A"), 15.0)
+            stage.start_vrrp("B")
+        stage.wait("A takes its address back", stage.owned_by("A", for_s=2.0), 20.0)
+        stage.hold(4.0)
+        stage.say("B's braind is killed (SIGKILL)")
+        stage.node("B").kill("braind")
+        stage.hold(stage.setup.fence_delay_ms / 1000 + 4.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """Never heard lately is unknown, not dead."""
+        return Expectation("nobody is fenced, a page", owners=("A",), fence=(), cut_power=0, alerts=(1, 10))
+
+
+class DescriptorsRunOut(Scenario):
+    """The owner's watcher has no file descriptors left."""
+
+    name = "descriptors-run-out"
+    case = "A7"
+    story = "idle clients take every file descriptor that A's braind may have: A keeps the address, nothing is called dead for it"
+    usual = False
+
+    def play(self, stage: Stage) -> None:
+        """Lower the limit, then connect and say nothing."""
+        stage.moment()
+        node = stage.node("A")
+        stage.say("A's braind may open no more files, and 40 clients connect and say nothing")
+        node.no_more_files("braind")
+        with node.idle_clients("run/brainctl/braind.sock", 40):
+            stage.hold(10.0)
+        stage.wait("A is the only owner", stage.owned_by("A"), 2.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """Only ENOENT and ESRCH mean that a process is gone."""
+        return Expectation("A keeps the address", owners=("A",), split=False, never=("ORPHAN_VIP",), fence=(), cut_power=0, outage_ms=600.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from brainctl.demo.scenario import Expectation, Scenario
 from brainctl.demo.stage import Stage
 
+FORGED = 79
+
 
 class Foreign(Scenario):
     """A third host takes the address."""
@@ -33,3 +35,28 @@ class Foreign(Scenario):
             cut_power=0,
             alerts=(1, 6),
         )
+
+
+class ForgedFrames(Scenario):
+    """A host of the LAN forges what anybody can send."""
+
+    name = "stranger"
+    case = "A1"
+    story = "B's braind is dead; a third host forges 79 adverts and 79 ARP claims in B's name: healthy B is not fenced"
+    modes = ("resolve", "strict")
+    beside = True
+
+    def play(self, stage: Stage) -> None:
+        """Kill the standby's watcher, then forge."""
+        stage.moment()
+        stage.say("B's braind is killed (SIGKILL)")
+        stage.node("B").kill("braind")
+        stage.hold(1.5)
+        stage.say("a third host forges adverts and ARP claims in B's name, ten a second")
+        with stage.lab.forger(count=FORGED, per_second=10) as forger:
+            stage.wait("all is sent", lambda: any(event["event"] == "sent" for event in forger.events), 20.0)
+        stage.hold(stage.setup.fence_delay_ms / 1000)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """What anybody can send is no evidence for a fence."""
+        return Expectation("nobody is fenced", owners=("A",), fence=(), cut_power=0, alerts=(1, 10))

@@ -1,0 +1,112 @@
+"""How a pair is set up: the daemons, the mode, the times, and what its site looks like beyond the plain one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from brainctl.demo.addresses import Plan
+from fencing.plan.delay import detection_spread_ms, needed_delay_ms
+from watchdog.config.model import GroupKey, Mode, PolicySettings
+
+DAEMONS = ("vrrpd", "keepalived")
+MODES = tuple(mode.value for mode in Mode)
+
+QUICK = PolicySettings(confirm_ms=600, settle_ms=3_000, stall_ms=400, census_interval_ms=500)
+"""Shorter times than the defaults, so that the demo ends in minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a pair has beyond one group with one address on one service LAN.
+
+    ``inside``: a second service LAN (eth2) with a gateway, a client and a stranger of its own, and the group VI_2 on it; ``sync``: both
+    groups are one sync group; ``same_vrid``: both groups have the same VRID; ``elsewhere``: no VI_2, but VI_1 on eth0 has its second
+    address on eth2, and the nodes answer ARP on an interface only for what that interface has. ``addresses``: how many VI_1 has.
+    ``local_node``: the address of VI_1 also stands as /32 on lo of both nodes (directors that are real servers too), which answer likewise.
+    ``ipv6``: the group VI_6 on eth0. ``nopreempt``: both nodes. ``node_addresses``: brain.toml names the nodes' own addresses.
+    ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made
+    only after keepalived has read its configuration.
+    """
+
+    inside: bool = False
+    sync: bool = False
+    same_vrid: bool = False
+    elsewhere: bool = False
+    addresses: int = 1
+    local_node: bool = False
+    ipv6: bool = False
+    nopreempt: bool = False
+    node_addresses: bool = True
+    unheld: tuple[str, ...] = ()
+    gate_late: tuple[str, ...] = ()
+
+    @property
+    def has_inside_lan(self) -> bool:
+        """Whether the nodes have eth2."""
+        return self.inside or self.elsewhere
+
+    @property
+    def flawed(self) -> bool:
+        """Whether a good watcher says from the beginning that something is wrong."""
+        return self.same_vrid or not self.node_addresses or bool(self.unheld or self.gate_late)
+
+
+PLAIN = Site()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One vrrp_instance. ``lines``: its ``virtual_ipaddress`` lines, in keepalived's words."""
+
+    name: str
+    key: GroupKey
+    interface: str
+    lines: tuple[str, ...]
+
+
+def groups(plan: Plan, site: Site) -> tuple[Group, ...]:
+    """Every group of the pair, the one that the client asks first."""
+    length = plan.service.prefixlen
+    first = [f"{address}/{length} dev eth0" for address in (plan.vip, *plan.more_vips[: site.addresses - 1])]
+    if site.elsewhere:
+        first.append(f"{plan.inside_vip}/{plan.inside.prefixlen} dev eth2")
+    found = [Group("VI_1", GroupKey(plan.vrid, 4), "eth0", tuple(first))]
+    if site.inside:
+        vrid = plan.vrid if site.same_vrid else plan.inside_vrid
+        found.append(Group("VI_2", GroupKey(vrid, 4), "eth2", (f"{plan.inside_vip}/{plan.inside.prefixlen} dev eth2",)))
+    if site.ipv6:
+        lines = (f"fe80::{plan.vrid6:x} dev eth0", f"{plan.vip6}/{plan.service6.prefixlen} dev eth0")
+        found.append(Group("VI_6", GroupKey(plan.vrid6, 6), "eth0", lines))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a pair is set up. ``advert_ms``: advertisement interval; ``levels``: power switches used as fence levels, in order."""
+
+    daemon: str
+    mode: str
+    brain: bool = True
+    version: int = 3
+    advert_ms: int = 500
+    levels: tuple[str, ...] = ("bmc",)
+    fence_enabled: bool = True
+    device_deadline_ms: int = 3_000
+    silent_after_ms: int = 1_000
+    interval_ms: int = 200
+    policy: PolicySettings = QUICK
+    site: Site = PLAIN
+    sabotage: str = ""
+
+    @property
+    def fence_delay_ms(self) -> int:
+        """How long the lower-ranked node waits: what ``brainctl check`` asks for, and half a second more."""
+        policy = self.policy
+        spread = detection_spread_ms(
+            [self.silent_after_ms],
+            [self.interval_ms],
+            confirm_ms=policy.confirm_ms,
+            census_window_ms=policy.census_window_ms,
+            stall_ms=policy.stall_ms,
+        )
+        return needed_delay_ms(spread, self.device_deadline_ms) + 500
