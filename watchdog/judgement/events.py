@@ -235,6 +235,40 @@ class RecorderChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSpaceChanged:
+    """The disk of the state directory has become nearly full (``low``), or has room again. ``free_bytes`` is for people."""
+
+    low: bool
+    free_bytes: int = 0
+
+
+class GateObedience(Enum):
+    """Whether the local VRRP daemon looks at the gate of a group."""
+
+    OBEYED = "obeyed"
+    """It has read the gate since it was last written, or our vrrpd answers on its control socket."""
+    NOT_CONFIGURED = "not_configured"
+    """keepalived.conf does not track the gate file, or not with the weight that holds."""
+    NOT_READ = "not_read"
+    """keepalived.conf tracks the file, but the running daemon does not read it: it was started before the directory existed."""
+    NOT_WRITABLE = "not_writable"
+    """We cannot write the file."""
+    NOT_CONNECTED = "not_connected"
+    """Our vrrpd does not answer on its control socket."""
+    UNKNOWN = "unknown"
+    """It cannot be seen here (a file system that keeps no access times)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateChecked:
+    """The shell looked whether the VRRP daemon obeys the gate of this group; told when it changes, and after every hold."""
+
+    key: GroupKey
+    obedience: GateObedience
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FenceRunnerChanged:
     """The fence runner is armed, or gone."""
 
@@ -378,6 +412,8 @@ WatcherEvent: TypeAlias = (
     | LoopStalled
     | Persisted
     | RecorderChanged
+    | RecordSpaceChanged
+    | GateChecked
     | FenceRunnerChanged
     | FenceReported
     | CommandFailed

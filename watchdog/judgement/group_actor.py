@@ -116,7 +116,9 @@ class GroupActor:
             view.yielding = Yielding()
             return
         # Observe acts on nobody; and the tie of two askers is broken by the same comparison on both nodes.
-        accepts = self._state.resolves and (self._state.quarantined or self._hooks.should_yield(now_ns, view))
+        # And a yield that would not stick is none: the asker must know that it has to do without us.
+        willing = self._state.quarantined or self._hooks.should_yield(now_ns, view)
+        accepts = self._state.resolves and not view.trust.fails and willing
         answer = YieldAnswer.ACCEPTED if accepts else YieldAnswer.REFUSED
         view.yielding = Yielding(request, answer, now_ns)
         self._state.beat_wanted = True

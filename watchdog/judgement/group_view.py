@@ -9,7 +9,7 @@ from base.core import NS_PER_MS
 from watchdog.config.model import GroupKey, GroupSettings, LinkAddress
 from watchdog.frames.heartbeat import GroupReport, GroupState, YieldAnswer
 from watchdog.judgement.commands import GateState
-from watchdog.judgement.events import DaemonState
+from watchdog.judgement.events import DaemonState, GateObedience
 from watchdog.judgement.stages import Track
 
 ADVERT_FRESH_PERCENT = 250
@@ -103,6 +103,25 @@ class Gate:
 
 
 @dataclass(slots=True)
+class GateTrustworthiness:
+    """Whether the daemon obeys the gate (gate_trust.py). ``fails``: it took the group again and again under a hold. ``owned_since_ns``:
+    since when an address of the group is here under the present hold; ``owned_ns``: when one was here last; ``let_go``: none was here since
+    the hold began, at least once."""
+
+    obedience: GateObedience = GateObedience.UNKNOWN
+    detail: str = ""
+    owned_since_ns: int | None = None
+    owned_ns: int = 0
+    let_go: bool = False
+    relapses: int = 0
+    fails: bool = False
+
+    def begin_anew(self) -> None:
+        """There is no hold, or a new one."""
+        self.owned_since_ns, self.let_go, self.relapses, self.fails = None, False, 0, False
+
+
+@dataclass(slots=True)
 class GroupView:
     """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report``
     the peer's last word about the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
@@ -126,6 +145,7 @@ class GroupView:
     asking: Asking = field(default_factory=Asking)
     yielding: Yielding = field(default_factory=Yielding)
     gate: Gate = field(default_factory=Gate)
+    trust: GateTrustworthiness = field(default_factory=GateTrustworthiness)
     announce_due_ns: int | None = None
     announced: int = 0
     other_claim_ns: int = 0

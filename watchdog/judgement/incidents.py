@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 
 from base.core import NS_PER_MS, NS_PER_S, JsonValue
 from watchdog.judgement.commands import Row, RowKind
@@ -25,9 +26,23 @@ EPISODE_LIMIT = 1 << 16
 MAX_OPEN = 512
 
 
+class Trouble(Enum):
+    """What this node cannot do, whatever the verdict is (troubles.py)."""
+
+    HOLD_FAILS = "hold_fails"
+    """The VRRP daemon owns a group although it is held: every yield is undone."""
+    GATE_NOT_OBEYED = "gate_not_obeyed"
+    """The VRRP daemon does not look at its gate: it could not be held."""
+    RECORD_SICK = "record_sick"
+    """Nothing can be written down: nothing will be fenced."""
+    DISK_LOW = "disk_low"
+    """The disk of the state directory is nearly full."""
+
+
 @dataclass(slots=True)
 class Incident:
-    """An open incident. ``clear_since_ns``: since when its scope has been clear, None = it is not."""
+    """An open incident. ``clear_since_ns``: since when its scope has been clear, None = it is not. ``trouble`` and ``level``: it is about
+    no verdict but about a trouble, of this severity."""
 
     id: str
     scope: str
@@ -39,14 +54,26 @@ class Incident:
     pages: int = 0
     acknowledged: bool = False
     clear_since_ns: int | None = None
+    trouble: Trouble | None = None
+    level: str = ""
+
+    @property
+    def word(self) -> str:
+        """What the incident is about, as record and status show it."""
+        return self.verdict.value if self.trouble is None else self.trouble.name
+
+    @property
+    def severity(self) -> str:
+        """As alerts know them."""
+        return self.level or severity(self.verdict)
 
     def to_json(self, now_ns: int) -> dict[str, JsonValue]:
         """For status."""
         return {
             "id": self.id,
             "scope": self.scope,
-            "verdict": self.verdict.value,
-            "severity": severity(self.verdict),
+            "verdict": self.word,
+            "severity": self.severity,
             "summary": self.summary,
             "age_ms": (now_ns - self.opened_ns) // NS_PER_MS,
             "paged": self.paged,
@@ -128,6 +155,27 @@ class IncidentBook:
             rows.append(_alert_row(incident, "trigger", details))
         return rows
 
+    def raise_trouble(
+        self, now_ns: int, scope: str, trouble: Trouble, level: str, summary: str, details: str, epochs: tuple[int, int], page: bool
+    ) -> list[Row]:
+        """A trouble stands: open its incident, or go on with the one that is open; page unless told not to or told before."""
+        incident = self.open.get(scope)
+        rows: list[Row] = []
+        if incident is None:
+            if len(self.open) >= MAX_OPEN:
+                return []
+            incident_id = self._new_id(now_ns, scope, epochs)
+            key = f"{self._cluster}/{scope}/{incident_id}"
+            incident = Incident(incident_id, scope, Verdict.UNKNOWN, summary, now_ns, key, trouble=trouble, level=level)
+            self.open[scope] = incident
+            rows.append(_incident_row(incident, "open"))
+        incident.clear_since_ns = None
+        if page and not incident.paged:
+            incident.paged = True
+            incident.pages += 1
+            rows.append(_alert_row(incident, "trigger", details))
+        return rows
+
     def restore(self, now_ns: int, left: tuple[OpenIncident, ...], scopes: Collection[str]) -> list[Row]:
         """Take up what an earlier run left open: whoever was paged for it learns when it is over, and nobody is paged twice.
 
@@ -137,11 +185,12 @@ class IncidentBook:
         for found in left:
             key = f"{self._cluster}/{found.scope}/{found.id}"
             incident = Incident(found.id, found.scope, _verdict(found.verdict), found.summary, now_ns, key, found.paged, int(found.paged))
+            incident.trouble = next((t for t in Trouble if t.name == found.verdict), None)
             self._used[found.id] = None
             older = self.open.pop(found.scope, None)
             if older is not None:
                 rows += _closing_rows(older)
-            if found.scope in scopes:
+            if found.scope.partition("#")[0] in scopes:
                 self.open[found.scope] = incident
             else:
                 rows += _closing_rows(incident)
@@ -209,7 +258,7 @@ def _incident_row(incident: Incident, state: str) -> Row:
             ("id", incident.id),
             ("state", state),
             ("scope", incident.scope),
-            ("verdict", incident.verdict.value),
+            ("verdict", incident.word),
             ("summary", incident.summary),
         ),
     )
@@ -233,7 +282,7 @@ def _alert_row(incident: Incident, action: str, details: str, summary: str = "",
         (
             ("dedup_key", incident.dedup_key),
             ("incident", incident.id),
-            ("severity", level or severity(incident.verdict)),
+            ("severity", level or incident.severity),
             ("action", action),
             ("summary", summary or incident.summary),
             ("details", details),

@@ -6,15 +6,18 @@ from base.core import NS_PER_MS
 from watchdog.judgement import events
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.hooks import Hooks
+from watchdog.judgement.incidents import Trouble
 from watchdog.judgement.state import WatcherState
+from watchdog.judgement.troubles import Troubles
 from watchdog.judgement.verdict import PAIR_SCOPE
 
 
 class NodeIntake:
     """Keeps the surroundings up to date."""
 
-    def __init__(self, state: WatcherState, hooks: Hooks, fence: FenceControl) -> None:
+    def __init__(self, state: WatcherState, hooks: Hooks, fence: FenceControl, troubles: Troubles) -> None:
         self._state = state
+        self._troubles = troubles
         self._hooks = hooks
         self._fence = fence
 
@@ -84,7 +87,15 @@ class NodeIntake:
     def recorder_changed(self, now_ns: int, event: events.RecorderChanged) -> None:
         """The recorder came up or went away: without it nothing is durable and nothing is fenced."""
         self._state.recorder_up = event.up
+        what = f"{self._state.settings.self_name} cannot write its record: nothing will be fenced ({event.reason or 'no recorder'})"
+        self._troubles.report(now_ns, PAIR_SCOPE, Trouble.RECORD_SICK, "" if event.up else what)
         self._state.touch(PAIR_SCOPE)
+
+    def record_space_changed(self, now_ns: int, event: events.RecordSpaceChanged) -> None:
+        """The state directory's disk is nearly full, or has room again: told while it can still be mended."""
+        what = f"the disk of the record on {self._state.settings.self_name} is nearly full: {event.free_bytes >> 20} MiB left"
+        details = "without room nothing is durable, and without durability nothing is fenced: make room in the state directory"
+        self._troubles.report(now_ns, PAIR_SCOPE, Trouble.DISK_LOW, what if event.low else "", details)
 
     def fence_runner_changed(self, now_ns: int, event: events.FenceRunnerChanged) -> None:
         """The fence runner is armed, or gone with whatever it was doing."""

@@ -26,6 +26,7 @@ from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.events import WatcherEvent
 from watchdog.judgement.evidence import Ledger, Owner
 from watchdog.judgement.fence_control import FenceControl
+from watchdog.judgement.gate_trust import GateTrust
 from watchdog.judgement.group_actor import GroupActor
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.hooks import NO_REFERENCE_LATELY, UNSURE_ISOLATION
@@ -40,6 +41,7 @@ from watchdog.judgement.stages import Stage, Track
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.status import status_document
 from watchdog.judgement.surroundings import Surroundings
+from watchdog.judgement.troubles import Troubles
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, Isolation
 from watchdog.judgement.wire_intake import WireIntake
 
@@ -60,6 +62,8 @@ class _Parts:
     peer: PeerIntake
     wire: WireIntake
     orders: OperatorOrders
+    troubles: Troubles
+    gate_trust: GateTrust
 
 
 class WatcherCore:
@@ -125,6 +129,7 @@ class WatcherCore:
         if state.maintenance_until_ns is not None and now_ns >= state.maintenance_until_ns:
             parts.orders.end_maintenance("its time is over")
         parts.fence.on_deadline(now_ns)
+        parts.troubles.on_deadline(now_ns)
         parts.beats.on_deadline(now_ns)
         return self._conclude(now_ns)
 
@@ -141,6 +146,7 @@ class WatcherCore:
             state.maintenance_until_ns,
             self._parts.fence.next_deadline(),
             self._parts.beats.next_deadline(),
+            self._parts.troubles.next_deadline(),
         ]
         times += [view.wake_ns for view in state.groups.values()]
         return min((t for t in times if t is not None), default=None)
@@ -180,6 +186,7 @@ class WatcherCore:
         )
         actor, fence = GroupActor(state, self), FenceControl(state, self)
         wire = WireIntake(state, fence)
+        troubles = Troubles(state)
         self._made = _Parts(
             actor=actor,
             fence=fence,
@@ -188,8 +195,10 @@ class WatcherCore:
             peer=PeerIntake(state, actor, fence),
             wire=wire,
             orders=OperatorOrders(state, actor, fence),
+            troubles=troubles,
+            gate_trust=GateTrust(state, troubles),
         )
-        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence))
+        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles))
         self._configure_groups(now_ns, event.groups)
         scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
@@ -216,6 +225,8 @@ class WatcherCore:
             events.LoopStalled: node.loop_stalled,
             events.Persisted: node.persisted,
             events.RecorderChanged: node.recorder_changed,
+            events.RecordSpaceChanged: node.record_space_changed,
+            events.GateChecked: parts.gate_trust.checked,
             events.FenceRunnerChanged: node.fence_runner_changed,
             events.FenceReported: node.fence_reported,
             events.CommandFailed: node.command_failed,
@@ -229,6 +240,7 @@ class WatcherCore:
         for key in [k for k in state.groups if k not in wanted]:
             state.ledger.forget(str(key))
             state.persist(*state.incidents.clear(now_ns, str(key), 0))
+            self._parts.troubles.forget(str(key))
             del state.groups[key]
         for key, group in wanted.items():
             view = state.groups.get(key)
@@ -285,6 +297,7 @@ class WatcherCore:
         for view in state.groups.values():
             if view.scope in dirty or PAIR_SCOPE in dirty:
                 parts.actor.step(now_ns, view)
+                parts.gate_trust.step(now_ns, view)
                 if view.wake_ns is not None and view.wake_ns <= now_ns:
                     view.wake_ns = now_ns + MIN_WAKE_MS * NS_PER_MS  # whatever is overdue, the loop must not spin
         parts.fence.step(now_ns)
