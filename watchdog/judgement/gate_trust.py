@@ -49,7 +49,7 @@ class GateTrust:
         if trust.fails and not before:
             self._state.record_action(view.scope, "hold", view.scope, "the VRRP daemon takes it again under the hold", "failed")
             self._state.beat_wanted = True
-        node, addresses = self._state.settings.self_name, ", ".join(view.held) or ", ".join(vip.address for vip in view.settings.vips)
+        node, addresses = self._state.settings.self_name, ", ".join([a.address for a in view.held] or view.settings.vips)
         fails = f"{node} cannot hold the VRRP daemon: {view.settings.name} ({addresses}) is owned here although it is held"
         self._troubles.report(now_ns, view.scope, Trouble.HOLD_FAILS, fails if trust.fails else "", trust.detail)
         unheeded = self._state.resolves and trust.obedience in NOT_OBEYED
