@@ -49,20 +49,24 @@ class Entry:
     at_ns: int
     event: Any | None
     commands: tuple[Any, ...]
+    weight: int = 1
 
 
 class Journal:
     """Keeps the last ``entries`` calls; objects are kept as they are and only written out on demand."""
 
     def __init__(self, entries: int = DEFAULT_ENTRIES) -> None:
-        self._ring: deque[Entry] = deque(maxlen=entries)
+        self._ring: deque[Entry] = deque()
+        self._room = entries
         self.dropped = 0
 
-    def note(self, at_ns: int, event: Any | None, commands: Sequence[Any]) -> None:
-        """Remember one call."""
-        if len(self._ring) == self._ring.maxlen:
+    def note(self, at_ns: int, event: Any | None, commands: Sequence[Any], weight: int = 1) -> None:
+        """Remember one call. ``weight``: so many others have to go for it; a whole configuration is no small entry."""
+        self._ring.append(Entry(at_ns, event, tuple(commands), weight))
+        self._room -= weight
+        while self._room < 0 and len(self._ring) > 1:
+            self._room += self._ring.popleft().weight
             self.dropped += 1
-        self._ring.append(Entry(at_ns, event, tuple(commands)))
 
     def lines(self) -> list[str]:
         """The ring as JSON lines, oldest first; each ``{"at_ns","event","commands"}``."""

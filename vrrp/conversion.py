@@ -35,21 +35,10 @@ def identity(model: VrrpInstance) -> tuple[object, ...]:
     return (model.vrid, model.family, model.interface, model.unicast, None if model.unicast else model.multicast_group)
 
 
-def renamed_instances(before: VrrpConfig, after: VrrpConfig) -> dict[str, str]:
-    """Old to new names of virtual routers that only changed their name."""
+def successors(before: VrrpConfig, after: VrrpConfig) -> dict[str, str]:
+    """Old name → new name of the virtual routers that exist before and after a reload. Names may have changed, or changed places."""
     names = {identity(model): model.name for model in after.instances}
-    old_names = {model.name for model in before.instances}
-    return {
-        model.name: new
-        for model in before.instances
-        if (new := names.get(identity(model))) is not None and new != model.name and new not in old_names
-    }
-
-
-def kept_instances(before: VrrpConfig, after: VrrpConfig, renamed: dict[str, str]) -> set[str]:
-    """New names of the virtual routers that exist before and after a reload."""
-    old = {renamed.get(model.name, model.name): identity(model) for model in before.instances}
-    return {model.name for model in after.instances if old.get(model.name) == identity(model)}
+    return {model.name: names[identity(model)] for model in before.instances if identity(model) in names}
 
 
 def _auth_data(model: VrrpInstance) -> bytes:
@@ -98,6 +87,7 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_befo
         version=model.version,
         interval_ns=model.advert_interval_ns,
         addresses=tuple(address.address for address in model.addresses),
+        carried=tuple((address.interface, address.address) for address in (*model.addresses, *model.excluded_addresses)),
         start_as_master=model.initial_state.value == "MASTER",
         preempt=not model.nopreempt,
         preempt_delay_ns=model.preempt_delay_ns,

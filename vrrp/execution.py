@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
 
 from base.channel import JsonObject
 from base.clock import now_ns
 from base.log import Log
+from vrrp.config.model.addresses import VirtualAddress
 from vrrp.protocol.commands import (
     AddAddresses,
     AnnounceElsewhere,
     AnnounceSource,
     ProbeEgress,
+    RefitAddresses,
     RemoveAddresses,
     Report,
     ReportKind,
@@ -28,7 +32,10 @@ from vrrp.protocol.commands import (
 from vrrp.protocol.events import AddressFailed, AdvertSentAgain, AdvertUnsent, InstanceEvent
 from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.node import NodeCommand, RunGroupNotify
+from vrrp.system.address_changes import Wanted, changes
 from vrrp.system.endpoint import ADD_TOLERATED, REMOVE_TOLERATED, Endpoint, Held
+from vrrp.system.interfaces import InterfaceTable
+from vrrp.system.kernel_addresses import Place, addresses, open_socket, remove
 from vrrp.system.netlink import CommandSocket
 from vrrp.system.routing import STATIC, Routing, RoutingNews
 
@@ -42,12 +49,20 @@ class Executor:
     ``to_parent(message)`` and ``publish(message)`` take the news; ``keep_addresses`` (option -V) leaves them in the kernel at the end.
     """
 
-    def __init__(self, log: Log, to_parent: Callable[[JsonObject], object], publish: Callable[[JsonObject], None]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        to_parent: Callable[[JsonObject], object],
+        publish: Callable[[JsonObject], None],
+        interfaces: InterfaceTable,
+    ) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.instances: dict[str, VrrpInstance] = {}
         self.held: dict[Held, str] = {}
         """What this process put into the kernel: (interface index, address) → instance."""
         self.keep_addresses = False
+        self._former_lines: dict[str, tuple[VirtualAddress, ...]] = {}
+        self._interfaces = interfaces
         self._log = log
         self._to_parent = to_parent
         self._publish = publish
@@ -85,6 +100,11 @@ class Executor:
                         outcome.append((name, AddressFailed(error)))
                     else:
                         self.routing.install(at_ns, name)
+                case RefitAddresses(name):
+                    error = self._refit_addresses(name)
+                    self.routing.install(at_ns, name)
+                    if error:
+                        outcome.append((name, AddressFailed(error)))
                 case RemoveAddresses(name):
                     self._remove_addresses(name)
                 case SendGarp(name, repeat):
@@ -124,16 +144,53 @@ class Executor:
     def _add_addresses(self, name: str) -> str:
         endpoint = self.endpoints[name]
         endpoint.wake()
-        self.held.update(dict.fromkeys(endpoint.removal_of, name))
+        self.held.update(dict.fromkeys(endpoint.places, name))
         failures = self._netlink.execute(endpoint.add_blob, tolerate=ADD_TOLERATED)
+        if errno.EEXIST in failures:
+            failures = self._bring_in_line(endpoint.wanted)
+        return self._refused(name, failures)
+
+    def _refused(self, name: str, failures: list[int]) -> str:
         if not failures:
             return ""
         text = os.strerror(failures[0])
         self._log.error(f"({name}) the kernel refused a virtual address: {text}")
         return text
 
+    def _refit_addresses(self, name: str) -> str:
+        """A reload: the kernel gets what the file says now, and loses what it said before; addresses first, then routes."""
+        endpoint = self.endpoints[name]
+        endpoint.wake()
+        former = {held for held, owner in self.held.items() if owner == name} - endpoint.places.keys()
+        for held in former:
+            del self.held[held]
+        self.held.update(dict.fromkeys(endpoint.places, name))
+        lines = set(self._former_lines.get(name, ()))
+        wanted = [replace(item, fresh=item.line not in lines) for item in endpoint.wanted]
+        return self._refused(name, self._bring_in_line(wanted, {(index, address.packed) for index, address in former - self.held.keys()}))
+
+    def _bring_in_line(self, wanted: Collection[Wanted], former: Collection[Place] = ()) -> list[int]:
+        """What the kernel holds decides; the errors that matter."""
+        with open_socket() as sock:
+            blob, removes = changes(wanted, addresses(sock), former)
+        failures = self._netlink.execute(blob, tolerate=(errno.EEXIST, *ADD_TOLERATED, *REMOVE_TOLERATED))
+        if removes:  # secondary addresses of a removed primary one go with it, whosever they are
+            for name in set(self.held.values()):
+                failures += self._netlink.execute(self.endpoints[name].add_blob, tolerate=(errno.EEXIST, *ADD_TOLERATED))
+        return failures
+
+    def begin_reload(self, before: Mapping[str, Endpoint], renamed: Mapping[str, str]) -> None:
+        """Remember what the lines were, under the names that come."""
+        self._former_lines = {renamed.get(name, name): tuple(item.line for item in endpoint.wanted) for name, endpoint in before.items()}
+        self.held = {held: renamed.get(name, name) for held, name in self.held.items()}
+
+    def end_reload(self) -> None:
+        """Everybody has changed over."""
+        self._former_lines = {}
+
     def _remove_addresses(self, name: str) -> None:
         endpoint = self.endpoints[name]
+        places = {held for held, owner in self.held.items() if owner == name} | endpoint.places.keys()
         for held in [held for held, owner in self.held.items() if owner == name]:
             del self.held[held]
         for announcer, address in endpoint.announcements:
@@ -143,14 +200,26 @@ class Executor:
         self.routing.remove(name)
         for code in self._netlink.execute(endpoint.remove_blob, tolerate=REMOVE_TOLERATED):
             self._log.error(f"({name}) the kernel refused to remove a virtual address: {os.strerror(code)}")
+        others = [held for held in places if self._has_other_form(endpoint, held)]
+        if others:
+            self._remove_every_form(name, others)
         endpoint.quiet()
 
-    def remove_gone(self, before: Endpoint, after: Endpoint) -> None:
-        """A reload: addresses that the new configuration does not have leave a MASTER's kernel now."""
-        for held, message in before.removal_of.items():
-            if held not in after.removal_of and self.held.pop(held, None) is not None:
-                self._netlink.execute(message, tolerate=REMOVE_TOLERATED)
-        self.held.update({held: after.model.name for held in after.removal_of if held in self.held})
+    def _has_other_form(self, endpoint: Endpoint, held: Held) -> bool:
+        """As far as the kernel has told: does it hold the address with a length that is not ours?"""
+        interface = self._interfaces.at(held[0])
+        forms = {} if interface is None else interface.addresses.get(held[1], {})
+        return not forms.keys() <= endpoint.places.get(held, frozenset())
+
+    def _remove_every_form(self, name: str, places: Iterable[Held]) -> None:
+        try:
+            with open_socket() as sock:
+                left = remove(sock, {(index, address.packed) for index, address in places})
+        except OSError as error:
+            self._log.error(f"({name}) the kernel's addresses cannot be read: {error.strerror or error}")
+            return
+        for _index, packed in left:
+            self._log.error(f"({name}) {ip_address(packed)} cannot be removed")
 
     def _announce(self, at_ns: int, name: str, repeat: int) -> None:
         announcements = self.endpoints[name].announcements

@@ -5,7 +5,8 @@ everything else is killed. ``python -S -m vrrp.guardian FD``; over the inherited
 
     b"P" + decimal pid      the vrrp process that holds the addresses now
     b"C"                    forget what is to be removed
-    b"R" + bytes            netlink messages that remove the addresses of one virtual router
+    b"A" + decimal index + b" " + packed address    an address on this interface, in whatever form the kernel holds it then
+    b"R" + bytes            netlink messages that remove everything else of one virtual router
 
 At the end of that connection the parent is dead. The vrrp process ends by itself then; one that does not is killed after PATIENCE_S, and
 whatever was not forgotten is removed.
@@ -20,13 +21,15 @@ import signal
 import socket
 import sys
 
+from vrrp.system.kernel_addresses import Place, open_socket, remove
+
 PATIENCE_S = 1.5
 MESSAGE_BYTES = 1 << 20
 
 
-def follow(sock: socket.socket) -> tuple[int, list[bytes]]:
+def follow(sock: socket.socket) -> tuple[int, list[bytes], set[Place]]:
     """Until the parent is dead; returns a pidfd of the vrrp process (-1: none) and what is to be removed."""
-    process, removals = -1, list[bytes]()
+    process, removals, places = -1, list[bytes](), set[Place]()
     while message := sock.recv(MESSAGE_BYTES):
         match message[:1]:
             case b"P":
@@ -38,9 +41,13 @@ def follow(sock: socket.socket) -> tuple[int, list[bytes]]:
                     process = -1
             case b"C":
                 removals.clear()
+                places.clear()
+            case b"A":
+                index, _, packed = message[1:].partition(b" ")
+                places.add((int(index), packed))
             case b"R":
                 removals.append(message[1:])
-    return process, removals
+    return process, removals, places
 
 
 def outlive(process: int) -> None:
@@ -53,10 +60,12 @@ def outlive(process: int) -> None:
         over.poll(PATIENCE_S * 1000)
 
 
-def remove(removals: list[bytes]) -> None:
-    """Into the kernel; what is gone already is no error."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
-        sock.bind((0, 0))
+def remove_everything(removals: list[bytes], places: set[Place]) -> None:
+    """Addresses first. What is gone already is no error."""
+    with contextlib.suppress(OSError), open_socket() as sock:
+        if places:
+            remove(sock, places)
+    with contextlib.suppress(OSError), open_socket() as sock:
         for blob in removals:
             with contextlib.suppress(OSError):
                 sock.send(blob)
@@ -69,10 +78,10 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=int(argv[0]))
-    process, removals = follow(sock)
+    process, removals, places = follow(sock)
     if process >= 0:
         outlive(process)
-    remove(removals)
+    remove_everything(removals, places)
     return 0
 
 

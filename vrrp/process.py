@@ -27,7 +27,7 @@ from base.signals import run_child
 from base.supervise import child_socket, die_with_parent, leave
 from vrrp.config.model.configuration import VrrpConfig
 from vrrp.control import VrrpControl
-from vrrp.conversion import kept_instances, node_parameters, renamed_instances
+from vrrp.conversion import node_parameters, successors
 from vrrp.execution import Executor
 from vrrp.handing_over import ArrivingConfiguration
 from vrrp.protocol.authentication_header import IPPROTO_AH, OutdatedError
@@ -72,6 +72,8 @@ from vrrp.system.wiring import Medium, Wiring
 STATIC_FAULT = "static entry of track_group"
 EARLY_NS = 1_000_000
 """So long before a takeover the process wakes, walks through it and stays awake: it starts from a running CPU with warm caches."""
+RECONFIGURATION_WEIGHT = 10
+"""In the journal a reconfiguration takes the place of so many other entries for each instance."""
 COLLECT_EVERY_NS = 60 * NS_PER_S
 COLLECT_SLACK_NS = 50 * NS_PER_MS
 IP_PROTOCOL_AT = 9
@@ -112,8 +114,8 @@ class VrrpProcess:
         self.health = Health()
         self.node: VrrpNode | None = None
         self.journal = Journal()
-        self.executor = Executor(log, self.channel.send, self._publish)
-        self.wiring = Wiring(log, self._watch, self.pump.remove_reader, self.executor.tell_restored)
+        self.wiring = Wiring(log, self._watch, self.pump.remove_reader, lambda name, detail: self.executor.tell_restored(name, detail))
+        self.executor = Executor(log, self.channel.send, self._publish, self.wiring.interfaces)
         self.monitor = Monitor()
         self.deletions = DeletionMonitor()
         self.server: ControlServer | None = None
@@ -210,7 +212,8 @@ class VrrpProcess:
         if self.node is None:
             return
         commands = self.node.handle(at_ns, event)
-        self.journal.note(at_ns, event, commands)
+        weight = RECONFIGURATION_WEIGHT * len(event.parameters.instances) if isinstance(event, NodeReconfigured) else 1
+        self.journal.note(at_ns, event, commands, weight)
         if commands:
             self._execute(at_ns, commands)
 
@@ -346,7 +349,8 @@ class VrrpProcess:
             name = self.executor.held.get((index, address))
             if name is None or address in self.wiring.endpoints[name].untracked:
                 continue
-            if interface is not None and address not in interface.addresses:
+            wanted = self.wiring.endpoints[name].places.get((index, address), frozenset())
+            if interface is not None and not wanted <= interface.addresses.get(address, {}).keys():
                 self.feed_instance(at_ns, name, AddressLost(address))
         if relevant and self.node is not None and not self._stopping:
             self.executor.routing.suspect(at_ns)
@@ -357,12 +361,14 @@ class VrrpProcess:
     def _links_changed(self) -> None:
         """Fit everything to the interfaces, and put the addresses back that went away with one that was made again."""
         self._rewire(self.wiring.config)
+        self.executor.routing.refit(now_ns())
+        self._make_will()
         self.wiring.tidy()
         missing: dict[str, IPAddress] = {}
         for (index, address), name in list(self.executor.held.items()):
-            if (index, address) not in self.wiring.endpoints[name].removal_of:
+            if (index, address) not in self.wiring.endpoints[name].places:
                 del self.executor.held[index, address]
-                if any(address == held for _index, held in self.wiring.endpoints[name].removal_of):
+                if any(address == held for _index, held in self.wiring.endpoints[name].places):
                     missing.setdefault(name, address)
         for name, address in missing.items():
             self.feed_instance(now_ns(), name, AddressLost(address))
@@ -378,7 +384,6 @@ class VrrpProcess:
         routing = self.executor.routing
         routing.configure(config, self.wiring.interfaces, renamed)
         routing.install(now_ns(), STATIC)
-        self._make_will()
 
     def _make_will(self) -> None:
         routing = self.executor.routing
@@ -459,6 +464,7 @@ class VrrpProcess:
     def _start(self, config: VrrpConfig) -> None:
         self.wiring.interfaces.resync()
         self._rewire(config)
+        self._make_will()
         self.journal = Journal(self.settings.journal_entries)
         sources = {name: endpoint.local_address for name, endpoint in self.wiring.endpoints.items()}
         self.node = VrrpNode(node_parameters(config), local_addresses=sources, gate_closed=self.settings.gate_closed)
@@ -485,23 +491,22 @@ class VrrpProcess:
         """Identity decides what stays, not the name; what stays keeps its state, what is gone ends on its old sockets and blobs."""
         at_ns = now_ns()
         before, old = self.wiring.config, self.wiring.endpoints
-        renamed = renamed_instances(before, config)
-        kept = kept_instances(before, config, renamed)
+        kept = successors(before, config)
+        renamed = {old_name: name for old_name, name in kept.items() if old_name != name}
         for model in before.instances:
-            if renamed.get(model.name, model.name) not in kept and config.instance(model.name) is not None:
+            if model.name not in kept and config.instance(model.name) is not None:
                 self.feed(at_ns, NodeReconfigured(without_instance(node.parameters, model.name)))
         self._rewire(config, renamed)
+        self.executor.begin_reload(old, renamed)
         fresh = self.wiring.endpoints
-        for old_name, endpoint in old.items():
-            name = renamed.get(old_name, old_name)
-            if name in kept:
-                fresh[name].inherit(endpoint)
-                self.executor.remove_gone(endpoint, fresh[name])
+        for old_name, name in kept.items():
+            fresh[name].inherit(old[old_name])
         self.executor.endpoints = {**{name: endpoint for name, endpoint in old.items() if name not in fresh}, **fresh}
         sources = {name: endpoint.local_address for name, endpoint in fresh.items()}
         self.feed(at_ns, NodeReconfigured(node_parameters(config), renamed, sources))
         self.executor.endpoints = fresh
         self.executor.instances = node.instances
+        self.executor.end_reload()
         self.wiring.tidy()
         self._make_will()
         self._tell_interfaces(node, at_ns)

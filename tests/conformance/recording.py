@@ -57,7 +57,7 @@ from vrrp.conversion import (
     hmac_session,
     instance_parameters,
     node_parameters,
-    renamed_instances,
+    successors,
 )
 from vrrp.protocol import events as ev
 from vrrp.protocol.authentication_header import IPPROTO_AH, Authenticator, OutdatedError
@@ -66,6 +66,7 @@ from vrrp.protocol.commands import (
     AnnounceElsewhere,
     AnnounceSource,
     ProbeEgress,
+    RefitAddresses,
     RemoveAddresses,
     Report,
     ReportKind,
@@ -272,7 +273,9 @@ class Replay:
             for name, instance in node.instances.items():
                 self.seen.events.add((instance.state, ev.ParametersChanged if name in names else ev.Stopped))
             sources = {model.name: _local(model) for model in self._config.instances}
-            event = NodeReconfigured(node_parameters(self._config), renamed_instances(before, self._config), sources)
+            event = NodeReconfigured(
+                node_parameters(self._config), {old: new for old, new in successors(before, self._config).items() if old != new}, sources
+            )
             self._commands(node.handle(self._now, event))
             self._read_keys()
         if next_ns != self._now:
@@ -384,6 +387,8 @@ class Replay:
                 return f"{name} send {advert.priority}: {self._wire(name, advert)}"
             case AddAddresses(name):
                 return f"{name} add addresses"
+            case RefitAddresses(name):
+                return f"{name} refit addresses"
             case RemoveAddresses(name):
                 return f"{name} remove addresses"
             case ProbeEgress(name):

@@ -32,6 +32,13 @@ class AddAddresses:
 
 
 @dataclass(frozen=True, slots=True)
+class RefitAddresses:
+    """A MASTER was reconfigured: bring the kernel from what it holds to what the file says now, without a gap."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveAddresses:
     """Take every address, route and rule of the instance out of the kernel. One that is not there is a success."""
 
@@ -103,5 +110,14 @@ class Report:
 
 
 InstanceCommand: TypeAlias = (
-    SendAdvert | ProbeEgress | AddAddresses | RemoveAddresses | SendGarp | AnnounceElsewhere | AnnounceSource | RunNotify | Report
+    SendAdvert
+    | ProbeEgress
+    | AddAddresses
+    | RefitAddresses
+    | RemoveAddresses
+    | SendGarp
+    | AnnounceElsewhere
+    | AnnounceSource
+    | RunNotify
+    | Report
 )

@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from vrrp.protocol.address_lists import difference
 from vrrp.protocol.commands import (
     AddAddresses,
     AnnounceElsewhere,
     AnnounceSource,
     InstanceCommand,
     ProbeEgress,
+    RefitAddresses,
     RemoveAddresses,
     Report,
     ReportKind,
@@ -428,16 +430,14 @@ class VrrpInstance:
         if not p.check_addresses or event.advert.addresses == self._last_accepted_addresses:
             return
         self._last_accepted_addresses = event.advert.addresses
-        theirs, ours = set(event.advert.addresses), set(p.addresses)
-        if theirs == ours:
+        if set(event.advert.addresses) == set(p.addresses):
             self._differing = None
             return
         self.counters.addresses_differ += 1
         if self._differing != event.source:
             self._differing = event.source
-            only_ours = " ".join(str(a) for a in p.addresses if a not in theirs) or "none"
-            only_theirs = " ".join(str(a) for a in event.advert.addresses if a not in ours) or "none"
-            self._report(ReportKind.ADDRESSES_DIFFER, f"{event.source}: only ours {only_ours}; only theirs {only_theirs}", commands)
+            detail = f"{event.source}: {difference(p.addresses, event.advert.addresses)}"
+            self._report(ReportKind.ADDRESSES_DIFFER, detail, commands)
 
     def _repeated(self, now_ns: int, event: object, commands: Commands) -> None:
         self.repeat_accepted(now_ns)
@@ -745,13 +745,16 @@ class VrrpInstance:
         self.local_address = event.address
 
     def _reload(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
+        """Not MASTER: what is virtual from now on must not be here, however it came."""
+        if event.parameters.carried != self.parameters.carried:
+            commands.append(RemoveAddresses(event.parameters.name))
         self._replace_parameters(event.parameters)
 
     def _reload_backup(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
         before_ns = self.master_down_ns()
         # Version 2 learns no interval from its master.
         learned = self.master is not None and self.parameters.version == event.parameters.version == 3
-        self._replace_parameters(event.parameters)
+        self._reload(now_ns, event, commands)
         if not learned:
             self.master_interval_ns = event.parameters.interval_ns
         self._master_down_ns = self.master_down_ns()
@@ -762,7 +765,7 @@ class VrrpInstance:
             self._timers.pop(Timer.PREEMPT_DELAY, None)
 
     def _reload_master(self, now_ns: int, event: ParametersChanged, commands: Commands) -> None:
-        """Stay MASTER. The shell has taken out what is gone; what is new is added and announced."""
+        """Stay MASTER. The kernel gets what the file says now, whatever changed of it; what is new is announced."""
         before = self.parameters
         self._replace_parameters(event.parameters)
         p = self.parameters
@@ -776,12 +779,14 @@ class VrrpInstance:
                 self._timers.pop(timer, None)
                 if new_ns:
                     self._timers[timer] = now_ns + new_ns
-        commands.append(AddAddresses(p.name))
-        if (p.addresses, p.virtual_mac) != (before.addresses, before.virtual_mac) and p.garp_repeat:
+        commands.append(RefitAddresses(p.name))
+        if (p.carried, p.virtual_mac) != (before.carried, before.virtual_mac) and p.garp_repeat:
             self._announce(now_ns, p.garp_repeat, commands)
 
     def _replace_parameters(self, parameters: InstanceParameters) -> None:
         """The effective priority follows by its own event, from the trackers; an untracked one is set here."""
+        if parameters == self.parameters:
+            return
         if self.priority == self.parameters.priority:
             self.priority = parameters.priority
         self.parameters = replace(parameters)

@@ -7,7 +7,7 @@ comes up, and put back where it belongs.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,7 +26,7 @@ from vrrp.protocol.instance import VrrpInstance
 from vrrp.protocol.packet import IPAddress
 from vrrp.protocol.parameters import InstanceParameters
 from vrrp.protocol.states import Counters, State
-from vrrp.protocol.sync_group import GroupParameters, SyncGroup
+from vrrp.protocol.sync_group import GroupParameters, SyncGroup, is_group_cause
 from vrrp.protocol.trackers import (
     ScriptParameters,
     ScriptTracker,
@@ -253,7 +253,8 @@ class VrrpNode:
         self.groups = {}
         self._group_of = {}
         for group in self.parameters.groups:
-            wired = SyncGroup(group, [self.instances[m] for m in group.members if m in self.instances])
+            members = [self.instances[m] for m in group.members if m in self.instances]
+            wired = SyncGroup(group, members, joining=self._running)
             if group.name in before:
                 wired.adopt(before[group.name])
             self.groups[group.name] = wired
@@ -364,8 +365,7 @@ class VrrpNode:
     def _reconfigure(self, now_ns: int, event: NodeReconfigured) -> list[NodeCommand]:
         commands: list[NodeCommand] = []
         wanted = {p.name: p for p in event.parameters.instances}
-        for old, new in event.renamed.items():
-            self._rename(old, new)
+        self._rename(event.renamed)
         self._group_of = {}
         for name in [name for name in self.instances if name not in wanted]:
             commands += self._one(now_ns, name, Stopped(self.parameters.stop_words.get(name, "FAULT")))
@@ -382,20 +382,29 @@ class VrrpNode:
         for name, parameters in wanted.items():
             if name not in self.instances:
                 self._create(parameters, event.local_addresses.get(name))
-            elif self.instances[name].parameters != parameters:
+            else:  # also if nothing changed that we know of: there are settings that only the shell knows, and it acts on our commands
                 commands += self._one(now_ns, name, ParametersChanged(parameters))
         self.instances = {name: self.instances[name] for name in wanted}
         self._wire()
+        for name in self.instances:
+            commands += self._forget_group_faults(now_ns, name)
         return commands + self._each(now_ns, self.instances, None)
 
-    def _rename(self, old: str, new: str) -> None:
-        instance = self.instances.pop(old)
-        self.instances[new] = instance
-        if old in self._started:
-            self._started.discard(old)
-            self._started.add(new)
-        self._scheduled.pop(old, None)
-        self._schedule(new, instance)
+    def _forget_group_faults(self, now_ns: int, name: str) -> list[NodeCommand]:
+        """One that left its sync group is not in FAULT because of it."""
+        instance, group = self.instances[name], self._group_of.get(name)
+        stale = [cause for cause in instance.faults if is_group_cause(cause) and (group is None or cause != group.cause)]
+        return [command for cause in stale for command in self._one(now_ns, name, FaultCleared(cause))]
+
+    def _rename(self, renamed: Mapping[str, str]) -> None:
+        """Old to new names, all at the same time: two may have changed places."""
+        self.instances = {renamed.get(name, name): instance for name, instance in self.instances.items()}
+        self._started = {renamed.get(name, name) for name in self._started}
+        for old, new in renamed.items():
+            self._scheduled.pop(old, None)
+            self._scheduled.pop(new, None)
+        for new in renamed.values():
+            self._schedule(new, self.instances[new])
 
 
 _TRACK_WORDS = frozenset(kind.value for kind in TrackKind)

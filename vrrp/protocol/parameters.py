@@ -26,6 +26,8 @@ class InstanceParameters:
     interval_ns: int = NS_PER_S
     addresses: tuple[IPAddress, ...] = ()
     """The virtual addresses carried in adverts."""
+    carried: tuple[tuple[str, IPAddress], ...] = ()
+    """Every address that moves with it, the excluded ones too, with its interface: one that is new is announced."""
     start_as_master: bool = False
     """``state MASTER``; matters for an owner (priority 255) only."""
     preempt: bool = True

@@ -7,6 +7,9 @@ Two nodes whose members do not all win on the same side (priorities or addresses
 each loses one member and goes back, both at the same time, for ever (keepalived #2190). So a group that was driven out of MASTER waits
 before it tries again: the one that lost its first member (by VRID, the same order on both nodes) one master down interval longer
 than the other, and if that happens again and again both a number of intervals that is drawn from their addresses and doubles in range.
+
+A reload that puts another member into a group in MASTER moves nobody (keepalived #2715): the newcomer is a guest until it knows where it
+belongs. If nobody is MASTER of it, it joins the MASTERs when its master down interval is over; if somebody is, the group follows it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,14 @@ class GroupParameters:
     members: tuple[str, ...]
 
 
+_CAUSE = "sync group "
+
+
+def is_group_cause(cause: str) -> bool:
+    """Is this the FAULT of a member that is dragged along?"""
+    return cause.startswith(_CAUSE)
+
+
 MAX_DOUBLINGS = 4
 """The longest wait after being driven out is drawn from 2 ** MAX_DOUBLINGS master down intervals."""
 CALM_INTERVALS = 8
@@ -37,15 +48,28 @@ CALM_INTERVALS = 8
 class SyncGroup:
     """Watches its members' states and pulls the others after a change."""
 
-    def __init__(self, parameters: GroupParameters, members: list[VrrpInstance]) -> None:
+    def __init__(self, parameters: GroupParameters, members: list[VrrpInstance], *, joining: bool = False) -> None:
+        """``joining``: a reload put the members together as they are."""
         self.parameters = parameters
         self.members = members
         self.state = State.INIT
-        self._cause = f"sync group {parameters.name}"
+        self.cause = f"{_CAUSE}{parameters.name}"
+        """The FAULT of the members that have none of their own."""
+        led = joining and any(m.state is State.MASTER for m in members)
+        self._guests = {m.parameters.name for m in members if led and m.state in (State.INIT, State.BACKUP)}
         self._hold_until_ns = 0
         self._quarrels = 0
         self._promoted_ns = 0
         self._driven_out_ns = 0
+
+    def _is_guest(self, member: VrrpInstance) -> bool:
+        """It came to a group in MASTER and has not found out yet whether somebody else is MASTER of it."""
+        if member.parameters.name not in self._guests:
+            return False
+        undecided = member.state is State.INIT or (member.state is State.BACKUP and member.master is None)
+        if not undecided:
+            self._guests.discard(member.parameters.name)
+        return undecided
 
     def adopt(self, before: SyncGroup) -> None:
         """A reload: the state and the quarrels of the group with the same name."""
@@ -56,26 +80,31 @@ class SyncGroup:
         """Call after anything happened to a member; returns what the other members do."""
         commands: list[InstanceCommand] = []
         self._follow_faults(now_ns, commands)
-        if not any(m.state in (State.FAULT, State.INIT) for m in self.members):
-            self._follow_master(now_ns, commands)
+        guests = [m for m in self.members if self._is_guest(m)]
+        if not any(m.state in (State.FAULT, State.INIT) and m not in guests for m in self.members):
+            self._follow_master(now_ns, guests, commands)
         self.state = self._common_state()
         return commands
 
     def _own_faults(self, member: VrrpInstance) -> bool:
-        return any(cause != self._cause for cause in member.faults)
+        return any(cause != self.cause for cause in member.faults)
 
     def _follow_faults(self, now_ns: int, commands: list[InstanceCommand]) -> None:
         faulty = any(self._own_faults(m) for m in self.members)
         for member in self.members:
-            dragged = self._cause in member.faults
+            dragged = self.cause in member.faults
             if faulty and not dragged and not self._own_faults(member):
-                commands += member.handle(now_ns, FaultRaised(self._cause))
+                commands += member.handle(now_ns, FaultRaised(self.cause))
             elif dragged and not faulty:
-                commands += member.handle(now_ns, FaultCleared(self._cause))
+                commands += member.handle(now_ns, FaultCleared(self.cause))
 
-    def _follow_master(self, now_ns: int, commands: list[InstanceCommand]) -> None:
+    def _follow_master(self, now_ns: int, guests: list[VrrpInstance], commands: list[InstanceCommand]) -> None:
         masters = [m for m in self.members if m.state is State.MASTER]
-        if masters and len(masters) < len(self.members):
+        if masters and len(masters) + len(guests) == len(self.members):
+            for member in guests:
+                if member.wants_master:
+                    commands += member.handle(now_ns, PromotedByGroup())
+        elif masters and len(masters) < len(self.members):
             self._driven_out(now_ns, {m.parameters.vrid for m in self.members} - {m.parameters.vrid for m in masters})
             for member in masters:
                 commands += member.handle(now_ns, DemotedByGroup())
@@ -108,7 +137,7 @@ class SyncGroup:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % below
 
     def _common_state(self) -> State:
-        states = {m.state for m in self.members}
+        states = {m.state for m in self.members if m.parameters.name not in self._guests} or {State.INIT}
         if len(states) == 1:
             return states.pop()
         if State.FAULT in states:

@@ -14,14 +14,14 @@ from vrrp.protocol.authentication_header import Authenticator
 from vrrp.protocol.hmac_session import HmacSession
 from vrrp.protocol.packet import MULTICAST_TTL, Expectations, IPAddress, RejectReason
 from vrrp.support import instance_faults
+from vrrp.system.address_changes import Wanted, distinct
 from vrrp.system.advert_socket import AdvertPackets, AdvertSender
 from vrrp.system.announce import Announcer
 from vrrp.system.interfaces import InterfaceTable
-from vrrp.system.netlink import address_message
 from vrrp.system.routed_sockets import usable
 from vrrp.system.virtual_links import LiveLink, VirtualLinks, link_local_of
 
-ADD_TOLERATED = (errno.EEXIST, errno.ENODEV)
+ADD_TOLERATED = (errno.ENODEV,)
 """An interface that is gone is a fault of its own: the kernel tells of it."""
 REMOVE_TOLERATED = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
@@ -41,8 +41,13 @@ class Endpoint:
     model: VrrpInstance
     expected: Expectations
     local_address: IPAddress | None
+    wanted: tuple[Wanted, ...] = ()
+    """Its address lines, on the interfaces that are there."""
     add_blob: bytes = b""
-    removal_of: dict[Held, bytes] = field(default_factory=dict)
+    remove_blob: bytes = b""
+    """Takes every address out in the form that the file gives it, in the opposite order."""
+    places: dict[Held, frozenset[int]] = field(default_factory=dict)
+    """Where its addresses live, and with which prefix lengths."""
     packets: AdvertPackets | None = None
     send_socket: AdvertSender | None = None
     authenticator: Authenticator | None = None
@@ -81,11 +86,6 @@ class Endpoint:
         for link in self.links:
             link.quiet(self.model.name)
 
-    @property
-    def remove_blob(self) -> bytes:
-        """Takes every address out, in the opposite order."""
-        return b"".join(reversed(self.removal_of.values()))
-
     def speak_old_checksum(self, group: IPAddress) -> None:
         """From now on as keepalived before 1.3.6: a peer does not understand anything else."""
         self.old_checksum = True
@@ -106,20 +106,6 @@ class Endpoint:
         if same and self.send_socket is before.send_socket:
             self.packets, self.last_tail = before.packets, before.last_tail
             self.authenticator, self.hmac = before.authenticator, before.hmac
-
-
-class MessageCache:
-    """Encoded netlink messages: pyroute2 needs about 0.3 ms for one, too much for a reload between two adverts."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[VirtualAddress, int, bool], bytes] = {}
-
-    def message(self, address: VirtualAddress, index: int, *, add: bool) -> bytes:
-        """The message that adds or removes ``address`` on the interface with this index."""
-        key = (address, index, add)
-        if key not in self._known:
-            self._known[key] = _message(address, index, add=add)
-        return self._known[key]
 
 
 def local_address_of(model: VrrpInstance, interfaces: InterfaceTable, virtual: frozenset[IPAddress]) -> IPAddress | None:
@@ -152,7 +138,6 @@ def build_endpoint(
     virtual: frozenset[IPAddress],
     send_socket: AdvertSender | None,
     announcers: dict[tuple[str, int], Announcer],
-    encoded: MessageCache,
     links: VirtualLinks,
 ) -> Endpoint:
     """Encode everything. What is missing now (an interface, a source address) becomes a problem, not an exception."""
@@ -180,7 +165,7 @@ def build_endpoint(
         endpoint.send_socket = send_socket
         if model.old_unicast_checksum and endpoint.expected.old_checksum_group is not None:
             endpoint.speak_old_checksum(endpoint.expected.old_checksum_group)
-    blobs: list[bytes] = []
+    wanted: list[Wanted] = []
     for address in all_addresses(model):
         name = address.interface or model.interface
         interface = interfaces.get(name)
@@ -188,19 +173,23 @@ def build_endpoint(
             if name not in (model.interface, model.virtual_interface):
                 problems.append(f"no interface {name} for {address}")
             continue
-        blobs.append(encoded.message(address, interface.index, add=True))
-        endpoint.removal_of[interface.index, address.address] = encoded.message(address, interface.index, add=False)
+        wanted.append(Wanted(interface.index, name, address))
         announcer = announcers.get((name, address.address.version))
-        if announcer is not None:
+        if announcer is not None and (interface.index, address.address) not in endpoint.places:
             announcer.prepare(address.address)
             endpoint.announcements.append((announcer, address.address))
+        endpoint.places[interface.index, address.address] = frozenset()
     names = {model.virtual_interface, *(address.interface for address in all_addresses(model))}
     endpoint.links = tuple(live for name, live in links.live.items() if name in names)
     endpoint.extra = _extra(model, endpoint, links)
     if model.unicast and local is not None:
         endpoint.source_announcer = announcers.get((model.interface, local.version))
     endpoint.untracked = frozenset(address.address for address in all_addresses(model) if address.no_track)
-    endpoint.add_blob = b"".join(blobs)
+    endpoint.wanted = distinct(wanted)
+    for item in endpoint.wanted:
+        endpoint.places[item.index, item.line.address] |= {item.line.prefix_length}
+    endpoint.add_blob = b"".join(item.message() for item in endpoint.wanted)
+    endpoint.remove_blob = b"".join(item.message(add=False) for item in reversed(endpoint.wanted))
     endpoint.problems = tuple(problems)
     return endpoint
 
@@ -226,21 +215,6 @@ def _extra(model: VrrpInstance, endpoint: Endpoint, links: VirtualLinks) -> tupl
 def _has_address(interfaces: InterfaceTable, name: str, address: IPAddress) -> bool:
     interface = interfaces.get(name)
     return interface is not None and address in interface.addresses
-
-
-def _message(address: VirtualAddress, index: int, *, add: bool) -> bytes:
-    return address_message(
-        add=add,
-        index=index,
-        address=address.address,
-        prefix_length=address.prefix_length,
-        broadcast=address.broadcast,
-        scope=address.scope,
-        label=address.label,
-        peer=address.peer,
-        flags=int(address.flags),
-        preferred_lft_s=address.preferred_lft_s,
-    )
 
 
 def virtual_addresses(models: Iterable[VrrpInstance]) -> frozenset[IPAddress]:

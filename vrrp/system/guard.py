@@ -6,7 +6,10 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from vrrp.system.kernel_addresses import Place
 
 _ROOT = Path(__file__).resolve().parents[2]
 START_PATIENCE_S = 5.0
@@ -62,6 +65,11 @@ class Guard:
         """These netlink messages too."""
         if blob:
             self._tell(b"R" + blob)
+
+    def addresses(self, places: Iterable[Place]) -> None:
+        """These addresses too, in whatever form the kernel holds them then."""
+        for index, packed in places:
+            self._tell(b"A%d " % index + packed)
 
     @property
     def alive(self) -> bool:

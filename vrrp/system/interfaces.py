@@ -8,15 +8,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeAlias
 
 from vrrp.protocol.packet import IPAddress
-from vrrp.system.netlink import RTM_GETADDR, RTM_GETLINK, LinkEvent, NetlinkEvent, dump
+from vrrp.system.netlink import RTM_GETADDR, RTM_GETLINK, AddressEvent, LinkEvent, NetlinkEvent, dump
 
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True)
 class Interface:
-    """One interface; ``LinkEvent`` tells what the fields are. ``addresses`` keeps the kernel's order, the value tells whether an address is
-    a secondary one."""
+    """One interface; ``LinkEvent`` tells what the fields are."""
 
     index: int
     name: str
@@ -27,9 +26,8 @@ class Interface:
     lower: int = 0
     mode: int = 0
     group: int = 0
-    addresses: dict[IPAddress, bool] = field(default_factory=dict)
-    prefixes: dict[IPAddress, IPNetwork] = field(default_factory=dict)
-    """The network that each address makes connected."""
+    addresses: dict[IPAddress, dict[int, bool]] = field(default_factory=dict)
+    """In the kernel's order: address → the prefix lengths that it is here with, and whether it is a secondary address with that one."""
 
     def note(self, event: LinkEvent) -> None:
         """What the kernel says of it now."""
@@ -41,14 +39,30 @@ class Interface:
 
         ``virtual``: addresses that must not be picked because they are virtual (left over from a dead process).
         """
-        for address, secondary in self.addresses.items():
-            if address.version == version and not secondary and address not in virtual and (version == 4 or address.is_link_local):
+        for address, forms in self.addresses.items():
+            if (
+                address.version == version
+                and not all(forms.values())
+                and address not in virtual
+                and (version == 4 or address.is_link_local)
+            ):
                 return address
         return None
 
     def connected(self, *, virtual: Container[IPAddress] = ()) -> frozenset[IPNetwork]:
         """The networks on this link, as the node's own (not the ``virtual``) addresses make them known."""
-        return frozenset(network for address, network in self.prefixes.items() if address not in virtual)
+        own = ((address, length) for address, forms in self.addresses.items() if address not in virtual for length in forms)
+        return frozenset(ip_network(pair, strict=False) for pair in own)
+
+    def take(self, event: AddressEvent) -> None:
+        """An address came or went, in one of its forms."""
+        forms = self.addresses.setdefault(event.address, {})
+        if event.gone:
+            forms.pop(event.prefix_length, None)
+        else:
+            forms[event.prefix_length] = event.secondary
+        if not forms:
+            del self.addresses[event.address]
 
 
 class InterfaceTable:
@@ -76,12 +90,7 @@ class InterfaceTable:
             if not event.gone and interface is not None:
                 interface.note(event)
         elif interface is not None:
-            if event.gone:
-                interface.addresses.pop(event.address, None)
-                interface.prefixes.pop(event.address, None)
-            else:
-                interface.addresses[event.address] = event.secondary
-                interface.prefixes[event.address] = ip_network((event.address, event.prefix_length), strict=False)
+            interface.take(event)
 
     def get(self, name: str) -> Interface | None:
         """The interface called ``name``."""

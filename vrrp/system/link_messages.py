@@ -9,7 +9,8 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from vrrp.system.netlink import IFF_UP, MACVLAN_PRIVATE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, RTM_DELLINK, RTM_NEWLINK
+from vrrp.system.kernel_addresses import NLM_F_CREATE, NLM_F_EXCL
+from vrrp.system.netlink import IFF_UP, MACVLAN_PRIVATE, NLM_F_REQUEST, RTM_DELLINK, RTM_NEWLINK
 
 RP_FILTER, ARP_FILTER, ARP_IGNORE, PROMOTE_SECONDARIES, ACCEPT_LOCAL = 8, 13, 19, 20, 23
 """IPV4_DEVCONF_*"""

@@ -22,10 +22,11 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from vrrp.protocol.packet import IPAddress
+from vrrp.system.kernel_addresses import IFA_F_NODAD, addition, removal
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-NLM_F_REQUEST, NLM_F_DUMP, NLM_F_EXCL, NLM_F_CREATE = 1, 0x300, 0x200, 0x400
+NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 IFF_UP, IFF_RUNNING = 0x1, 0x40
@@ -90,29 +91,28 @@ def address_message(
     peer: IPAddress | None = None,
     flags: int = 0,
     preferred_lft_s: int | None = None,
+    replace: bool = False,
 ) -> bytes:
-    """One RTM_NEWADDR or RTM_DELADDR message. IPv6 addresses get IFA_F_NODAD: a takeover does not wait for DAD."""
-    message = ifaddrmsg()
-    is_v6 = address.version == 6
-    if is_v6:
-        flags |= 0x02
-    message["family"] = socket.AF_INET6 if is_v6 else socket.AF_INET
-    message["prefixlen"] = prefix_length
-    message["index"] = index
-    message["scope"] = scope
-    message["flags"] = flags & 0xFF
-    attributes: list[tuple[str, Any]] = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(peer or address))]
-    if add:
-        if flags:
-            attributes.append(("IFA_FLAGS", flags))
-        if broadcast is not None:
-            attributes.append(("IFA_BROADCAST", str(broadcast)))
-        if preferred_lft_s is not None:
-            attributes.append(("IFA_CACHEINFO", {"ifa_preferred": preferred_lft_s, "ifa_valid": 0xFFFFFFFF, "cstamp": 0, "tstamp": 0}))
-    if label:
-        attributes.append(("IFA_LABEL", label))
-    message["attrs"] = attributes
-    return _encode(message, RTM_NEWADDR if add else RTM_DELADDR, NLM_F_CREATE | NLM_F_EXCL if add else 0)
+    """One RTM_NEWADDR or RTM_DELADDR message. IPv6 addresses get IFA_F_NODAD: a takeover does not wait for DAD.
+
+    A removal goes by interface, address and length, whatever the label. ``replace``: bring one that is there in line (times, IPv6 flags).
+    """
+    if not add:
+        return removal(index, address.packed, prefix_length, b"" if peer is None else peer.packed)
+    if address.version == 6:
+        flags |= IFA_F_NODAD
+    return addition(
+        index,
+        address.packed,
+        prefix_length,
+        peer=b"" if peer is None else peer.packed,
+        scope=scope,
+        flags=flags,
+        label=label.encode(),
+        broadcast=b"" if broadcast is None else broadcast.packed,
+        preferred_s=preferred_lft_s,
+        replace=replace,
+    )
 
 
 def _dump_message(kind: int) -> bytes:

@@ -428,6 +428,14 @@ def numbered(message: bytes, sequence: int) -> bytes:
     return _HEADER.pack(length, kind, flags, sequence, port) + message[_HEADER.size :]
 
 
+def appended(message: bytes) -> bytes:
+    """The same message; of an IPv4 route, it comes behind those with the same destination, TOS and priority."""
+    length, kind, flags, sequence, port = _HEADER.unpack_from(message)
+    if kind != RTM_NEWROUTE or message[_HEADER.size] != socket.AF_INET or flags & NLM_F_EXCL:
+        return message
+    return _HEADER.pack(length, kind, flags | NLM_F_APPEND, sequence, port) + message[_HEADER.size :]
+
+
 def acknowledged(message: bytes) -> bytes:
     """The same message, with the wish for an acknowledgement."""
     length, kind, flags, sequence, port = _HEADER.unpack_from(message)

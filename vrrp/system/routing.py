@@ -31,6 +31,7 @@ from vrrp.system.routes import (
     CannotEncode,
     Names,
     acknowledged,
+    appended,
     describe,
     name_directories,
     numbered,
@@ -199,7 +200,7 @@ class Routing:
     # ---- plans ----------------------------------------------------------------------------------------------------
 
     def configure(self, config: VrrpConfig, interfaces: InterfaceTable, renamed: Mapping[str, str] | None = None) -> None:
-        """Encode what ``config`` wants. Entries in force that are wanted no more leave the kernel now; new ones come by ``install``."""
+        """Encode what ``config`` wants; the kernel hears of it by ``refit``, ``install`` and ``remove``."""
         self._names = Names(name_directories(config.global_defs))
         preferences = itertools.count(LAST_PREFERENCE, -1)
         plans = {}
@@ -213,11 +214,6 @@ class Routing:
             if old in self.installed:
                 self.installed[new] = self.installed.pop(old)
         self.plans = plans
-        for owner, plan in list(self.installed.items()):
-            if owner in plans:
-                gone = [entry for entry in plan if entry not in plans[owner]]
-                self.installed[owner] = tuple(entry for entry in plan if entry not in gone)
-                self._take_out(gone)
         self._signature = self._indexes(config, interfaces)
 
     def outdated(self, config: VrrpConfig, interfaces: InterfaceTable) -> bool:
@@ -264,12 +260,21 @@ class Routing:
 
     def install(self, at_ns: int, owner: str) -> None:
         """Put the owner's plan into the kernel: an instance became MASTER, or the daemon starts (STATIC)."""
-        plan = self.plans.get(owner, ())
-        if not plan:
-            return
+        before, plan = self.installed.get(owner, ()), self.plans.get(owner, ())
         self.installed[owner] = plan
-        answers = self._socket.add(plan)
-        self._refused(at_ns, owner, plan, answers)
+        gone = [entry for entry in before if entry not in plan]
+        if gone:
+            # What is new comes first, behind the old: of two routes that differ in words that a removal cannot name, the kernel removes the
+            # first. Where it takes both for the same, the new one is set when the old one is gone.
+            self._socket.add([replace(entry, add=appended(entry.add)) for entry in plan if entry not in before])
+            self._take_out(gone)
+        self._refused(at_ns, owner, plan, self._socket.add(plan))
+
+    def refit(self, at_ns: int) -> None:
+        """Interfaces changed: every plan in force as it is encoded now."""
+        for owner in list(self.installed):
+            if owner in self.plans and self.installed[owner] != self.plans[owner]:
+                self.install(at_ns, owner)
 
     def remove(self, owner: str) -> None:
         """Take out what is in force of this owner; what a dead predecessor may have left, if nothing is."""

@@ -6,22 +6,23 @@ Deliberately free of pyroute2 and of the configuration: finished bytes into two 
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from base.channel import JsonObject
 from vrrp.system.advert_socket import AdvertSender, SendSocket
 from vrrp.system.advert_socket6 import SendSocket6
 from vrrp.system.guard import Guard
+from vrrp.system.kernel_addresses import Place, open_socket, remove
 
 
 @dataclass(frozen=True, slots=True)
 class Bequest:
-    """One instance: the netlink messages that remove its addresses, and its advert with priority 0."""
+    """One instance: where its addresses are, netlink messages that remove everything else of it, and its advert with priority 0."""
 
     instance: str
+    places: tuple[Place, ...]
     remove: bytes
     interface: str | None
     index: int
@@ -47,8 +48,11 @@ class LastWill:
         """One instance's part of the will, as the process sent it."""
         adverts = tuple((bytes.fromhex(a["packet"]), str(a["destination"]), bool(a["direct"])) for a in message["adverts"])
         name = str(message["instance"])
-        self._bequests[name] = Bequest(name, bytes.fromhex(message["remove"]), message["interface"], int(message["index"]), adverts)
-        self._guard.removal(self._bequests[name].remove)
+        places = tuple((int(index), bytes.fromhex(packed)) for index, packed in message["addresses"])
+        remove = bytes.fromhex(message["remove"])
+        self._bequests[name] = Bequest(name, places, remove, message["interface"], int(message["index"]), adverts)
+        self._guard.removal(remove)
+        self._guard.addresses(places)
 
     def execute(self, masters: Collection[str]) -> list[str]:
         """Remove every address; say priority 0 for ``masters``. Returns what went wrong, in words."""
@@ -57,14 +61,25 @@ class LastWill:
             bequest = self._bequests.get(name)
             if bequest is not None:
                 problems += _say_zero(bequest)
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
-            sock.bind((0, 0))
+        try:
+            problems += self._remove()
+        except OSError as error:
+            problems.append(f"the kernel cannot be reached: {error.strerror or error}")
+        return problems
+
+    def _remove(self) -> list[str]:
+        problems: list[str] = []
+        with open_socket() as sock:
+            places = frozenset(place for bequest in self._bequests.values() for place in bequest.places)
+            if places:
+                problems += [f"{ip_address(packed)} is still there" for _index, packed in remove(sock, places)]
+        with open_socket() as sock:
             for bequest in self._bequests.values():
                 if bequest.remove:
                     try:
                         sock.send(bequest.remove)
                     except OSError as error:
-                        problems.append(f"{bequest.instance}: addresses not removed: {error.strerror}")
+                        problems.append(f"{bequest.instance}: not everything is removed: {error.strerror}")
         return problems
 
 

@@ -22,7 +22,7 @@ from vrrp.system.advert_socket import AdvertReceiver, AdvertSender, Carrier, Rec
 from vrrp.system.advert_socket6 import ReceiveSocket6, SendSocket6
 from vrrp.system.advert_socket_macvlan import MacvlanReceiver
 from vrrp.system.announce import Announcer, Pace
-from vrrp.system.endpoint import Endpoint, Held, MessageCache, all_addresses, build_endpoint, local_address_of, virtual_addresses
+from vrrp.system.endpoint import Endpoint, Held, all_addresses, build_endpoint, local_address_of, virtual_addresses
 from vrrp.system.interfaces import Interface, InterfaceTable
 from vrrp.system.neighbour_advertisement import NeighbourAnnouncer
 from vrrp.system.routed_sockets import RoutedSockets
@@ -78,7 +78,6 @@ class Wiring:
         self._log = log
         self._on_open = on_open
         self._on_close = on_close
-        self._encoded = MessageCache()
         self._paces: dict[tuple[tuple[str, ...], int, int], Pace] = {}
         self._retired: list[AdvertSender] = []
         self._signature: tuple[object, ...] = ()
@@ -102,14 +101,13 @@ class Wiring:
                 virtual=virtual,
                 send_socket=self.routed.sender_of(model) or self.senders.get(self._sender_key(model, virtual)),
                 announcers=self.announcers,
-                encoded=self._encoded,
                 links=self.links,
             )
             old = before.get(model.name)
             if old is not None:
                 endpoint.inherit(old)
             self.endpoints[model.name] = endpoint
-        self.virtual = frozenset(held for endpoint in self.endpoints.values() for held in endpoint.removal_of)
+        self.virtual = frozenset(held for endpoint in self.endpoints.values() for held in endpoint.places)
         self._signature = self._signature_now()
 
     def tidy(self) -> None:
@@ -265,7 +263,8 @@ class Wiring:
             yield {
                 "op": "will",
                 "instance": name,
-                "remove": (endpoint.remove_blob + self.links.will_of(name)).hex(),
+                "remove": self.links.will_of(name).hex(),
+                "addresses": [[index, address.packed.hex()] for index, address in endpoint.places],
                 "interface": None if sender is None else sender.interface,
                 "index": 0 if sender is None else sender.index,
                 "adverts": packets,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from base.journal import Journal
 from vrrp.protocol import events as ev
-from vrrp.protocol.commands import InstanceCommand, RunNotify
+from vrrp.protocol.commands import InstanceCommand, RemoveAddresses, RunNotify, SendAdvert
 from vrrp.protocol.node import (
     InstanceEventHappened,
     NodeParameters,
@@ -251,3 +251,56 @@ def test_a_journal_replays_to_the_same_commands(steps: list[tuple[int, str, int]
         replayed.note(at, event_or_none, again)
     assert replayed.lines() == journal.lines()
     assert fresh.snapshot() == recorded.snapshot()
+
+
+def group_of(*members: str, outside: tuple[str, ...] = ()) -> NodeParameters:
+    names = sorted({*members, *outside})
+    made = tuple(instance(name, 1 + "abc".index(name), in_sync_group=name in members) for name in names)
+    return NodeParameters(made, (GroupParameters("g", members),))
+
+
+class TestMembersOfAGroupByReload:
+    """keepalived #2715: a member that joins or leaves moves nobody."""
+
+    def test_a_newcomer_joins_the_masters_when_nobody_is_master_of_it(self) -> None:
+        node = node_of(group_of("a", "b"))
+        run_until(node, 10 * S)
+        assert states(node) == {"a": State.MASTER, "b": State.MASTER}
+        commands = node.handle(10 * S, NodeReconfigured(group_of("a", "b", "c")))
+        assert not [c for c in commands if isinstance(c, RemoveAddresses) and c.instance != "c"]
+        done = run_until(node, 20 * S)
+        assert states(node) == dict.fromkeys("abc", State.MASTER)
+        assert not [c for c in done if isinstance(c, RemoveAddresses)]
+
+    def test_the_group_follows_a_newcomer_that_has_a_master_elsewhere(self) -> None:
+        node = node_of(group_of("a", "b"))
+        run_until(node, 10 * S)
+        node.handle(10 * S, NodeReconfigured(group_of("a", "b", "c")))
+        stronger = Advert(2, Family.IPV4, 3, 200, (IPv4Address("10.0.0.3"),), 100)
+        node.handle(11 * S, InstanceEventHappened("c", ev.AdvertReceived(IPv4Address("10.0.0.9"), stronger)))
+        assert states(node) == dict.fromkeys("abc", State.BACKUP)
+
+    def test_one_that_leaves_moves_nobody_and_is_free_of_the_others_faults(self) -> None:
+        node = node_of(group_of("a", "b", "c"))
+        run_until(node, 10 * S)
+        node.handle(10 * S, NodeReconfigured(group_of("a", "b", outside=("c",))))
+        assert states(node) == dict.fromkeys("abc", State.MASTER)
+        node.handle(11 * S, NodeReconfigured(group_of("a", "b", "c")))
+        node.handle(12 * S, InstanceEventHappened("a", ev.FaultRaised("no interface eth0")))
+        assert states(node) == dict.fromkeys("abc", State.FAULT)
+        node.handle(13 * S, NodeReconfigured(group_of("a", "b", outside=("c",))))
+        assert states(node) == {"a": State.FAULT, "b": State.FAULT, "c": State.BACKUP}
+
+
+class TestNamesThatChangePlaces:
+    def test_both_keep_their_state(self) -> None:
+        one, two = instance("a", 1), instance("b", 2)
+        node = node_of(NodeParameters((one, two)))
+        run_until(node, 10 * S)
+        node.handle(10 * S, InstanceEventHappened("b", ev.FaultRaised("no interface eth0")))
+        swapped = NodeParameters((replace(two, name="a"), replace(one, name="b")))
+        commands = node.handle(11 * S, NodeReconfigured(swapped, {"a": "b", "b": "a"}))
+        assert states(node) == {"a": State.FAULT, "b": State.MASTER}
+        assert not [c for c in commands if isinstance(c, SendAdvert | RemoveAddresses)]
+        sent = [c for c in run_until(node, 13 * S) if isinstance(c, SendAdvert)]
+        assert {(c.instance, c.advert.vrid) for c in sent} == {("b", 1)}
