@@ -125,7 +125,8 @@ class YieldCancelled:
 
 @dataclass(frozen=True, slots=True)
 class AdvertBridged:
-    """The watcher's paths say that the peer really sent an advert ``age_ns`` ago; good for ``valid_ns`` from now."""
+    """The watcher's paths say that the peer really sent an advert ``age_ns`` ago; good for ``valid_ns`` from now. ``priority`` 0: what
+    was bridged before counts for nothing any more (the peer let go, or is less fit than this node)."""
 
     priority: int
     source: IPAddress | None

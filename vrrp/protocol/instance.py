@@ -77,6 +77,8 @@ ADDRESS_FAULT = "virtual address"
 EGRESS_PROBE_NS = 1_000_000_000
 """An instance in FAULT because its adverts cannot leave tries so often whether they could now."""
 UNHEARD_FAULT = "nobody hears us"
+NO_END_MS = 365 * 24 * 3_600_000
+"""A yield of a year or more is one until it is cancelled."""
 
 
 _TIMER_ORDER = tuple(Timer)
@@ -132,6 +134,11 @@ class VrrpInstance:
         self._rival: IPAddress | None = None
         self._preempt_delay_over = False
         self._bridging = False
+        self._bridged_due_ns = -1
+        """Master down as a bridged advert set it last; what the timer said before is ``_unbridged_due_ns``."""
+        self._unbridged_due_ns = 0
+        self._released_ns: int | None = None
+        """When the master said priority 0; None: it or another one was heard since."""
 
     # ---- Core -----------------------------------------------------------------------------------------------------
 
@@ -385,8 +392,10 @@ class VrrpInstance:
         if advert.priority == 0:
             self.counters.priority_zero_received += 1
             self._timers[Timer.MASTER_DOWN] = now_ns + self.skew_ns()
+            self._released_ns = now_ns
             self._clear_wait()
             return
+        self._released_ns = None
         if advert.priority >= self.priority:
             self._timers.pop(Timer.PREEMPT_DELAY, None)
             self._preempt_delay_over = False
@@ -465,19 +474,34 @@ class VrrpInstance:
         self._set_priority(event.priority, commands)
 
     def _backup_bridged(self, now_ns: int, event: AdvertBridged, commands: Commands) -> None:
-        """Only ever postpones a takeover, never beyond ``valid_ns`` from now (DESIGN section 6)."""
-        if event.priority == 0 or (event.priority < self.priority and self.parameters.preempt):
+        """Only ever postpones a takeover, never beyond ``valid_ns`` from now (DESIGN section 6), and never against a newer word of the
+        peer: what it sent before a priority 0 that was heard here counts for nothing. Priority 0 takes back what was bridged before."""
+        if event.priority == 0:
+            self._withdraw_bridge(now_ns)
+            return
+        if event.priority < self.priority and self.parameters.preempt:
+            return
+        if self._released_ns is not None and now_ns - event.age_ns <= self._released_ns:
             return
         due_ns = min(now_ns - event.age_ns + self.master_down_ns(), now_ns + event.valid_ns)
         if due_ns <= now_ns:
             return
         self.counters.adverts_bridged += 1
-        if self._timers.get(Timer.MASTER_DOWN, now_ns) < due_ns:
-            self._timers[Timer.MASTER_DOWN] = due_ns
+        before_ns = self._timers.get(Timer.MASTER_DOWN, now_ns)
+        if before_ns < due_ns:
+            if before_ns != self._bridged_due_ns:
+                self._unbridged_due_ns = before_ns
+            self._timers[Timer.MASTER_DOWN] = self._bridged_due_ns = due_ns
             if not self._bridging and now_ns - self.last_heard_ns > self.master_interval_ns + self.skew_ns():
                 self._bridging = True
                 self._report(ReportKind.ADVERT_BRIDGED, f"priority {event.priority}, {event.age_ns // 1_000_000} ms old", commands)
         self._clear_wait()
+
+    def _withdraw_bridge(self, now_ns: int) -> None:
+        """The takeover is due when it would have been without any bridge."""
+        if self._timers.get(Timer.MASTER_DOWN) == self._bridged_due_ns:
+            self._timers[Timer.MASTER_DOWN] = max(now_ns, self._unbridged_due_ns)
+        self._bridging = False
 
     def _backup_stalled(self, now_ns: int, event: ProcessStalled, commands: Commands) -> None:
         """A silence that we slept through is no silence: give a living master one interval to be heard."""
@@ -512,7 +536,8 @@ class VrrpInstance:
         if event.until_ns <= now_ns:
             return
         if Timer.YIELD_END not in self._timers:
-            self._report(ReportKind.YIELDING, f"for {(event.until_ns - now_ns) // 1_000_000} ms", commands)
+            for_ms = (event.until_ns - now_ns) // 1_000_000
+            self._report(ReportKind.YIELDING, f"for {for_ms} ms" if for_ms < NO_END_MS else "until it is cancelled", commands)
         self._timers[Timer.YIELD_END] = event.until_ns
         # A request to yield ends whatever was granted; the next grant may come from a watcher that counts anew.
         self.grant_epoch, self.grant_expires_ns = 0, 0
@@ -532,6 +557,9 @@ class VrrpInstance:
     def _yield_ended(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
         self._report(ReportKind.YIELD_ENDED, "", commands)
         if self.state is State.BACKUP:
+            if self._released_ns is not None:  # the master released it meanwhile, and nobody was heard since
+                self._timers[Timer.MASTER_DOWN] = max(now_ns, self._released_ns + self.skew_ns())
+                return
             # Nothing was decided while we yielded: whoever is MASTER now gets a whole interval to be heard.
             self._timers[Timer.MASTER_DOWN] = max(self._timers.get(Timer.MASTER_DOWN, 0), now_ns + self.master_down_ns())
 

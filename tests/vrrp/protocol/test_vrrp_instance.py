@@ -461,6 +461,56 @@ class TestBridge:
         assert instance.next_deadline() == due
 
 
+    def test_the_newest_word_counts_whichever_way_it_came(self) -> None:
+        """Case S3: an advert that was sent before a priority 0 must not put the takeover off when it arrives after it."""
+        instance = started()
+        instance.handle(0, heard(150))
+        instance.handle(S, heard(0))
+        due_ns = instance.next_deadline()
+        instance.handle(S + 200 * MS, ev.AdvertBridged(150, HIGHER_IP, 300 * MS, 3 * S))
+        assert instance.next_deadline() == due_ns
+        instance.handle(S + 300 * MS, ev.AdvertBridged(150, HIGHER_IP, 100 * MS, 3 * S))  # it is master again
+        assert instance.next_deadline() == 4 * S + 300 * MS
+
+    def test_a_bridge_is_taken_back_by_priority_zero(self) -> None:
+        instance = started()
+        instance.handle(0, heard(150))
+        for at_ns in (2 * S, 3 * S):
+            instance.handle(at_ns, ev.AdvertBridged(150, HIGHER_IP, 0, 3 * S))
+        assert instance.next_deadline() == 6 * S
+        instance.handle(3 * S + 100 * MS, ev.AdvertBridged(0, HIGHER_IP, 0, 3 * S))
+        assert instance.next_deadline() == 3_609_375_000, "as if nothing had been bridged"
+        instance.handle(3 * S + 200 * MS, ev.AdvertBridged(150, HIGHER_IP, 0, 3 * S))
+        instance.handle(4 * S, ev.AdvertBridged(0, HIGHER_IP, 0, 3 * S))
+        assert instance.next_deadline() == 4 * S, "overdue: at once"
+
+
+class TestReleaseWhileYielding:
+    def test_a_release_that_was_heard_meanwhile_counts(self) -> None:
+        """Case S4: the owner died while this node was held; its priority 0 is not forgotten."""
+        instance = started()
+        instance.handle(0, heard(150))
+        instance.handle(S, ev.YieldRequested(1 << 62))
+        instance.handle(10 * S, heard(150))
+        instance.handle(11 * S, heard(0))
+        instance.handle(11 * S + 100 * MS, ev.YieldCancelled())
+        assert instance.next_deadline() == 11 * S + 609_375_000
+        run_until(instance, 12 * S)
+        assert instance.state is State.MASTER
+
+    def test_a_release_is_forgotten_when_somebody_else_is_heard(self) -> None:
+        instance = started()
+        instance.handle(S, ev.YieldRequested(1 << 62))
+        instance.handle(11 * S, heard(0))
+        instance.handle(12 * S, heard(150))
+        instance.handle(12 * S + 100 * MS, ev.YieldCancelled())
+        assert instance.next_deadline() == 12 * S + 100 * MS + 3_609_375_000
+
+    def test_a_yield_without_end_says_so(self) -> None:
+        (report,) = [c for c in started().handle(0, ev.YieldRequested(1 << 62)) if isinstance(c, Report)]
+        assert report.detail == "until it is cancelled"
+
+
 class TestStall:
     def test_master_listens_before_it_speaks(self) -> None:
         instance, at = master()
