@@ -35,6 +35,7 @@ def read_groups(path: str, *, tolerant: bool = False) -> LoadedGroups:
 def groups_of(config: VrrpConfig) -> tuple[GroupSettings, ...]:
     """One group per vrrp_instance. ``brainctl check`` refuses the same VRID and family twice; here the first one counts."""
     groups: dict[GroupKey, GroupSettings] = {}
+    sync_groups = {member: group.name for group in config.sync_groups for member in group.members}
     for instance in config.instances:
         key = GroupKey(instance.vrid, int(instance.family.value))
         lines = (*instance.addresses, *instance.excluded_addresses)
@@ -50,6 +51,8 @@ def groups_of(config: VrrpConfig) -> tuple[GroupSettings, ...]:
                 version=instance.version,
                 advert_interval_ms=instance.advert_interval_ns // NS_PER_MS,
                 use_vmac=instance.vmac is not None,
+                preempt=not instance.nopreempt,
+                sync_group=sync_groups.get(instance.name, ""),
             ),
         )
     return tuple(groups[key] for key in sorted(groups))

@@ -222,6 +222,10 @@ class GroupSettings:
     version: int
     advert_interval_ms: int
     use_vmac: bool = False
+    preempt: bool = True
+    """Whether the daemon takes the group back from a master of lower priority (no ``nopreempt``)."""
+    sync_group: str = ""
+    """The vrrp_sync_group: its members change state together, so they are judged together."""
 
     @property
     def vips(self) -> tuple[str, ...]:
@@ -232,3 +236,8 @@ class GroupSettings:
     def links(self) -> tuple[str, ...]:
         """The interfaces whose LANs the group serves, each once: those of its addresses, else the adverts' own."""
         return tuple(dict.fromkeys(at.interface for at in self.addresses)) or (self.interface,)
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """Every interface that the group needs: that of its adverts and those whose LANs it serves, each once."""
+        return tuple(dict.fromkeys((self.interface, *self.links)))

@@ -72,7 +72,7 @@ class Beats:
             hears=state.contact.hears_mask(),
             health=health(state.health_facts(now_ns)),
             flags=state.flags(now_ns),
-            groups=tuple(view.make_report(now_ns, state.surroundings.daemon) for view in state.groups.values()),
+            groups=state.reports(now_ns),
             sent_ns=now_ns,
             episode=state.incidents.episodes.number,
         )

@@ -187,6 +187,14 @@ class CarrierChanged:
     up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TrafficCounted:
+    """The kernel's count of packets received on an interface that serves clients, read about once a second."""
+
+    interface: str
+    packets: int
+
+
 class DaemonState(Enum):
     """The local VRRP daemon as the operating system sees it."""
 
@@ -407,6 +415,7 @@ WatcherEvent: TypeAlias = (
     | ProbeFinished
     | ReferenceAnswered
     | CarrierChanged
+    | TrafficCounted
     | LocalDaemonChanged
     | GroupStateReported
     | LoopStalled

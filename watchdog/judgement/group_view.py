@@ -220,7 +220,7 @@ class GroupView:
             return GroupState.BACKUP
         return GroupState.UNKNOWN
 
-    def make_report(self, now_ns: int, daemon: DaemonState | None) -> GroupReport:
+    def make_report(self, now_ns: int, daemon: DaemonState | None, health: int, can_take: bool) -> GroupReport:
         """Our word about the group for the next frame."""
         state = self.state(now_ns, daemon)
         if self.gate.state is GateState.HELD and state is not GroupState.ABSENT:
@@ -236,4 +236,6 @@ class GroupView:
             yield_request=self.asking.request,
             yield_answer_to=self.yielding.request,
             yield_answer=self.yielding.answer,
+            health=health,
+            can_take=can_take,
         )

@@ -38,6 +38,10 @@ class NodeIntake:
         self._state.beat_wanted = True
         self._state.touch_all()
 
+    def traffic_counted(self, now_ns: int, event: events.TrafficCounted) -> None:
+        """What arrived on an interface that serves clients."""
+        self._state.surroundings.counted(now_ns, event.interface, event.packets)
+
     def daemon_changed(self, now_ns: int, event: events.LocalDaemonChanged) -> None:
         """The local VRRP daemon started, died or hangs."""
         if self._state.surroundings.set_daemon(now_ns, event.state):

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS, JsonValue
 from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, LinkAddress, Mode
-from watchdog.frames.heartbeat import NodeFlags
-from watchdog.judgement.arbitration import HealthFacts, Standing, flags, health, keeps
+from watchdog.frames.heartbeat import GroupReport, GroupState, NodeFlags
+from watchdog.judgement.arbitration import Defect, GroupHealth, HealthFacts, Standing, defects, flags, keeps
 from watchdog.judgement.census import Census
 from watchdog.judgement.commands import Persist, ProbeOwners, PublishStatus, Row, RowKind, WatcherCommand
 from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.events import DaemonState, Started
 from watchdog.judgement.evidence import Ledger
-from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.group_view import GateReason, GroupView
 from watchdog.judgement.incidents import IncidentBook
 from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.stages import Track
@@ -135,18 +135,66 @@ class WatcherState:
             stopping=self.stopping,
         )
 
+    def group_defects(self, now_ns: int, view: GroupView) -> Defect:
+        """What makes this node less fit to own the group, judged on the group's interfaces; members of a sync group are judged together,
+        because they can only be owned together."""
+        name = view.settings.sync_group
+        members = [view] if not name else [v for v in self.groups.values() if v.settings.sync_group == name]
+        found = Defect.NONE
+        for member in members:
+            found |= self._own_defects(now_ns, member.settings.interfaces)
+        return found
+
+    def _own_defects(self, now_ns: int, interfaces: tuple[str, ...]) -> Defect:
+        daemon = self.surroundings.daemon
+        return defects(
+            HealthFacts(
+                daemon_running=daemon is DaemonState.RUNNING,
+                daemon_hung=daemon is DaemonState.HUNG,
+                carrier_up=all(self.surroundings.carrier(interface) for interface in interfaces),
+                references_ok=False if self.surroundings.suspect(now_ns, interfaces) else None,
+                isolated=self.isolation(now_ns, interfaces) is Isolation.YES,
+                quarantined=self.quarantined,
+                maintenance=self.in_maintenance(now_ns),
+                stopping=self.stopping,
+                segment_silent=self.surroundings.segment_silent(now_ns, interfaces),
+            )
+        )
+
+    def group_health(self, now_ns: int, view: GroupView) -> GroupHealth:
+        """How fit this node is to own the group."""
+        return GroupHealth(view.settings.interface, self.group_defects(now_ns, view))
+
+    def can_take(self, now_ns: int, view: GroupView) -> bool:
+        """Whether this node could serve the group if the peer let go of it now."""
+        if self.quarantined or self.stopping or self.in_maintenance(now_ns) or not (self.settled(now_ns) and self.trusted(now_ns)):
+            return False
+        if self.surroundings.daemon is not DaemonState.RUNNING or view.local_state is GroupState.FAULT:
+            return False
+        if self.group_defects(now_ns, view) & (Defect.NO_CARRIER | Defect.ISOLATED):
+            return False
+        return view.gate.why not in (GateReason.HANDOVER, GateReason.UNFIT, GateReason.ISOLATED, GateReason.HUNG, GateReason.QUARANTINED)
+
     def flags(self, now_ns: int) -> NodeFlags:
         """The flags of our next frame."""
         value = flags(self.health_facts(now_ns))
         return value | NodeFlags.FENCING if self.announced_fence else value
+
+    def reports(self, now_ns: int) -> tuple[GroupReport, ...]:
+        """Our word about every group for the next frame."""
+        daemon = self.surroundings.daemon
+        return tuple(
+            view.make_report(now_ns, daemon, self.group_health(now_ns, view).score, self.can_take(now_ns, view))
+            for view in self.groups.values()
+        )
 
     def keeps(self, now_ns: int, view: GroupView) -> bool | None:
         """Whether arbitration gives the group to this node; None if the peer's side of it is not known now."""
         report, last = view.fresh_report(now_ns), self.contact.last
         if report is None or last is None or not self.contact.on_a_path(now_ns):
             return None
-        mine = Standing(health(self.health_facts(now_ns)), view.priority(), self.settings.me.rank)
-        return keeps(mine, Standing(last.health, report.priority, self.settings.peer.rank))
+        mine = Standing(self.group_health(now_ns, view).score, view.priority(), self.settings.me.rank)
+        return keeps(mine, Standing(report.health, report.priority, self.settings.peer.rank))
 
     def epochs(self) -> tuple[int, int]:
         """Both nodes' incarnations, in the order of the nodes' names: the same pair on both."""

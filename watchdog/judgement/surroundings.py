@@ -1,4 +1,8 @@
-"""PURE: this node's own fitness: carriers, reference targets, the local VRRP daemon. Isolation is judged here (Promise 4)."""
+"""PURE: this node's own fitness: carriers, reference targets, what arrives on each interface, the local VRRP daemon (Promise 4).
+
+Isolation needs a silence of ``silent_after_ms``: addresses are given up for it. Health is only compared with the peer's, so it may be
+quicker: a reference that did not answer is asked again at once, and QUICK_ASKS questions in a row without an answer make it suspect.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,69 @@ from watchdog.judgement.verdict import Isolation
 
 ORPHAN_GRACE_MS = 500
 ADVERT_SLACK_MS = 200
+HURRIED_MS = 250
+"""How soon an unanswered reference is asked again."""
+HURRIED_ASKS = 12
+"""After so many questions in a row without an answer it is asked at its own interval again."""
+QUICK_ASKS = 4
+SEGMENT_SILENT_MS = 3_000
+"""Nothing arrives on an interface for this long: shorter than the time in which a living pair alone makes itself heard there."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """What arrives on one interface. ``packets``: the kernel's counter as it was read last, None = never."""
+
+    packets: int | None = None
+    counted_since_ns: int = 0
+    heard_ns: int = 0
+
+    def counted(self, now_ns: int, packets: int) -> None:
+        """The counter was read."""
+        if self.packets is None:
+            self.counted_since_ns = now_ns
+        elif packets != self.packets:
+            self.heard_ns = now_ns
+        self.packets = packets
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Counted for long enough, and nothing arrived."""
+        last_ns = max(self.counted_since_ns, self.heard_ns)
+        return self.packets is not None and now_ns - last_ns > SEGMENT_SILENT_MS * NS_PER_MS
 
 
 @dataclass(slots=True)
 class Reference:
-    """A reference target: when it was asked and when it answered. ``asked_since_ns``: start of the present unbroken asking."""
+    """A reference target: when it was asked and when it answered. ``asked_since_ns``: start of the present unbroken asking;
+    ``unanswered``: questions since the last answer, the one under way included."""
 
     settings: ReferenceSettings
+    interface: str
     due_ns: int
     asked_since_ns: int | None = None
+    asked_ns: int = 0
     answered_ns: int | None = None
+    unanswered: int = 0
+
+    def ask(self, now_ns: int) -> None:
+        """It is asked now."""
+        if self.asked_since_ns is None:
+            self.asked_since_ns = now_ns
+        self.asked_ns = now_ns
+        self.unanswered += 1
+        interval_ms = self.settings.interval_ms
+        self.due_ns = now_ns + (min(HURRIED_MS, interval_ms) if self.unanswered <= HURRIED_ASKS else interval_ms) * NS_PER_MS
+
+    def answer(self, now_ns: int) -> None:
+        """It answered."""
+        self.answered_ns = now_ns
+        self.unanswered = 0
+        self.due_ns = max(now_ns, self.asked_ns + self.settings.interval_ms * NS_PER_MS)
+
+    def is_suspect(self, now_ns: int) -> bool:
+        """QUICK_ASKS questions in a row, each with its time, are unanswered: enough to compare, too little to give up for."""
+        waited = self.unanswered > QUICK_ASKS or (self.unanswered == QUICK_ASKS and now_ns >= self.asked_ns + HURRIED_MS * NS_PER_MS)
+        return waited or self.is_silent(now_ns)
 
     def answers(self, now_ns: int) -> bool:
         """Whether it answered recently enough."""
@@ -35,13 +92,15 @@ class Reference:
 class Surroundings:
     """Carriers by interface (up until told otherwise), references, and the local daemon's state."""
 
-    def __init__(self, references: tuple[ReferenceSettings, ...], now_ns: int) -> None:
-        self.references = {r.name: Reference(r, now_ns) for r in references}
+    def __init__(self, references: tuple[ReferenceSettings, ...], now_ns: int, node: str) -> None:
+        self.references = {r.name: Reference(r, r.interface.of(node), now_ns) for r in references}
         self.daemon: DaemonState | None = None
         self.daemon_since_ns = now_ns
         self.daemon_seen = False
         """Whether the daemon was seen running in this run: only then is its absence by pid file certain at once."""
         self._carriers: dict[str, bool] = {}
+        self.segments: dict[str, Segment] = {}
+        self._judged: tuple[tuple[bool, bool], ...] = ()
 
     def set_daemon(self, now_ns: int, daemon: DaemonState | None) -> bool:
         """LocalDaemonChanged; None = the operating system's word was contradicted. True if that is news."""
@@ -75,13 +134,9 @@ class Surroundings:
 
     def due_references(self, now_ns: int) -> list[str]:
         """The references to ask now; their next time is set."""
-        due = []
-        for name, reference in self.references.items():
-            if now_ns >= reference.due_ns:
-                reference.due_ns = now_ns + reference.settings.interval_ms * NS_PER_MS
-                if reference.asked_since_ns is None:
-                    reference.asked_since_ns = now_ns
-                due.append(name)
+        due = [name for name, reference in self.references.items() if now_ns >= reference.due_ns]
+        for name in due:
+            self.references[name].ask(now_ns)
         return due
 
     def ask_now(self, now_ns: int) -> None:
@@ -93,22 +148,40 @@ class Surroundings:
         """ReferenceAnswered; False if there is no such reference."""
         reference = self.references.get(name)
         if reference is not None:
-            reference.answered_ns = now_ns
+            reference.answer(now_ns)
         return reference is not None
+
+    def counted(self, now_ns: int, interface: str, packets: int) -> None:
+        """TrafficCounted."""
+        self.segments.setdefault(interface, Segment()).counted(now_ns, packets)
+
+    def segment_silent(self, now_ns: int, interfaces: tuple[str, ...]) -> bool:
+        """Whether nothing at all arrives on one of these interfaces; False where nothing is counted."""
+        return any(interface in self.segments and self.segments[interface].is_silent(now_ns) for interface in interfaces)
 
     def void(self) -> None:
         """Promise 8: answers may wait unread behind a stall; ask anew before a silence is believed."""
         for reference in self.references.values():
             reference.asked_since_ns = None
             reference.answered_ns = None
+            reference.unanswered = 0
+        self.segments.clear()
+
+    def on_interfaces(self, interfaces: tuple[str, ...]) -> list[Reference]:
+        """The references that are asked on one of these interfaces."""
+        return [r for r in self.references.values() if r.interface in interfaces]
+
+    def suspect(self, now_ns: int, interfaces: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of ``interfaces`` that have references of which none answers now: this node's port there may be dead."""
+        return tuple(
+            interface
+            for interface in interfaces
+            if (there := self.on_interfaces((interface,))) and all(r.is_suspect(now_ns) for r in there)
+        )
 
     def references_ok(self, now_ns: int) -> bool | None:
         """True if any answers, None if none is configured or none was asked long enough."""
-        if any(r.answers(now_ns) for r in self.references.values()):
-            return True
-        if not self.references or not all(r.is_silent(now_ns) for r in self.references.values()):
-            return None
-        return False
+        return _answer_of(list(self.references.values()), now_ns)
 
     def last_answer_ns(self) -> int | None:
         """When any reference answered last."""
@@ -121,10 +194,18 @@ class Surroundings:
             return Isolation.YES
         if on_a_path:
             return Isolation.NO
-        ok = self.references_ok(now_ns)
+        there = self.on_interfaces(interfaces) or list(self.references.values())
+        ok = _answer_of(there, now_ns)
         if ok is None:
             return Isolation.UNKNOWN
         return Isolation.NO if ok or segment_answers else Isolation.YES
+
+    def news(self, now_ns: int) -> bool:
+        """Whether a reference or a segment is judged otherwise than when this was asked last."""
+        judged = tuple((r.is_suspect(now_ns), r.is_silent(now_ns)) for r in self.references.values())
+        judged += tuple((s.is_silent(now_ns), False) for s in self.segments.values())
+        before, self._judged = self._judged, judged
+        return before != judged
 
     def next_deadline(self, now_ns: int) -> int | None:
         """When a reference is to be asked, or falls silent."""
@@ -135,6 +216,10 @@ class Surroundings:
                     silent_ns = base_ns + r.settings.silent_after_ms * NS_PER_MS + 1
                     if silent_ns > now_ns:
                         times.append(silent_ns)
+        for segment in self.segments.values():
+            silent_ns = max(segment.counted_since_ns, segment.heard_ns) + SEGMENT_SILENT_MS * NS_PER_MS + 1
+            if silent_ns > now_ns:
+                times.append(silent_ns)
         return min(times, default=None)
 
     def to_json(self, now_ns: int) -> dict[str, JsonValue]:
@@ -152,3 +237,12 @@ class Surroundings:
                 for r in self.references.values()
             ],
         }
+
+
+def _answer_of(references: list[Reference], now_ns: int) -> bool | None:
+    """True if any answers, False if all were asked long enough in vain, None if nobody knows."""
+    if any(r.answers(now_ns) for r in references):
+        return True
+    if not references or not all(r.is_silent(now_ns) for r in references):
+        return None
+    return False

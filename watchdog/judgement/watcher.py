@@ -118,6 +118,9 @@ class WatcherCore:
         if state.contact.on_deadline(now_ns):
             parts.peer.path_status_changed(now_ns)
         state.census.give_up_late(now_ns)
+        if state.surroundings.news(now_ns):
+            state.beat_wanted = True
+            state.touch_all()
         state.out.extend(ProbeReference(name) for name in state.surroundings.due_references(now_ns))
         if now_ns >= state.census.tick_due_ns:
             self._census_tick(now_ns)
@@ -175,7 +178,7 @@ class WatcherCore:
             ledger=Ledger(event.incarnation),
             contact=PeerContact(settings, self._key, event.nonce, now_ns),
             census=Census(policy.census_interval_ms, policy.census_window_ms, now_ns),
-            surroundings=Surroundings(settings.references, now_ns),
+            surroundings=Surroundings(settings.references, now_ns, settings.self_name),
             incidents=IncidentBook(settings.cluster),
             neighbours=Neighbours(event.macs),
             pair=Track(PAIR_SCOPE, since_ns=now_ns),
@@ -220,6 +223,7 @@ class WatcherCore:
             events.ProbeFinished: parts.wire.probe_finished,
             events.ReferenceAnswered: node.reference_answered,
             events.CarrierChanged: node.carrier_changed,
+            events.TrafficCounted: node.traffic_counted,
             events.LocalDaemonChanged: node.daemon_changed,
             events.GroupStateReported: node.group_state_reported,
             events.LoopStalled: node.loop_stalled,

@@ -126,7 +126,7 @@ def test_whose_mac_is_it() -> None:
 
 
 def surroundings() -> Surroundings:
-    return Surroundings((ReferenceSettings("gw", "10.0.0.254", PerNode(())),), 0)
+    return Surroundings((ReferenceSettings("gw", "10.0.0.254", PerNode((("a", "eth0"),))),), 0, "a")
 
 
 def test_a_reference_that_was_not_asked_long_enough_says_nothing() -> None:
@@ -149,7 +149,7 @@ def test_carrier_isolates_whatever_else_is_true() -> None:
 
 
 def test_without_references_isolation_is_unknown() -> None:
-    assert Surroundings((), 0).isolation(10**12, ("eth0",), False, True) is Isolation.UNKNOWN
+    assert Surroundings((), 0, "a").isolation(10**12, ("eth0",), False, True) is Isolation.UNKNOWN
 
 
 def test_after_a_stall_a_reference_is_asked_anew_before_its_silence_counts() -> None:
