@@ -460,7 +460,6 @@ class TestBridge:
         instance.handle(3 * S, ev.AdvertBridged(50, HIGHER_IP, 0, 60 * S))
         assert instance.next_deadline() == due
 
-
     def test_the_newest_word_counts_whichever_way_it_came(self) -> None:
         """Case S3: an advert that was sent before a priority 0 must not put the takeover off when it arrives after it."""
         instance = started()
