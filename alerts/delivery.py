@@ -10,7 +10,8 @@ From the parent, one JSON object a line:
   again after a reload; parameters as in brain.toml (secrets as references, never values)
 - ``{"op":"wake"}``: an alert was recorded (without it the outbox is looked at twice a second)
 - ``{"op":"acknowledged","incident","who"}``: a person has taken the incident
-- ``{"op":"send_now","alert":{"dedup_key","incident","severity","action","summary","details":{},"node","wall_ns"}}``: for alerts that
+- ``{"op":"send_now","alert":{"dedup_key","incident","severity","action","summary","details","dedup","node",
+  "wall_ns"}}``: the very fields of an ALERT row; for alerts that
   cannot be recorded (the record is in trouble): sent without a trace in the outbox; the recorded twin is later skipped as a repetition
 - ``{"op":"status"}``
 
@@ -36,7 +37,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from alerts.outbox import Outbox, OutboxEntry, OutboxReplaced
+from alerts.outbox import Outbox, OutboxEntry, OutboxReplaced, details_of
 from alerts.routing.events import (
     AcknowledgementReceived,
     Alert,
@@ -186,7 +187,6 @@ class Delivery:
             self._tell(AcknowledgementReceived(incident))
 
     def _send_now(self, fields: JsonObject) -> None:
-        details = fields.get("details") or {}
         alert = Alert(
             alert_id=-len(self._direct) - 1,
             dedup_key=str(fields["dedup_key"]),
@@ -194,7 +194,8 @@ class Delivery:
             severity=str(fields.get("severity", "critical")),
             action=str(fields.get("action", "trigger")),
             summary=str(fields["summary"]),
-            details=tuple((str(k), str(v)) for k, v in details.items()),
+            details=details_of(fields.get("details", "")),
+            dedup=str(fields.get("dedup", "")),
             node=str(fields.get("node", "")),
             wall_ns=int(fields.get("wall_ns", wall_ns())),
         )

@@ -221,11 +221,16 @@ def _entry(row: dict[str, Any], deliveries: dict[str, tuple[DeliveryState, int]]
 
 
 def _details(text: str) -> tuple[tuple[str, str], ...]:
-    """The details of an alert as pairs of text, whatever JSON value was recorded."""
+    """The details of an alert as recorded."""
     try:
         value: JsonValue = json.loads(text) if text else ""
     except (ValueError, RecursionError):
         value = text
+    return details_of(value)
+
+
+def details_of(value: JsonValue) -> tuple[tuple[str, str], ...]:
+    """The details of an alert as pairs of text, whatever JSON value the watcher's row holds: from the outbox and past it alike."""
     if isinstance(value, dict):
         return tuple((str(k), v if isinstance(v, str) else json.dumps(v)) for k, v in value.items())
     if isinstance(value, list):

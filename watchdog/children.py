@@ -29,8 +29,10 @@ from watchdog.judgement.events import (
     Persisted,
     PowerState,
     RecorderChanged,
+    RecordSpaceChanged,
     WatcherEvent,
 )
+from watchdog.pager import Pager
 from watchdog.record.link import RecorderLink
 from watchdog.record.messages import Restored, persist_message
 
@@ -81,17 +83,15 @@ class Children:
         self._link = RecorderLink(self._recorder.send, f"{os.getpid()}-{now_ns()}")
         self._runner = RunnerClient(pump, all_devices(fence), self._fence_reported, self._runner_armed, self._runner_down)
         self._has_devices = bool(all_devices(fence))
-        self._delivery: Child | None = None
-        if brain.alerts:
-            self._delivery = Child(
-                pump,
-                "delivery",
-                [sys.executable, "-m", "alerts.delivery", "--database", os.path.join(state_dir, "brain.db")],
-                self._from_delivery,
-                on_up=self._delivery_up,
-                on_down=lambda reason: log.limited("delivery", f"delivery is down: {reason}"),
-                env=_PYTHONPATH,
-            )
+        self._pager = Pager(
+            pump,
+            brain,
+            state_dir,
+            log,
+            environment=_PYTHONPATH,
+            on_damaged=self._check_record,
+            on_rejected=lambda why: self._feed(CommandFailed("send a page past the record", why)),
+        )
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 
@@ -104,8 +104,7 @@ class Children:
         end_ns = now_ns() + timeout_ns
         while self._restored is None and now_ns() < end_ns:
             self._pump.turn(_START_WAIT_NS)
-        if self._delivery is not None:
-            self._delivery.start()
+        self._pager.start()
         if self._restored is None:
             self._log.error("the recorder did not answer in time: nothing is durable, nothing will be fenced")
         return self._restored or NOTHING_KNOWN
@@ -117,23 +116,19 @@ class Children:
 
     def next_deadline(self) -> int | None:
         """When a restart is due."""
-        parts: list[Child | RunnerClient] = [self._recorder, self._runner]
-        if self._delivery is not None:
-            parts.append(self._delivery)
+        parts: list[Child | RunnerClient | Pager] = [self._recorder, self._runner, self._pager]
         return min((d for part in parts if (d := part.next_deadline()) is not None), default=None)
 
     def on_deadline(self, at_ns: int) -> None:
         """Restart what is due."""
         self._recorder.on_deadline(at_ns)
         self._runner.on_deadline(at_ns)
-        if self._delivery is not None:
-            self._delivery.on_deadline(at_ns)
+        self._pager.on_deadline(at_ns)
 
     def stop(self) -> None:
         """End all; the recorder last, after it has written what it was given."""
         self._runner.stop()
-        if self._delivery is not None:
-            self._delivery.stop()
+        self._pager.stop()
         self._recorder.send({"op": "goodbye"})
         self._recorder.stop()
 
@@ -144,7 +139,7 @@ class Children:
 
     def snapshot(self) -> dict[str, JsonValue]:
         """Who runs, how often restarted."""
-        children = [self._recorder, self._runner.child, *([self._delivery] if self._delivery else [])]
+        children = [self._recorder, self._runner.child, *([self._pager.child] if self._pager.child else [])]
         state: dict[str, JsonValue] = {c.name: {"pid": c.pid, "restarts": c.restarts} for c in children}
         state["recorder_ok"] = self._recorder_ok
         state["runner_armed"] = self._runner.armed
@@ -155,9 +150,7 @@ class Children:
     def persist(self, command: Persist) -> None:
         """Keep rows until the recorder has them on the disk; if they cannot be kept, say so (an unanswered barrier means no fence)."""
         recorded = self._link.write(persist_message(command, wall_ns(), now_ns()))
-        alerts = [dict(row.fields) for row in command.rows if row.kind is RowKind.ALERT]
-        if alerts:
-            self._alerts_recorded(alerts, recorded)
+        self._pager.alerts([dict(row.fields) for row in command.rows if row.kind is RowKind.ALERT], self._link.newest if recorded else 0)
         if not recorded:
             self._log.limited("persist", "rows were not recorded: the recorder has not written for long", rows=len(command.rows))
             self._feed(CommandFailed("Persist", "the recorder has not written for long, memory is full"))
@@ -171,13 +164,14 @@ class Children:
         self._recorder.send({"op": "restore", "incarnation": self._incarnation})
 
     def _recorder_down(self, reason: str) -> None:
-        self._recorder_ok = False
+        self._record_is(False)
         self._link.down()
         self._log.error(f"the recorder is down: {reason}")
         self._feed(RecorderChanged(False, reason))
 
     def _from_recorder(self, message: JsonObject) -> None:
         if self._link.take(message):
+            self._pager.written(self._link.written)
             return
         if isinstance(message.get("persisted"), int):
             self._feed(Persisted(message["persisted"]))
@@ -185,27 +179,41 @@ class Children:
             self._restore(Restored.from_message(message["restored"]))
         elif "trouble" in message:
             trouble = message["trouble"]
-            self._recorder_ok = False
+            self._record_is(False)
             self._log.error(f"the record cannot be written: {trouble.get('detail')}; {trouble.get('remedy')}")
             self._feed(RecorderChanged(False, str(trouble.get("detail"))))
         elif "recovered" in message:
-            self._recorder_ok = True
+            self._record_is(True)
             self._log.warning("the record can be written again", lost=message["recovered"].get("lost_rows"))
             self._feed(RecorderChanged(True))
         elif "set_aside" in message:
             aside = message["set_aside"]
             self._log.error(f"the record was damaged and set aside as {aside.get('path')}: {aside.get('why')}; a new one is in use")
         elif "rejected" in message:
-            self._log.error(f"the recorder refused rows: {message['rejected'].get('why')}")
+            why = str(message["rejected"].get("why"))
+            self._log.error(f"the recorder refused rows: {why}")
+            self._pager.bypass()
+            self._feed(CommandFailed("Persist", why))
+        elif "space" in message:
+            space = message["space"]
+            self._log.warning("the disk of the state directory", low=space.get("low"), free_mib=int(space.get("free_bytes", 0)) >> 20)
+            self._feed(RecordSpaceChanged(bool(space.get("low")), int(space.get("free_bytes", 0))))
 
     def _restore(self, restored: Restored) -> None:
         first = self._restored is None
         self._restored = restored
-        self._recorder_ok = restored.durable
+        self._record_is(restored.durable)
         if restored.record_lost:
             self._log.error(f"earlier facts are missing ({restored.record_lost}): the fence latch is shut until a person clears it")
         if not first:
             self._feed(RecorderChanged(restored.durable, restored.problem))
+
+    def _check_record(self) -> None:
+        self._recorder.send({"op": "check"})
+
+    def _record_is(self, ok: bool) -> None:
+        self._recorder_ok = ok
+        self._pager.record_is(ok)
 
     # ---- fence runner -------------------------------------------------------------------------------------------------
 
@@ -263,46 +271,6 @@ class Children:
         self._log.error(f"the fence runner is down: {reason}")
         self._feed(FenceRunnerChanged(False, reason))
 
-    # ---- delivery -----------------------------------------------------------------------------------------------------
-
-    def _delivery_up(self) -> None:
-        assert self._delivery is not None
-        receivers = [
-            {
-                "name": r.name,
-                "type": r.type,
-                "parameters": dict(r.parameters),
-                "least_severity": r.least_severity,
-                "escalate_after_ms": r.escalate_after_ms,
-            }
-            for r in self._brain.alerts
-        ]
-        self._delivery.send({"op": "configure", "cluster": self._brain.cluster, "receivers": receivers})
-
-    def _alerts_recorded(self, alerts: list[dict[str, JsonValue]], recorded: bool) -> None:
-        """The outbox has news; or, when the record is in trouble, the alerts themselves: a page must not wait for a disk."""
-        if self._delivery is None:
-            return
-        self._delivery.send({"op": "wake"})
-        if recorded and self._recorder_ok:
-            return
-        for fields in alerts:
-            names = ("dedup_key", "incident", "severity", "action", "summary", "details")
-            alert = {name: fields.get(name, {} if name == "details" else "") for name in names}
-            self._delivery.send({"op": "send_now", "alert": {**alert, "node": self._brain.self_name, "wall_ns": wall_ns()}})
-
     def acknowledged(self, incident: str, who: str) -> None:
         """A person has taken the incident: no escalation."""
-        if self._delivery is not None:
-            self._delivery.send({"op": "acknowledged", "incident": incident, "who": who})
-
-    def _from_delivery(self, message: JsonObject) -> None:
-        if "failing" in message:
-            failing = message["failing"]
-            self._log.limited("delivery", f"alert not delivered to {failing.get('receiver')}: {failing.get('detail')}")
-        elif "damaged" in message:
-            self._log.limited("delivery", f"alerts: the record is damaged: {message['damaged']}")
-            self._recorder.send({"op": "check"})
-        elif "delivered" in message:
-            done = message["delivered"]
-            self._log.info("alert delivered", receiver=done.get("receiver"), key=done.get("dedup_key"), action=done.get("action"))
+        self._pager.acknowledged(incident, who)

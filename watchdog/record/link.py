@@ -32,6 +32,8 @@ class RecorderLink:
         self._next_seq = 1
         self._ready = False
         self.refused = 0
+        self.written = 0
+        """Messages up to this number are on the disk."""
 
     def write(self, message: JsonObject) -> bool:
         """Take a persist, packets or journal message; False if it had to be refused (memory is full, or it is over a line's limit)."""
@@ -74,11 +76,17 @@ class RecorderLink:
         return False
 
     @property
+    def newest(self) -> int:
+        """The number of the newest message that was taken."""
+        return self._next_seq - 1
+
+    @property
     def unwritten(self) -> int:
         """Messages that are not yet known to be on the disk."""
         return len(self._kept)
 
     def _written(self, seq: int) -> None:
+        self.written = max(self.written, seq)
         while self._kept and self._kept[0][0] <= seq:
             _, _, size = self._kept.popleft()
             self._kept_bytes -= size

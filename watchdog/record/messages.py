@@ -21,6 +21,7 @@ From the recorder:
 - ``{"trouble": {"code","detail","remedy","queued_rows"}}``: nothing can be written now; it is kept in memory and tried again
 - ``{"recovered": {"lost_rows": {table: n}}}``: writing works again; what did not fit in memory meanwhile
 - ``{"set_aside": {"path","why","salvaged": {table: n}}}``: a damaged database was renamed, a new one is in use
+- ``{"space": {"low","free_bytes"}}``: the disk of the state directory has become nearly full, or has room again
 - ``{"rejected": {"why","barrier"}}``: a message that could not be understood; its barrier is never answered
 - ``{"health": {…}}``, ``{"goodbye": true}``: answers
 """

@@ -31,6 +31,7 @@ from watchdog.record.pruning import Retention, prune_step, used_bytes
 from watchdog.record.restore import is_set, node_facts, read_restored
 from watchdog.record.rows import BadRow, Stamp, TableRow, field_pairs, spec_row, table_row
 from watchdog.record.schema import JOURNALS, MAINTENANCE, PACKETS, SCHEMA_VERSION
+from watchdog.record.space import SpaceWatch
 from watchdog.record.store import SetAside, Store, StoreDamaged, StoreUnavailable
 
 MAX_QUEUED_ROWS = 20_000
@@ -40,6 +41,7 @@ COMMIT_GAP_NS = 5 * NS_PER_MS
 """Rows that nobody waits for are collected for this long: fewer fsyncs, and the delivery process gets its turn to write."""
 MAINTENANCE_NS = 60 * NS_PER_S
 CHECK_NS = 1_800 * NS_PER_S
+SPACE_NS = 5 * NS_PER_S
 """How often the file is read through for damage."""
 ROWS_A_TRANSACTION = 2_000
 MAX_PACKET_BYTES = 64 * 1024
@@ -89,6 +91,8 @@ class Recorder:
         self._committed_ns = 0
         self._maintenance_due_ns = now_ns() + MAINTENANCE_NS
         self._check_due_ns = now_ns() + CHECK_NS
+        self._space = SpaceWatch(state_dir)
+        self._space_due_ns = now_ns()
         self._last_write_wall_ns = 0
         self._last_message_ns = 0
         self._terminated = False
@@ -120,7 +124,8 @@ class Recorder:
 
     def next_deadline(self) -> int | None:
         """The next retry or maintenance."""
-        due = self._maintenance_due_ns if self._retry_due_ns is None else min(self._retry_due_ns, self._maintenance_due_ns)
+        due = min(self._maintenance_due_ns, self._space_due_ns)
+        due = due if self._retry_due_ns is None else min(self._retry_due_ns, due)
         return min(due, self._last_message_ns + QUIET_NS) if self._terminated else due
 
     def on_deadline(self, at_ns: int) -> None:
@@ -128,6 +133,10 @@ class Recorder:
         if self._retry_due_ns is not None and at_ns >= self._retry_due_ns:
             self._retry_due_ns = None
             self.flush()
+        if at_ns >= self._space_due_ns:
+            self._space_due_ns = now_ns() + SPACE_NS
+            if self._space.look():
+                self._say({"space": {"low": self._space.low, "free_bytes": self._space.free_bytes}})
         if at_ns >= self._maintenance_due_ns:
             self._maintenance_due_ns = now_ns() + (MAINTENANCE_NS if not self._prune() else NS_PER_S)
             if at_ns >= self._check_due_ns:
