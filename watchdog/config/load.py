@@ -25,6 +25,7 @@ from watchdog.config.model import (
     ReferenceSettings,
 )
 from watchdog.config.table_reader import TableReader, control_character, show
+from watchdog.config.witness import read_witness
 
 MAX_FILE_BYTES = 1 << 20
 MAX_PATHS = 16
@@ -159,6 +160,7 @@ class _Loader:
             references=self._references(names),
             fence=self._fence(names),
             alerts=self._alerts(),
+            witness=None if (witness := self._top.take("witness")) is None else read_witness(self._table(witness, ("witness",)), names),
         )
         self._top.finish()
         self._advise(settings)

@@ -73,6 +73,7 @@ class NodeIntake:
         state.census.void()
         state.surroundings.void()
         state.contact.void(now_ns)
+        state.witness.stalled(now_ns)
         state.segment_answered_ns = None
         for view in state.groups.values():
             view.heard = None

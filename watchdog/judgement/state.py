@@ -22,6 +22,7 @@ from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.stages import Track
 from watchdog.judgement.surroundings import Surroundings
 from watchdog.judgement.verdict import PAIR_SCOPE, Isolation
+from watchdog.judgement.witnessing import Witnessing
 
 EXCUSED_MS = 3_600_000
 
@@ -42,6 +43,7 @@ class WatcherState:
     incidents: IncidentBook
     neighbours: Neighbours
     pair: Track
+    witness: Witnessing
     groups: dict[GroupKey, GroupView] = field(default_factory=dict)
     kernel: dict[LinkAddress, tuple[str, ...]] = field(default_factory=dict)
     watched: dict[LinkAddress, tuple[GroupKey, ...]] = field(default_factory=dict)

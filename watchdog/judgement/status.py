@@ -2,8 +2,8 @@
 
 Top level: ``started``, ``cluster``, ``self`` and ``peer`` (name, rank, epoch, flags, health …), ``mode``, ``settled``, ``pair`` and each of
 ``groups`` (verdict, stage, reason, evidence with ages, owner as seen, gate, yield), ``paths``, ``surroundings`` (daemon, carriers,
-references), ``fence``, ``incidents``, ``quarantined``, ``maintenance_ms``, ``recorder_up``, ``runner_up``, ``failures``. Ages are in ms;
-a key is never removed while its meaning holds.
+references), ``fence``, ``witness`` (None without one), ``incidents``, ``quarantined``, ``maintenance_ms``, ``recorder_up``, ``runner_up``,
+``failures``. Ages are in ms; a key is never removed while its meaning holds.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def status_document(state: WatcherState, fence: FenceControl, now_ns: int) -> di
         "surroundings": state.surroundings.to_json(now_ns),
         "isolation": state.isolation(now_ns).value,
         "fence": fence.to_json(now_ns),
+        "witness": state.witness.to_json(now_ns),
         "incidents": incidents,
         "episode": state.incidents.episodes.number,
         "quarantined": state.quarantined,

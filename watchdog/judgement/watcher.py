@@ -44,6 +44,8 @@ from watchdog.judgement.surroundings import Surroundings
 from watchdog.judgement.troubles import Troubles
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, Isolation
 from watchdog.judgement.wire_intake import WireIntake
+from watchdog.judgement.witness_intake import WITNESS_SCOPE, WitnessIntake
+from watchdog.judgement.witnessing import Witnessing
 
 STALL_SLACK_MS = 100
 MIN_WAKE_MS = 20
@@ -64,6 +66,7 @@ class _Parts:
     orders: OperatorOrders
     troubles: Troubles
     gate_trust: GateTrust
+    witness: WitnessIntake
 
 
 class WatcherCore:
@@ -131,6 +134,9 @@ class WatcherCore:
                 state.touch(view.scope)
         if state.maintenance_until_ns is not None and now_ns >= state.maintenance_until_ns:
             parts.orders.end_maintenance("its time is over")
+        witness_ns = state.witness.next_deadline(self._last_now_ns)
+        if witness_ns is not None and now_ns >= witness_ns:
+            parts.witness.on_deadline(now_ns)
         parts.fence.on_deadline(now_ns)
         parts.troubles.on_deadline(now_ns)
         parts.beats.on_deadline(now_ns)
@@ -147,6 +153,7 @@ class WatcherCore:
             state.surroundings.next_deadline(self._last_now_ns),
             state.pair_wake_ns,
             state.maintenance_until_ns,
+            state.witness.next_deadline(self._last_now_ns),
             self._parts.fence.next_deadline(),
             self._parts.beats.next_deadline(),
             self._parts.troubles.next_deadline(),
@@ -182,6 +189,7 @@ class WatcherCore:
             incidents=IncidentBook(settings.cluster),
             neighbours=Neighbours(event.macs),
             pair=Track(PAIR_SCOPE, since_ns=now_ns),
+            witness=Witnessing(settings.witness, now_ns),
             settled_from_ns=settled_ns,
             trusted_from_ns=settled_ns,
             quarantined=event.quarantined,
@@ -200,10 +208,11 @@ class WatcherCore:
             orders=OperatorOrders(state, actor, fence),
             troubles=troubles,
             gate_trust=GateTrust(state, troubles),
+            witness=WitnessIntake(state),
         )
         self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles))
         self._configure_groups(now_ns, event.groups)
-        scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
+        scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values()), *([WITNESS_SCOPE] if settings.witness else [])}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
         wire.addresses_listed(now_ns, events.AddressesListed(event.held))
         state.pair_wake_ns = settled_ns
@@ -235,6 +244,10 @@ class WatcherCore:
             events.FenceReported: node.fence_reported,
             events.CommandFailed: node.command_failed,
             events.OperatorActed: parts.orders.operator_acted,
+            events.WitnessChanged: parts.witness.changed,
+            events.LeaseGranted: parts.witness.granted,
+            events.LeaseRefused: parts.witness.refused,
+            events.LeaseLost: parts.witness.lost,
             events.Stopping: node.stopping,
         }
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from base.diagnostics import ConfigError
 from watchdog.config.load import parse_brain
-from watchdog.config.model import Mode, PathKind
+from watchdog.config.model import Mode, PathKind, WitnessKind
 
 GOOD = """\
 version = 1
@@ -142,3 +142,67 @@ def test_a_mistake_of_syntax_is_named_with_its_place(text: str, line: int, colum
         parse_brain(text, "brain.toml")
     (finding,) = caught.value.diagnostics
     assert (finding.position.line, finding.position.column) == (line, column)
+
+
+# --- [witness] ---
+
+ETCD = """\
+[witness]
+type = "etcd"
+endpoints = ["https://e1:2379", "https://e2:2379/", "https://[fd00::3]:2379"]
+ca_file = "/etc/brainctl/etcd-ca.pem"
+user = "brainctl"
+password_secret = "file:/etc/brainctl/etcd"
+lease_ms = 45000
+"""
+DISK = """\
+[witness]
+type = "disk"
+device = { A = "/dev/disk/by-id/wwn-1", B = "/dev/mapper/quorum" }
+"""
+
+
+def test_an_etcd_witness_becomes_typed_settings() -> None:
+    witness = parse_brain(GOOD + ETCD, "brain.toml", "A").settings.witness
+    assert witness is not None
+    assert witness.kind is WitnessKind.ETCD
+    assert witness.endpoints == ("https://e1:2379", "https://e2:2379", "https://[fd00::3]:2379")
+    assert (witness.user, witness.password_secret, witness.lease_ms) == ("brainctl", "file:/etc/brainctl/etcd", 45_000)
+
+
+def test_a_disk_witness_has_a_device_on_each_node() -> None:
+    witness = parse_brain(GOOD + DISK, "brain.toml", "B").settings.witness
+    assert witness is not None
+    assert witness.kind is WitnessKind.DISK
+    assert witness.device.of("B") == "/dev/mapper/quorum"
+    assert parse_brain(GOOD, "brain.toml", "A").settings.witness is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        ('type = "etcd"', 'type = "ectd"', 2, "did you mean 'etcd'"),
+        ('"https://e1:2379"', '"e1:2379"', 3, "no URL of an etcd member"),
+        ('"https://e1:2379"', '"http://e1:2379"', 3, "some endpoints are encrypted"),
+        ('"https://e1:2379"', '"https://u:p@e1:2379"', 3, "no URL of an etcd member"),
+        ('"https://e1:2379"', '"https://e1:99999999"', 3, "no URL of an etcd member"),
+        ("/etc/brainctl/etcd-ca.pem", "etcd-ca.pem", 4, "absolute path"),
+        ("password_secret", "password", 6, "would put a secret into this file"),
+        ("lease_ms = 45000", "lease_ms = 45500", 7, "write lease_ms = 46000"),
+        ("lease_ms = 45000", "silent_after_ms = 1500", 7, "≥ 2 × poll_ms = 2000"),
+        ("lease_ms = 45000", 'device = "/dev/sdq"', 7, "unknown key 'device'"),
+    ],
+)
+def test_a_wrong_witness_is_named_with_line_and_remedy(before: str, after: str, line: int, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_brain(GOOD + ETCD.replace(before, after), "brain.toml", "A")
+    first = GOOD.count("\n")
+    found = [d for d in error.value.diagnostics if d.position.line == first + line]
+    assert any(words in f"{d.message}; {d.remedy}" for d in found), [str(d) for d in error.value.diagnostics]
+
+
+@pytest.mark.parametrize("text", ["witness = 3\n", "[[witness]]\n", "[witness]\n", '[witness]\ntype = "disk"\n', "[witness]\ntype = 5\n"])
+def test_half_a_witness_is_an_error_and_no_crash(text: str) -> None:
+    whole = text + GOOD if text.startswith("witness") else GOOD + text
+    with pytest.raises(ConfigError):
+        parse_brain(whole, "brain.toml", "A")
