@@ -13,7 +13,6 @@ import typing
 from functools import cache
 from typing import Any
 
-from watchdog.judgement import events as event_module
 from watchdog.judgement.events import WatcherEvent
 
 
@@ -26,7 +25,7 @@ EVENT_CLASSES: dict[str, type] = {cls.__name__: cls for cls in typing.get_args(W
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls, vars(event_module))
+    return typing.get_type_hints(cls)
 
 
 def event_from_json(value: Any) -> WatcherEvent:

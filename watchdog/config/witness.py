@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from watchdog.config.model import PerNode, WitnessKind, WitnessSettings
-from watchdog.config.table_reader import TableReader
+from watchdog.config.table_reader import TableReader, show
 
 DEFAULT_LEASE_MS = 60_000
 MAX_ENDPOINTS = 9
@@ -67,7 +67,7 @@ def _endpoints(table: TableReader) -> tuple[str, ...]:
         table.error(("endpoints",), f"{len(endpoints)} endpoints are too many", f"at most {MAX_ENDPOINTS}")
     for endpoint in endpoints:
         if not _is_endpoint(endpoint):
-            table.error(("endpoints",), f"{endpoint!r} is no URL of an etcd member", remedy)
+            table.error(("endpoints",), f"{show(endpoint)} is no URL of an etcd member", remedy)
     if len({urlsplit(e).scheme for e in endpoints if _is_endpoint(e)}) > 1:
         table.error(("endpoints",), "some endpoints are encrypted and some are not", "https for all of them")
     return tuple(dict.fromkeys(e.rstrip("/") for e in endpoints))
@@ -106,5 +106,5 @@ def _device(table: TableReader, nodes: Sequence[str]) -> PerNode:
     device = table.per_node("device", nodes, required=True)
     for _, path in device.values:
         if not os.path.isabs(path):
-            table.error(("device",), f"{path!r} is not an absolute path", 'write device = "/dev/disk/by-id/…"')
+            table.error(("device",), f"{show(path)} is not an absolute path", 'write device = "/dev/disk/by-id/…"')
     return device

@@ -81,6 +81,7 @@ class PeerIntake:
 
     def _peer_flags(self, now_ns: int, beat: Heartbeat) -> None:
         state = self._state
+        state.witness.peer_said(beat.sent_ns, bool(beat.flags & NodeFlags.WITNESS_OUT))
         left = bool(beat.flags & NodeFlags.STOPPING)
         if left != state.peer_left:
             state.peer_left = left
@@ -104,6 +105,7 @@ class PeerIntake:
     def _peer_restarted(self, now_ns: int) -> None:
         """A new session of the peer: what the old one said or asked is void; answer at once so that it soon hears an echo."""
         state = self._state
+        state.witness.peer_restarted()
         for view in state.groups.values():
             view.report = None
             view.denied_ns = None

@@ -180,6 +180,8 @@ class WatcherState:
     def flags(self, now_ns: int) -> NodeFlags:
         """The flags of our next frame."""
         value = flags(self.health_facts(now_ns))
+        if self.witness.out:
+            value |= NodeFlags.WITNESS_OUT
         return value | NodeFlags.FENCING if self.announced_fence else value
 
     def reports(self, now_ns: int) -> tuple[GroupReport, ...]:
