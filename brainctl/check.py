@@ -208,7 +208,7 @@ def _tracked_files(config: VrrpConfig, instance_name: str) -> set[str]:
 
 def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:
     """Known parameters, enrolment, and d ≥ Δ + F + margin."""
-    from fencing.devices.build import validate_device  # paramiko stays out of the other checks
+    from fencing.devices.parameters import validate_device  # paramiko stays out of the other checks
     from watchdog.enrolled import with_enrolment
 
     at = loaded.positions

@@ -30,7 +30,8 @@ from base.secrets import SecretError
 from brainctl.maintenance import operate, order
 from brainctl.options import add_common, control_socket
 from brainctl.output import complain, paint, table, waiting
-from fencing.check import CheckReport, Grade, check_device
+from fencing.check import check_device
+from fencing.check_report import CheckReport, Grade
 from fencing.client import all_devices
 from fencing.devices.build import build_device
 from fencing.devices.device import DeviceConfigError, DeviceResult

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from base.clock import now_ns
-from base.core import NS_PER_MS, JsonValue
+from base.core import NS_PER_MS
 from base.secrets import SecretError
-from fencing.devices.build import build_device, validate_device
+from fencing.check_report import CheckReport, Grade
+from fencing.devices.build import build_device
 from fencing.devices.device import SECRET_SUFFIX, Device, DeviceConfigError, DeviceResult
 from fencing.devices.identity import IPMI_AGENTS
+from fencing.devices.parameters import validate_device
 from fencing.plan.events import DeviceOutcome, PowerState
 from fencing.plan.settings import FenceDevice, FenceLevel
 from fencing.plan.worth import AGENTS, DECLARABLE, Worth
@@ -27,78 +28,6 @@ _REALLY_POLL_S = 0.5
 BOGUS_NUMBER = "9999"
 BOGUS_NAME = "brainctl-no-such-outlet"
 WRONG_PASSWORD = "brainctl-wrong-password"  # noqa: S105 (meant to be wrong)
-
-
-class Grade(Enum):
-    """How bad a finding is: with an ERROR the check has not passed."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing a check found out."""
-
-    grade: Grade
-    code: str
-    message: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.grade.value}: {self.message}" + (f"; {self.remedy}" if self.remedy else "")
-
-
-@dataclass(slots=True)
-class CheckReport:
-    """Everything a check of one device found. Times in ms; 0 = not measured.
-
-    ``effect_ms`` (only with ``really``): from the off order until the device reads OFF. ``bound_ms``: what it takes at
-    most, by its deadline.
-    """
-
-    device: str
-    target: str
-    worth: Worth = Worth.BOOKKEEPING
-    identity: str = ""
-    power: PowerState = PowerState.UNKNOWN
-    status_ms: int = 0
-    effect_ms: int = 0
-    on_ms: int = 0
-    bound_ms: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """No error: the device may be used."""
-        return not any(finding.grade is Grade.ERROR for finding in self.findings)
-
-    @property
-    def can_prove(self) -> bool:
-        """Whether its readings can prove a fence: a power device that tells whose outlet it is."""
-        return bool(self.identity) and self.worth is Worth.POWER
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """For ``--json``."""
-        return {
-            "device": self.device,
-            "target": self.target,
-            "passed": self.passed,
-            "worth": self.worth.value,
-            "can_prove": self.can_prove,
-            "identity": self.identity,
-            "power": self.power.value,
-            "status_ms": self.status_ms,
-            "effect_ms": self.effect_ms,
-            "on_ms": self.on_ms,
-            "bound_ms": self.bound_ms,
-            "findings": [{"grade": f.grade.value, "code": f.code, "message": f.message, "remedy": f.remedy} for f in self.findings],
-        }
-
-    def add(self, grade: Grade, code: str, message: str, remedy: str = "") -> None:
-        """Note a finding."""
-        self.findings.append(Finding(grade, code, message, remedy))
 
 
 # --- check ---

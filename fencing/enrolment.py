@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from base.clock import wall_ns
-from fencing.check import CheckReport, Grade
+from fencing.check_report import CheckReport, Grade
 from fencing.plan.settings import FenceDevice, FenceSettings
 
 DEFAULT_PATH = Path("/var/lib/brainctl/enrolment.json")

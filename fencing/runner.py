@@ -28,9 +28,10 @@ from base.log import Log, stderr_log
 from base.pump import Pump
 from base.secrets import SecretError
 from base.supervise import child_socket, die_with_parent
-from fencing.devices.build import build_device, validate_device
+from fencing.devices.build import build_device
 from fencing.devices.child import become_reaper
 from fencing.devices.device import Device, DeviceConfigError, DeviceResult
+from fencing.devices.parameters import validate_device
 from fencing.orders import Order, OrderError, Report, devices_from_message
 from fencing.plan.events import DeviceOutcome
 from fencing.plan.settings import FenceDevice

@@ -23,7 +23,7 @@ _GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{32,36})\s*$", re.MULTILINE
 
 _NO_GUID = re.compile(r"Get GUID command failed.*(Invalid command|0xc1)|Get GUID.*not (supported|implemented)", re.IGNORECASE | re.DOTALL)
 _BUSY = re.compile(r"node busy|\b0xc0\b|insufficient resources|no more sessions|session limit", re.IGNORECASE)
-_WAY_OUT = 'give identity_command (the chassis serial number by "ipmitool fru", say), or use type = "redfish"'
+NO_IDENTITY_WAY_OUT = 'give identity_command (the chassis serial number by "ipmitool fru", say), or use type = "redfish"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,12 @@ def from_ipmi(parameters: Mapping[str, str], secrets: Mapping[str, Secret], dead
         guid = found.group(1).lower()
         if set(guid) - {"-"} in ({"0"}, {"f"}):
             return IdentityAnswer(
-                DeviceOutcome.SUCCESS, detail=f"the BMC tells the empty GUID {guid}, which every BMC of its make tells; {_WAY_OUT}"
+                DeviceOutcome.SUCCESS,
+                detail=f"the BMC tells the empty GUID {guid}, which every BMC of its make tells; {NO_IDENTITY_WAY_OUT}",
             )
         return IdentityAnswer(DeviceOutcome.SUCCESS, f"guid {guid}")
     if _NO_GUID.search(text):
-        return IdentityAnswer(DeviceOutcome.SUCCESS, detail=f"the BMC has no GUID; {_WAY_OUT}")
+        return IdentityAnswer(DeviceOutcome.SUCCESS, detail=f"the BMC has no GUID; {NO_IDENTITY_WAY_OUT}")
     if _BUSY.search(text):
         return IdentityAnswer(DeviceOutcome.BUSY, detail="the BMC is busy")
     if not result.started:

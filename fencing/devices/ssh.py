@@ -16,7 +16,6 @@ import binascii
 import io
 import logging
 import socket
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Any
 
 from base.clock import now_ns
 from base.core import NS_PER_S
+from fencing.devices.deadline import hard_stop, resolve
 from fencing.devices.device import (
     NEVER_NS,
     DeviceConfigError,
@@ -77,15 +77,13 @@ class SshDevice:
     def __init__(self, settings: FenceDevice) -> None:
         self.settings = settings
         self._plain, self._secrets = resolve_parameters(settings)
-        self._host = self._plain.get("host", "")
-        if not self._host:
-            raise DeviceConfigError('host is missing; write host = "192.0.2.10"')
-        self._port = _port(self._plain.get("port", "22"))
+        address = resolve(self._plain.get("host", ""), self._plain.get("port", "22"), socket.SOCK_STREAM)
+        self._host, self._port = address.host, int(self._plain.get("port", "22"))
+        self._address = (address.family, address.sockaddr)
         self._host_key = parse_host_key(self._plain.get("host_key", ""))
         self._key = self._load_key()
         if self._key is None and "password" not in self._secrets:
             raise DeviceConfigError("neither key_secret nor password_secret is given; brainctl must be able to log in without a person")
-        self._address = _resolve(self._host, self._port)
         self._identity_command = self._plain.get("identity_command", DEFAULT_IDENTITY_COMMAND)
 
     def _load_key(self) -> paramiko.PKey | None:
@@ -130,7 +128,7 @@ class SshDevice:
         name = self._host if self._port == 22 else f"[{self._host}]:{self._port}"
         client.get_host_keys().add(name, self._host_key.get_name(), self._host_key)
         sock = self._connect(deadline_ns)
-        with _hard_stop(deadline_ns, lambda: _abort(sock, client)):
+        with hard_stop(deadline_ns, lambda: _abort(sock, client)):
             try:
                 self._log_in(client, sock, deadline_ns)
                 yield client
@@ -296,21 +294,6 @@ def _transport_factory(handshake_s: float) -> Callable[..., paramiko.Transport]:
     return make
 
 
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise DeviceConfigError(f"port {text!r} is no TCP port")
-    return int(text)
-
-
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, ...]]:
-    """Resolve once, when armed: nothing may depend on a name server while fencing."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise DeviceConfigError(f"host {host!r}: {error.strerror or error}; write its address instead") from None
-    return family, address
-
-
 def _read(channel: paramiko.Channel) -> str:
     """What has arrived so far on stdout, or else on stderr."""
     out = channel.recv(MAX_OUTPUT_BYTES) if channel.recv_ready() else b""
@@ -325,15 +308,3 @@ def _abort(sock: socket.socket, client: paramiko.SSHClient) -> None:
     except OSError:
         pass
     client.close()
-
-
-@contextmanager
-def _hard_stop(deadline_ns: int, stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` from another thread at the deadline, unless the block ends before."""
-    timer = threading.Timer(max(0.0, (deadline_ns - now_ns()) / NS_PER_S), stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

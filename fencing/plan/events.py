@@ -11,8 +11,9 @@ class DeviceOutcome(Enum):
     """What one device call came to.
 
     ``UNREACHABLE``, ``DENIED``, ``UNTRUSTED`` (its TLS certificate or host key is not the pinned one), ``UNKNOWN_TARGET``,
-    ``AMBIGUOUS`` (the name fits several outlets or systems), ``BUSY`` (it has no session for us, and says so) and ``STALE_ORDER`` are
-    only used when the device certainly did not get the command; ``FAILURE``, ``TIMEOUT`` and ``CRASHED`` leave open whether it acted.
+    ``AMBIGUOUS`` (the name fits several outlets or systems), ``BUSY`` (it has no session for us, and says so), ``REFUSED`` (its
+    protocol's completion says that it was not carried out) and ``STALE_ORDER`` are only used when the device certainly did not act;
+    ``FAILURE``, ``TIMEOUT`` and ``CRASHED`` leave open whether it acted.
     """
 
     SUCCESS = "success"
@@ -24,6 +25,7 @@ class DeviceOutcome(Enum):
     UNKNOWN_TARGET = "unknown_target"
     AMBIGUOUS = "ambiguous"
     BUSY = "busy"
+    REFUSED = "refused"
     STALE_ORDER = "stale_order"
     CRASHED = "crashed"
 
@@ -36,6 +38,7 @@ NOT_CARRIED_OUT = frozenset(
         DeviceOutcome.UNKNOWN_TARGET,
         DeviceOutcome.AMBIGUOUS,
         DeviceOutcome.BUSY,
+        DeviceOutcome.REFUSED,
         DeviceOutcome.STALE_ORDER,
     }
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fencing.plan.worth import Judgement, Worth, judge
 
-DEVICE_TYPES = ("ssh", "agent", "exec")
+DEVICE_TYPES = ("redfish", "ipmi", "snmp_pdu", "snmp_port", "libvirt", "ssh", "wake_on_lan", "agent", "exec")
 
 
 @dataclass(frozen=True, slots=True)

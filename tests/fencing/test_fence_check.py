@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fencing.check import CheckReport, Grade, check_device, measured_ms
-from fencing.devices.build import build_device, validate_device
+from fencing.check import check_device, measured_ms
+from fencing.check_report import CheckReport, Grade
+from fencing.devices.build import build_device
 from fencing.devices.device import DeviceConfigError
+from fencing.devices.parameters import validate_device
 from fencing.enrolment import Enrolment, EnrolmentError, enroll, load_enrolments, save_enrolments, with_enrolments
 from fencing.plan.events import PowerState
 from fencing.plan.settings import FenceDevice, FenceLevel, FenceSettings

@@ -15,7 +15,8 @@ import pytest
 
 from base.clock import now_ns
 from base.core import NS_PER_MS
-from fencing.check import Grade, check_device
+from fencing.check import check_device
+from fencing.check_report import Grade
 from fencing.devices.agent import AgentDevice
 from fencing.plan.events import DeviceOutcome, PowerState
 from fencing.plan.settings import FenceDevice

@@ -12,7 +12,7 @@ from base.clock import now_ns
 from base.core import NS_PER_MS
 from fencing.check import check_device
 from fencing.devices.agent import AgentDevice
-from fencing.devices.build import validate_device
+from fencing.devices.parameters import validate_device
 from fencing.enrolment import enroll
 from fencing.plan.commands import FenceState
 from fencing.plan.events import DeviceOutcome, PowerState
