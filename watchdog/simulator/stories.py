@@ -9,6 +9,7 @@ from dataclasses import replace
 from watchdog.config.model import Mode
 from watchdog.simulator.faults import Fault, S, parse_fault
 from watchdog.simulator.options import NODES, Options
+from watchdog.simulator.wider import WIDER_FROM, WIDER_STORIES, widen
 
 Story = Callable[[random.Random, "Options"], list[str]]
 FIRST_FAULT_S = 10
@@ -271,6 +272,9 @@ def draw_options(seed: int, faults: tuple[Fault, ...] | None = None) -> Options:
             ("ethernet", "multicast", "unicast", "serial"),
         )
     )
+    wider = seed >= WIDER_FROM
+    if wider and rng.random() < 0.67:
+        story = rng.choices(tuple(WIDER_STORIES), weights=[weight for weight, _ in WIDER_STORIES.values()])[0]
     options = Options(
         seed=seed,
         story=story if faults is None else "as told",
@@ -295,8 +299,10 @@ def draw_options(seed: int, faults: tuple[Fault, ...] | None = None) -> Options:
         safety_ns=45 * S,
         healing_ns=45 * S,
     )
+    if wider:
+        options = widen(rng, options)
     if faults is None:
-        faults = tuple(parse_fault(line) for line in STORIES[story][1](rng, options))
+        faults = tuple(parse_fault(line) for line in (STORIES | WIDER_STORIES)[story][1](rng, options))
     last_ns = max((max(f.at_ns, 0) + f.for_ns for f in faults), default=0)
     safety_ns = min(max(28 * S, last_ns + 6 * S), 70 * S)
     if story in FENCING_STORIES and options.mode is not Mode.OBSERVE:

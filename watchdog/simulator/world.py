@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from base.core import NS_PER_MS, NS_PER_S
 from vrrp.protocol.packet import DEFAULT_GROUP_IPV4, Datagram, DecodeError, Expectations, Family, decode_advert, receive_advert
-from watchdog.config.model import BrainSettings, GroupKey, GroupSettings
+from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, Mode
 from watchdog.judgement.commands import Row, RowKind, RunFence, SendFrame, SetGate, WatcherCommand
 from watchdog.judgement.events import AdvertHeard, BytesReceived, WatcherEvent
 from watchdog.judgement.watcher import WatcherCore
@@ -207,8 +207,8 @@ class World:
             del ring[next(iter(ring))]
 
     def is_intact(self, node: str, data: bytes) -> bool:
-        """Did ``node`` send exactly these bytes lately?"""
-        return data in self._sent[node]
+        """Did ``node`` send exactly these bytes lately, and can the other one read them?"""
+        return data in self._sent[node] and self.keys["A"] == self.keys["B"]
 
     def watcher_event(self, node: str, event: WatcherEvent) -> None:
         """A core is about to handle an event."""
@@ -253,6 +253,16 @@ class World:
         """A virtual router changed its state."""
         for checker in self.checkers:
             checker.role(node, key, state)
+
+    def mode_of(self, node: str) -> Mode:
+        """The mode in which this node's braind runs, or would."""
+        return self.brains[node].settings.policy.mode
+
+    def talk(self) -> bool:
+        """Does a path live both ways, with one key at both ends?"""
+        paths = [path.name for path in self.settings["A"].paths]
+        lives = any(all(self.path_lives(path, name) for name in NODES) for path in paths)
+        return lives and self.keys["A"] == self.keys["B"]
 
     def lan_of(self, address: str) -> str:
         """The interface that an address belongs on."""

@@ -9,6 +9,7 @@ from watchdog.simulator.checkers.fencing import Budget, Intent, IsolatedNeverFen
 from watchdog.simulator.checkers.observer import Observer
 from watchdog.simulator.checkers.ownership import ExactlyOneKeeps, IsolatedGivesUp, ResolvedInTime, StrictOneOwner
 from watchdog.simulator.checkers.recovery import Healed
+from watchdog.simulator.checkers.service import NobodyFitIsShot, Paging, Service, Strangers
 
 __all__ = ["Observer", "all_checkers"]
 
@@ -33,5 +34,9 @@ def all_checkers() -> list[Checker]:
         ResolvedInTime(observer),
         ExactlyOneKeeps(observer),
         ObserveActsOnNobody(observer),
+        Service(observer),
+        Paging(observer),
+        Strangers(observer),
+        NobodyFitIsShot(observer),
         Healed(observer),
     ]

@@ -6,7 +6,7 @@ from base.core import NS_PER_MS
 from watchdog.config.model import Mode
 from watchdog.judgement.commands import GateState, Persist, RemoveAddress, RowKind, RunFence, SetGate, WatcherCommand
 from watchdog.simulator.checker import Checker
-from watchdog.simulator.checkers.observer import Observer
+from watchdog.simulator.checkers.observer import Observer, other
 
 ACTED_ON = ("PEER_DEAD", "PEER_HUNG", "SPLIT_BRAIN", "ISOLATED", "NO_OWNER")
 
@@ -28,8 +28,13 @@ class Planned(Checker):
         elif type(command) is Persist:
             for row in command.rows:
                 fields = dict(row.fields)
-                if row.kind is RowKind.ALERT and fields.get("action") == "trigger":
+                told = row.kind is RowKind.ALERT and fields.get("action") == "trigger"
+                if told and (fields.get("severity") == "critical" or not self._standby_is_gone(node)):
                     self.broken(node, f"pages in a run of planned changes: {fields.get('summary')}")
+
+    def _standby_is_gone(self, node: str) -> bool:
+        """That the other machine was shut down and nobody stands by is worth a warning."""
+        return not self.world.machines[other(node)].kernel.powered or any(fault.verb == "shutdown" for fault in self.world.options.faults)
 
 
 class Stalls(Checker):
@@ -66,7 +71,7 @@ class ObserveActsOnNobody(Checker):
 
     def command(self, node: str, command: WatcherCommand) -> None:
         """Look at the acts."""
-        if self.world.options.mode is not Mode.OBSERVE:
+        if self.world.mode_of(node) is not Mode.OBSERVE:
             return
         held = type(command) is SetGate and command.state is GateState.HELD
         if held or type(command) is RemoveAddress or (type(command) is RunFence and command.action != "status"):

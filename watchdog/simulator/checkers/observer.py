@@ -12,6 +12,8 @@ from watchdog.judgement.events import (
     AdvertHeard,
     BytesReceived,
     LoopStalled,
+    OperatorActed,
+    OperatorAction,
     OwnerClaimed,
     ProbeFinished,
     ReferenceAnswered,
@@ -52,6 +54,8 @@ class Told:
     stalled: int = NEVER
     stall_length_ns: int = 0
     started: int = NEVER
+    begun: int = NEVER
+    """World time of this watcher's start."""
     verdicts: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     """Scope -> (verdict, stage, since)."""
 
@@ -80,6 +84,8 @@ class Observer(Checker):
         self.overlaps: list[tuple[str, int, int]] = []
         self.fence_rows: dict[str, dict[str, list[tuple[int, int, str]]]] = {name: {} for name in NODES}
         """Node -> order id -> (at, level, state) as emitted."""
+        self.surely_down: dict[str, dict[str, str]] = {name: {} for name in NODES}
+        """Node -> how it knows that the other one certainly cannot serve: "proved", "stopped in order", "vouched"."""
         self.pauses: list[tuple[int, str, str]] = []
         self.last_disturbance_ns = 0
         self.isolated_since = dict.fromkeys(NODES, NEVER)
@@ -157,6 +163,8 @@ class Observer(Checker):
         elif type(event) is ProbeFinished:
             if not event.error:
                 told.probes[event.address] = self.now_ns
+        elif type(event) is OperatorActed and event.action is OperatorAction.CONFIRM_OFF:
+            self.surely_down[node]["vouched"] = event.who
         elif type(event) is ReferenceAnswered:
             told.reference = self.now_ns
         elif type(event) is LoopStalled and event.stalled_ns >= self.world.settings[node].policy.stall_ms * NS_PER_MS:
@@ -177,6 +185,8 @@ class Observer(Checker):
             elif row.kind is RowKind.FENCE:
                 order, level, state = str(fields["order_id"]), int(str(fields["level"])), str(fields["state"])
                 self.fence_rows[node].setdefault(order, []).append((self.now_ns, level, state))
+                if state == "proved":
+                    self.surely_down[node]["proved"] = order
                 self.world.saw({"requested": "fence_intended"}.get(state, f"fence_{state}"))
 
     def _verdict(self, node: str, scope: str, verdict: str, stage: str) -> None:
@@ -195,6 +205,11 @@ class Observer(Checker):
         (self.powered_on if on else self.powered_off)[node].append(self.now_ns)
         if not on:
             self.told[node] = Told()
+            self.surely_down[node].clear()
+        if on:
+            self.surely_down[other(node)].clear()
+        elif "in order" in why:
+            self.surely_down[other(node)]["stopped in order"] = why
 
     def life(self, node: str, process: str) -> None:
         """A new watcher process has heard nothing yet."""
@@ -204,7 +219,7 @@ class Observer(Checker):
         if process == "braind" and life is Life.RUNNING and self.told[node].started != self.world.brains[node].births:
             if self.world.brains[node].births > 1:
                 self.world.saw("restart")
-            self.told[node] = Told(started=self.world.brains[node].births)
+            self.told[node] = Told(started=self.world.brains[node].births, begun=self.now_ns)
 
     def poll(self) -> None:
         """Follow overlaps and isolation."""

@@ -78,10 +78,8 @@ class ResolvedInTime(Checker):
 
     def _conditions(self) -> bool:
         running = all(self._observer.running(name) for name in NODES)
-        return running and self._a_path_lives() and self.world.options.story != "bad-network"
-
-    def _a_path_lives(self) -> bool:
-        return any(all(self.world.path_lives(path.name, name) for name in NODES) for path in self.world.settings["A"].paths)
+        act = all(self.world.mode_of(name) is not Mode.OBSERVE for name in NODES)
+        return running and act and self.world.talk() and self.world.options.story != "bad-network"
 
 
 class ExactlyOneKeeps(Checker):
@@ -117,16 +115,13 @@ class ExactlyOneKeeps(Checker):
             scope = str(group.key)
             gates = [self.world.gate_of(name, group.key) for name in NODES]
             held = all(gate is not None and gate.state is GateState.HELD for gate in gates)
-            if not held or any(self.world.owners[vip] for vip in group.vips) or not self._a_path_lives() or self._somebody_is_unfit():
+            if not held or any(self.world.owners[vip] for vip in group.vips) or not self.world.talk() or self._somebody_is_unfit():
                 self._since.pop(scope, None)
                 continue
             since_ns = self._since.setdefault(scope, now_ns)
             if now_ns - since_ns > NOBODY_BOUND_NS:
                 self.broken("", f"both nodes hold back {scope} for {(now_ns - since_ns) // NS_PER_S} s and nobody owns it")
                 self._since[scope] = 1 << 62
-
-    def _a_path_lives(self) -> bool:
-        return any(all(self.world.path_lives(path.name, name) for name in NODES) for path in self.world.settings["A"].paths)
 
     def _somebody_is_unfit(self) -> bool:
         """Nobody owes anything while a node is cut off from the LAN, its daemon is down, or a person must clear it."""
@@ -153,7 +148,8 @@ class IsolatedGivesUp(Checker):
             return
         now_ns = self._observer.now_ns
         for node in NODES:
-            if not self._observer.cut_off(node) or not self._observer.running(node) or not self._alone(node):
+            may = self.world.mode_of(node) is not Mode.OBSERVE
+            if not may or not self._observer.cut_off(node) or not self._observer.running(node) or not self._alone(node):
                 self._since[node] = NEVER
                 continue
             if self._since[node] == NEVER:
@@ -165,6 +161,8 @@ class IsolatedGivesUp(Checker):
 
     def _alone(self, node: str) -> bool:
         """If the peer is heard, health decides; then this promise says nothing."""
+        if self._observer.surely_down[node]:
+            return False  # the last possible owner never gives up
         return self._observer.no_other_path(node) and self._observer.now_ns - self._observer.told[node].last_frame() > NS_PER_S
 
 
