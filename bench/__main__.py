@@ -1,8 +1,9 @@
 """``make bench``: takeover, detection, cost and LVS beside keepalived; runs interleaved, keepalived against itself shown as the noise.
 
 Exit status 1 when a goal is missed: takeover ratio ≤ 1 + noise, detection median ≤ 20 ms, vrrpd ≤ 60 MiB, in every fault (bench/faults)
-where keepalived was measured to fail vrrpd holds, and a failed real server is removed and restored with ratio ≤ 1 + noise. LVS is
-measured in the kernel lab (``make lab``), when asked for.
+where keepalived was measured to fail vrrpd holds, the client's outage with braind is that without it and its bound (bench/outage.py), and
+a failed real server is removed and restored with ratio ≤ 1 + noise. LVS is measured in the kernel lab (``make lab``), and it and the outage
+when asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import statistics
 import sys
 
+from bench import outage
 from bench.faults import report
 from bench.faults.catalogue import BY_NAME
 from bench.lvs import measure_lvs
@@ -27,7 +29,7 @@ MEMORY_GOAL_MIB = 60.0
 LVS_SMALLEST_NOISE = 0.1
 """The wait for the next check is random: the medians of a few runs may be equal by luck."""
 DEFAULT_PARTS = ("takeover", "detection", "idle", "faults")
-PARTS = (*DEFAULT_PARTS, "lvs")
+PARTS = (*DEFAULT_PARTS, "outage", "lvs")
 KEYS = ("advert_ms", "address_ms", "arp_ms")
 
 
@@ -96,14 +98,18 @@ def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", action="append", default=[], metavar="PART", help="takeover, detection, idle, faults, faults:NAME or lvs; may be repeated"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="takeover, detection, idle, faults[:NAME], outage[:NAME or :all] or lvs; may be repeated",
     )
     parser.add_argument("--runs", type=int, default=15, help="interleaved runs, splits (%(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="idle measurement (%(default)s)")
     parser.add_argument("--rt", type=int, default=0, metavar="PRIORITY", help="takeover: SCHED_RR for both daemons, on a busy machine")
     parser.add_argument("--out", help="write everything as JSON to this file")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of tables")
-    parser.add_argument("--write", action="store_true", help="keep the faults' figures in docs/measured and docs/COMPATIBILITY.md")
+    parser.add_argument("--write", action="store_true", help="keep the figures of faults and outage in docs")
     options = parser.parse_args()
     if problem := unknown_part(options.only):
         parser.error(problem)
@@ -123,8 +129,10 @@ def unknown_part(words: list[str]) -> str:
     """What is wrong with the arguments of ``--only``, or an empty string."""
     for word in words:
         part, _, name = word.partition(":")
-        if part not in PARTS or (name and (part != "faults" or name not in BY_NAME)):
-            return f"--only {word}: choose from {', '.join(PARTS)}, " + ", ".join(f"faults:{fault}" for fault in BY_NAME)
+        names = {"faults": list(BY_NAME), "outage": outage.known()}
+        if part not in PARTS or (name and name not in names.get(part, ())):
+            every = [f"{which}:{one}" for which, all_of_it in names.items() for one in all_of_it]
+            return f"--only {word}: choose from {', '.join((*PARTS, *every))}"
     return ""
 
 
@@ -158,6 +166,13 @@ def measure(wanted: list[str], options: argparse.Namespace) -> tuple[dict[str, o
         if options.write:
             report.keep(rows)
             compatibility.main(["--write"])
+    if cases := outage.chosen(wanted):
+        compared = outage.run(cases)
+        results["outage"] = compared
+        outage.show(compared)
+        goals |= {f"outage: {row['name']}: as without braind, and its bound": row["holds"] for row in compared}
+        if options.write:
+            outage.keep(compared)
     print()
     for goal, met in goals.items():
         print(f"  {'met   ' if met else 'MISSED'}  {goal}")

@@ -9,11 +9,9 @@ from pathlib import Path
 from brainctl.demo.addresses import NODES
 from brainctl.demo.lab import Lab
 from brainctl.demo.program import program_path
-from brainctl.demo.setup import Group, Setup, groups
+from brainctl.demo.setup import PRIORITY, Group, Setup, groups
 from brainctl.stanza import instance_lines, track_file_blocks
 from watchdog.config.model import GateSettings, Mode
-
-PRIORITY = {"A": 150, "B": 100}
 
 
 def keepalived_conf(lab: Lab, setup: Setup, node: str) -> str:

@@ -49,6 +49,10 @@ class Record:
         """When SPLIT_BRAIN verdicts arrived."""
         return [t for t, row in self._rows("verdicts") if row["verdict"] == "SPLIT_BRAIN" and t >= since_ns]
 
+    def actions(self, since_ns: int) -> set[str]:
+        """The names of the actions since an instant."""
+        return {str(row["action"]) for t, row in self._rows("actions") if t >= since_ns}
+
     def fence_states(self) -> list[str]:
         """The states that fences went through, oldest first."""
         return [str(row["state"]) for _, row in self._rows("fences")]

@@ -11,6 +11,8 @@ from watchdog.config.model import GroupKey, Mode, PolicySettings
 DAEMONS = ("vrrpd", "keepalived")
 MODES = tuple(mode.value for mode in Mode)
 
+PRIORITY = {"A": 150, "B": 100}
+
 QUICK = PolicySettings(confirm_ms=600, settle_ms=3_000, stall_ms=400, census_interval_ms=500)
 """Shorter times than the defaults, so that the demo ends in minutes."""
 
@@ -82,7 +84,10 @@ def groups(plan: Plan, site: Site) -> tuple[Group, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a pair is set up. ``advert_ms``: advertisement interval; ``levels``: power switches used as fence levels, in order."""
+    """How a pair is set up. ``advert_ms``: advertisement interval; ``levels``: power switches used as fence levels, in order.
+
+    ``phase_ms``: how long after an advert of A faults fall (None: at any time).
+    """
 
     daemon: str
     mode: str
@@ -97,6 +102,12 @@ class Setup:
     policy: PolicySettings = QUICK
     site: Site = PLAIN
     sabotage: str = ""
+    phase_ms: int | None = None
+
+    @property
+    def master_down_ms(self) -> float:
+        """RFC 5798 section 6.1: how long B waits for A's adverts."""
+        return 3 * self.advert_ms + (256 - PRIORITY["B"]) / 256 * self.advert_ms
 
     @property
     def fence_delay_ms(self) -> int:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from brainctl.demo import configuration, daemons, measure
 from brainctl.demo.kernel import nft, run
@@ -23,6 +24,8 @@ TICK_S = 0.02
 SETTLE_TIMEOUT_S = 25.0
 ENROLMENT_TIMEOUT_S = 60.0
 AFTER_FAILURE_S = 3.0
+BARE_PATIENCE_S = 8.0
+"""How long a bare pair is waited for: what VRRP alone does not do in this time it does not do."""
 VRRP_FIREWALL = "table inet tutorial_firewall"
 GATE_LATE_S = 1.5
 
@@ -82,15 +85,24 @@ class Stage:
             self.tick()
 
     def moment(self) -> None:
-        """Let a random part of two advert intervals pass, so that faults fall anywhere in their phase."""
-        self.hold(self.rng.uniform(0.2, 0.2 + 2 * self.setup.advert_ms / 1000))
+        """Let a random part of two advert intervals pass, so that faults fall anywhere in their phase; or wait for the setup's phase."""
+        if self.setup.phase_ms is None:
+            self.hold(self.rng.uniform(0.2, 0.2 + 2 * self.setup.advert_ms / 1000))
+            return
+        heard = [event["t"] for event in self.lab.observer.events if event.get("how") == "advert" and event["node"] == "A"]
+        interval_ns = self.setup.advert_ms * measure.NS_PER_MS
+        wait_ns = (heard[-1] + self.setup.phase_ms * measure.NS_PER_MS - time.time_ns()) % interval_ns + interval_ns
+        end = time.monotonic() + wait_ns / 1e9
+        self.hold(wait_ns / 1e9 - 3 * TICK_S)
+        time.sleep(max(0.0, end - time.monotonic()))
 
     def wait(self, what: str, condition: Callable[[], bool], within_s: float) -> bool:
         """Wait for a condition; what does not come in time fails the scenario under the name ``what``.
 
         After one wait in vain the scenario has failed, and the others are cut short.
         """
-        within_s = min(within_s, AFTER_FAILURE_S) if self.in_vain else within_s
+        patience_s = within_s if self.setup.brain or not self.settled_ns else BARE_PATIENCE_S
+        within_s = min(patience_s, AFTER_FAILURE_S) if self.in_vain else patience_s
         until = time.monotonic() + within_s
         while not condition():
             if time.monotonic() > until:
@@ -277,6 +289,12 @@ class Stage:
         node.signal("vrrp", signal.SIGTERM)
         self.wait(f"{name}'s VRRP daemon has ended", lambda: not node.running("vrrp"), 10.0)
 
+    def checked_bounds(self) -> dict[str, Any]:
+        """The bounds that ``brainctl check`` prints on A."""
+        said = self.lab.nodes["A"].run_unchecked(daemons.program("brainctl"), "check", "--node", "A", "--json")
+        bounds: dict[str, Any] = json.loads(said)["bounds"]
+        return bounds
+
     def all_healthy(self) -> bool:
         """A condition: the last verdict about the pair is HEALTHY in both records, or a flaw of the site was found and paged."""
         if self.setup.site.flawed and self.lab.pager.events:
@@ -333,6 +351,7 @@ class Stage:
         for record in self.records.values():
             result.verdicts |= record.verdicts(self.settled_ns)
             result.fence_states += record.fence_states()
+            result.held |= bool(record.actions(self.settled_ns) & {"yield", "give_up"})
         for what in self.lab.watched:
             if what.name == "vip":
                 found = self._measure(result, what, events, now)

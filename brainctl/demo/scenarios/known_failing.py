@@ -10,7 +10,6 @@ KNOWN_FAILING: dict[str, str] = {
     "two-lans": "T3, health",
     "two-lans-sync": "T3, health",
     "same-vrid": "T10, address",
-    "many-addresses": "T1, address",
     "local-node": "T5, address",
     "foreign-elsewhere": "T7, address",
     "gateway-reboots": "J3 T4, health",
