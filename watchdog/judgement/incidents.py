@@ -37,6 +37,8 @@ class Trouble(Enum):
     """Nothing can be written down: nothing will be fenced."""
     DISK_LOW = "disk_low"
     """The disk of the state directory is nearly full."""
+    WITNESS_OUT = "witness_out"
+    """The witness cannot be reached: turns to fence go by the rules without it, once both nodes have told each other."""
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ from watchdog.judgement.surroundings import Surroundings
 from watchdog.judgement.troubles import Troubles
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, Isolation
 from watchdog.judgement.wire_intake import WireIntake
-from watchdog.judgement.witness_intake import WITNESS_SCOPE, WitnessIntake
+from watchdog.judgement.witness_intake import WitnessIntake
 from watchdog.judgement.witnessing import Witnessing
 
 STALL_SLACK_MS = 100
@@ -208,11 +208,11 @@ class WatcherCore:
             orders=OperatorOrders(state, actor, fence),
             troubles=troubles,
             gate_trust=GateTrust(state, troubles),
-            witness=WitnessIntake(state),
+            witness=WitnessIntake(state, troubles),
         )
         self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles))
         self._configure_groups(now_ns, event.groups)
-        scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values()), *([WITNESS_SCOPE] if settings.witness else [])}
+        scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
         wire.addresses_listed(now_ns, events.AddressesListed(event.held))
         state.pair_wake_ns = settled_ns

@@ -5,26 +5,24 @@ from __future__ import annotations
 from base.core import NS_PER_MS
 from watchdog.judgement import events
 from watchdog.judgement.evidence import EvidenceKind, Owner
+from watchdog.judgement.incidents import Trouble
 from watchdog.judgement.state import WatcherState
-from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
-
-WITNESS_SCOPE = "witness"
-"""Its incident is its own: it must be told whatever else is open (Promise 10)."""
+from watchdog.judgement.troubles import Troubles
+from watchdog.judgement.verdict import PAIR_SCOPE
 
 
 class WitnessIntake:
-    """Feeds state.witness."""
+    """Feeds state.witness; its loss is a trouble of its own, told whatever else is open (Promise 10)."""
 
-    def __init__(self, state: WatcherState) -> None:
+    def __init__(self, state: WatcherState, troubles: Troubles) -> None:
         self._state = state
+        self._troubles = troubles
 
     def changed(self, now_ns: int, event: events.WitnessChanged) -> None:
         """A poll of the witness is over."""
         news = self._state.witness.changed(now_ns, event)
         if event.up:
             self._note_holder(now_ns, event.holder)
-            state = self._state
-            state.persist(*state.incidents.clear(now_ns, WITNESS_SCOPE, 0))  # an earlier run may have left it open
         if news:
             self._flag_changed(now_ns)
 
@@ -74,14 +72,15 @@ class WitnessIntake:
         """The peer is told at once: until it has acknowledged it, both rules count (witnessing.py)."""
         state, witness = self._state, self._state.witness
         state.beat_wanted = True
-        if witness.out:
-            summary = f"{state.settings.cluster}: {state.settings.self_name} cannot reach the witness: {witness.detail}"
-            details = "fencing goes on without it when both nodes have told each other so; until then this node cannot fence"
-            page = not state.in_maintenance(now_ns)
-            state.persist(*state.incidents.raise_(now_ns, WITNESS_SCOPE, Verdict.PATH_DEGRADED, summary, details, state.epochs(), page))
-            state.record_action(PAIR_SCOPE, "witness", "reachable", witness.detail, "lost")
-            state.publish("the witness is out")
-        else:
-            state.record_action(PAIR_SCOPE, "witness", "reachable", witness.detail, "back")
-            state.publish("the witness answers again")
+        state.record_action(PAIR_SCOPE, "witness", "reachable", witness.detail, "lost" if witness.out else "back")
+        state.publish("the witness is out" if witness.out else "the witness answers again")
         state.touch(PAIR_SCOPE)
+        summary = f"{state.settings.self_name} cannot reach the witness: {witness.detail}" if witness.out else ""
+        self._troubles.report(
+            now_ns,
+            PAIR_SCOPE,
+            Trouble.WITNESS_OUT,
+            summary,
+            "turns to fence go by the rules without a witness as soon as both nodes have told each other that it is out; "
+            "a node that loses it during a cut cannot fence",
+        )
