@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,6 +26,7 @@ from base.control import ControlClient, RequestError
 from base.core import NS_PER_MS
 from base.diagnostics import ConfigError
 from base.secrets import SecretError
+from brainctl.following import follow_fence
 from brainctl.maintenance import operate, order
 from brainctl.options import add_common, control_socket
 from brainctl.output import complain, paint, table, waiting
@@ -41,8 +41,6 @@ from fencing.plan.settings import FenceDevice
 from watchdog.config.load import load_brain
 from watchdog.config.model import BrainSettings
 from watchdog.enrolled import enrolment_path, with_enrolment
-
-FOLLOW_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -238,26 +236,18 @@ def _off(args: argparse.Namespace) -> int:
     status, answer = order(args, "fence_off", subject=args.subject, note=args.note)
     if status:
         return status
-    order_id, fence, said = answer["order_id"], answer["status"]["fence"], ""
+    order_id = answer["order_id"]
     try:
         with ControlClient(control_socket(args)) as client:
-            while (running := fence["running"]) is not None and running["order_id"] == order_id:
-                now = f"level {running['level']}: {running['phase']}, {running['state']} {running['detail']}".rstrip()
-                if now != said and not args.json:
-                    print(f"{order_id}: {now}", flush=True)
-                said = now
-                time.sleep(FOLLOW_S)
-                fence = client.call("status")["status"]["fence"]
+            outcome = follow_fence(client, answer, lambda step: None if args.json else print(f"{order_id}: {step}", flush=True))
     except (OSError, RequestError) as error:
         complain(f"{order_id} was ordered, but braind is gone: {error}", "brainctl log --kind fence tells what is known", as_json=args.json)
         return 3
-    last = fence["last"] or {}
-    if last.get("order_id") != order_id:
-        complain(f"{order_id}: braind does not tell its outcome", "brainctl log --kind fence does", as_json=args.json)
+    if not outcome.state:
+        complain(f"{order_id}: {outcome.detail}", "brainctl log --kind fence does", as_json=args.json)
         return 2
-    proved = last["state"] == "proved"
     if args.json:
-        print(json.dumps({"order_id": order_id, "state": last["state"], "level": last["level"], "detail": last["detail"]}))
+        print(json.dumps({"order_id": order_id, "state": outcome.state, "level": outcome.level, "detail": outcome.detail}))
     else:
-        print(f"{order_id}: {paint(last['state'], 'green' if proved else 'red')}: {last['detail']}")
-    return 0 if proved else 2
+        print(f"{order_id}: {paint(outcome.state, 'green' if outcome.proved else 'red')}: {outcome.detail}")
+    return 0 if outcome.proved else 2

@@ -1,4 +1,4 @@
-"""What stands behind the three console scripts: put our packages first on ``sys.path``, then run.
+"""What stands behind the four console scripts: put our packages first on ``sys.path``, then run.
 
 In the wheel the packages `base`, `vrrp`, `fencing`, `alerts` and `watchdog` live in ``brainctl/_lib``, because a top-level ``watchdog``
 would silently overwrite PyPI's package of that name. In a checkout and in an editable install they lie beside ``brainctl``.
@@ -40,3 +40,8 @@ def braind() -> int:
 def brainctl() -> int:
     """Console script ``brainctl``."""
     return _run("brainctl.command")
+
+
+def fence_brainctl() -> int:
+    """Console script ``fence_brainctl``."""
+    return _run("brainctl.fence_agent")
