@@ -61,6 +61,10 @@ class Plan:
     vrid6: int
     host6: dict[str, str]
 
+    def service_address(self, node: str, *, routed: bool = False) -> str:
+        """A node's address on its service LAN, or on the other side of the router."""
+        return (self.inside_host if routed else self.host)[node]
+
     def outlet(self, node: str, device: str) -> Outlet:
         """The outlet of ``node`` at ``device`` ("bmc" or "pdu")."""
         return next(o for o in self.outlets if o.node == node and o.device == device)

@@ -10,6 +10,7 @@ from brainctl.demo.addresses import NODES
 from brainctl.demo.lab import Lab
 from brainctl.demo.program import program_path
 from brainctl.demo.setup import PRIORITY, Group, Setup, groups
+from brainctl.demo.switch import INSIDE
 from brainctl.stanza import instance_lines, track_file_blocks
 from watchdog.config.model import GateSettings, Mode
 
@@ -28,12 +29,12 @@ def keepalived_conf(lab: Lab, setup: Setup, node: str) -> str:
             "",
             *([track_file_blocks([group.key for group in found], Mode(setup.mode), GateSettings())] if stanza else []),
             *(sync if setup.site.sync else []),
-            *(_instance(setup, group, node, stanza) for group in found),
+            *(_instance(lab, setup, group, node, stanza) for group in found),
         )
     )
 
 
-def _instance(setup: Setup, group: Group, node: str, stanza: bool) -> str:
+def _instance(lab: Lab, setup: Setup, group: Group, node: str, stanza: bool) -> str:
     return "\n".join(
         (
             f"vrrp_instance {group.name} {{",
@@ -43,6 +44,7 @@ def _instance(setup: Setup, group: Group, node: str, stanza: bool) -> str:
             f"    priority {PRIORITY[node]}",
             f"    advert_int {setup.advert_ms / 1000:g}",
             *(["    nopreempt"] if setup.site.nopreempt else []),
+            *(_unicast(lab, node) if setup.site.routed else []),
             "    virtual_ipaddress {",
             *(f"        {line}" for line in group.lines),
             "    }",
@@ -51,6 +53,12 @@ def _instance(setup: Setup, group: Group, node: str, stanza: bool) -> str:
             "",
         )
     )
+
+
+def _unicast(lab: Lab, node: str) -> list[str]:
+    own = {name: lab.plan.service_address(name, routed=name == "B") for name in NODES}
+    peer = next(address for name, address in own.items() if name != node)
+    return [f"    unicast_src_ip {own[node]}", "    unicast_peer {", f"        {peer}", "    }"]
 
 
 def brain_toml(lab: Lab, setup: Setup) -> str:
@@ -63,6 +71,13 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
     references = {"gateway": (plan.host["gateway"], "eth0")}
     if site.has_inside_lan:
         references["inside-gateway"] = (plan.inside_host["gateway"], "eth2")
+    on_eth0 = _table("[[path]]", name="service-multicast", type="multicast", group=plan.group, port=plan.beat_port, **service)
+    found = [_table("[[reference]]", name=name, address=address, interface=on) for name, (address, on) in references.items()]
+    if site.routed:
+        own = {name: plan.service_address(name, routed=name == "B") for name in NODES}
+        on_eth0 = _table("[[path]]", name="service-udp", type="unicast", port=plan.beat_port, address=own, **service)
+        legs = {"A": plan.host["gateway"], "B": plan.inside_host["gateway"]}
+        found = [_table("[[reference]]", name=f"gateway-{n}", address=leg, interface={n: "eth0"}) for n, leg in legs.items()]
     parts = [
         "version = 1",
         _table("[cluster]", name="demo", key_file="/etc/brainctl/cluster.key"),
@@ -70,10 +85,10 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
         _table("[policy]", mode=setup.mode, **times),
         _table("[gate]", daemon=setup.daemon),
         _table("[[path]]", name="beat-frames", type="ethernet", **heartbeat),
-        _table("[[path]]", name="service-multicast", type="multicast", group=plan.group, port=plan.beat_port, **service),
+        on_eth0,
         _table("[[path]]", name="beat-udp", type="unicast", port=plan.beat_port + 1, address=plan.heartbeat_host, **heartbeat),
         _table("[[path]]", name="serial", type="serial", device="/run/lab/ttyS0", baud=lab.baud, **beats),
-        *(_table("[[reference]]", name=name, address=address, interface=on) for name, (address, on) in references.items()),
+        *found,
         _table("[fence]", enabled=setup.fence_enabled, delay_ms=setup.fence_delay_ms),
         *(_fence_level(lab, setup, target, device) for target in NODES for device in setup.levels),
         _table("[[alert]]", name="pager", type="webhook", url_secret="file:/etc/brainctl/pager-url"),  # noqa: S106
@@ -84,8 +99,11 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
 def _node(lab: Lab, setup: Setup, node: str, rank: int) -> str:
     if not setup.site.node_addresses:
         return _table(f"[node.{node}]", rank=rank)
-    plan = lab.plan
-    own = [plan.host[node], *([plan.inside_host[node]] if setup.site.has_inside_lan else [])]
+    plan, site = lab.plan, setup.site
+    own = [
+        plan.service_address(node, routed=site.service_network(node) == INSIDE),
+        *([plan.inside_host[node]] if setup.site.has_inside_lan else []),
+    ]
     return _table(f"[node.{node}]", rank=rank, addresses=[*own, *([plan.host6[node]] if setup.site.ipv6 else [])])
 
 

@@ -102,6 +102,12 @@ def allow_ipv6(network: str) -> None:
                 Path(f"/proc/sys/net/ipv6/conf/{where}/{name}").write_text(f"{value}\n")
 
 
+def forward(network: str) -> None:
+    """The network namespace is a router."""
+    with inside(network):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+
+
 def answer_per_interface(network: str) -> None:
     """ARP as on a real server of LVS: asked on an interface, the kernel answers only for what that interface has."""
     with inside(network):

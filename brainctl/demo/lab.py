@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from brainctl.demo.addresses import NODES, Outlet, Plan
-from brainctl.demo.kernel import NetNamespace, allow_ipv6, answer_per_interface, ip
+from brainctl.demo.kernel import NetNamespace, allow_ipv6, answer_per_interface, forward, ip, nft
 from brainctl.demo.node import LabError, Node
 from brainctl.demo.program import Event, Program, python_program
 from brainctl.demo.setup import PLAIN, Site
@@ -89,6 +89,8 @@ class Lab:
             for role in ("client", "gateway", "stranger", "detector"):
                 address = f"{self.plan.inside_host[role]}/{self.plan.inside.prefixlen}" if role != "detector" else ""
                 self.hosts[f"inside-{role}"] = self._host(INSIDE, role, address, self.plan.inside_mac[role])
+        if self.site.routed:
+            self._make_router()
         self._start_observer()
         self._start_serial()
         self._start_pager()
@@ -116,6 +118,12 @@ class Lab:
             hears=False,
         )
         self._closing.callback(self.clients[what.name].close)
+
+    def _make_router(self) -> None:
+        """The gateway has a leg on the inside LAN too, and forwards."""
+        gateway = self.hosts["gateway"].path
+        self.switch.plug(INSIDE, "gateway", gateway, "eth1", f"{self.plan.inside_host['gateway']}/{self.plan.inside.prefixlen}")
+        forward(gateway)
 
     def _host(self, network: str, role: str, address: str, mac: str = "", six: str = "") -> NetNamespace:
         namespace = NetNamespace()
@@ -225,8 +233,8 @@ class Lab:
 
     @property
     def node_networks(self) -> tuple[str, ...]:
-        """The networks that a node is plugged into."""
-        return (SERVICE, *((INSIDE,) if self.site.has_inside_lan else ()), HEARTBEAT, MANAGEMENT)
+        """The networks that a node may be plugged into."""
+        return (SERVICE, *((INSIDE,) if self.site.has_inside_lan or self.site.routed else ()), HEARTBEAT, MANAGEMENT)
 
     # ---- power -----------------------------------------------------------------------------------------------------------------------
     def boot(self, name: str) -> None:
@@ -237,7 +245,9 @@ class Lab:
             allow_ipv6(node.network)
         if self.site.local_node or self.site.elsewhere:
             answer_per_interface(node.network)
-        self.switch.plug(SERVICE, name, node.network, "eth0", f"{plan.host[name]}/{plan.service.prefixlen}", plan.mac[name])
+        where = self.site.service_network(name)
+        address, length = plan.service_address(name, routed=where == INSIDE), plan.service.prefixlen
+        self.switch.plug(where, name, node.network, "eth0", f"{address}/{length}", plan.mac[name])
         self.switch.plug(
             HEARTBEAT, name, node.network, "eth1", f"{plan.heartbeat_host[name]}/{plan.heartbeat.prefixlen}", plan.heartbeat_mac[name]
         )
@@ -248,7 +258,7 @@ class Lab:
             ip(node.network, f"addr add {plan.host6[name]}/{plan.service6.prefixlen} dev eth0 nodad")
         if self.site.local_node:
             ip(node.network, f"addr add {plan.vip}/32 dev lo")
-        ip(node.network, f"route add default via {plan.host['gateway']}")
+        ip(node.network, f"route add default via {(plan.inside_host if where == INSIDE else plan.host)['gateway']}")
         self.observer.tell(json.dumps({"node": name, "network": node.network}))
         self.serial.tell(f"on {name}")
         for (fed, _device), program in self.power.items():
@@ -295,6 +305,13 @@ class Lab:
         """The nodes hear nothing of each other on the service and heartbeat networks; both still reach client and gateway."""
         networks = [network for network in self.node_networks if network != MANAGEMENT]
         self.switch.lose(*(Loss(network, one, other) for network in networks for one, other in (NODES, NODES[::-1])))
+
+    def cut_router(self) -> None:
+        """The gateway routes nothing any more; it still answers on both of its legs."""
+        nft(
+            self.hosts["gateway"].path,
+            "add table inet cut\nadd chain inet cut forward { type filter hook forward priority 0; policy drop; }\n",
+        )
 
     def cut_management(self) -> None:
         """The nodes reach no power switch; the pager can be reached over the service network."""

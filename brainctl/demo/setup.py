@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from brainctl.demo.addresses import Plan
+from brainctl.demo.switch import INSIDE, SERVICE
 from fencing.plan.delay import detection_spread_ms, needed_delay_ms
 from watchdog.config.model import GroupKey, Mode, PolicySettings
 
@@ -26,8 +27,9 @@ class Site:
     address on eth2, and the nodes answer ARP on an interface only for what that interface has. ``addresses``: how many VI_1 has.
     ``local_node``: the address of VI_1 also stands as /32 on lo of both nodes (directors that are real servers too), which answer likewise.
     ``ipv6``: the group VI_6 on eth0. ``nopreempt``: both nodes. ``node_addresses``: brain.toml names the nodes' own addresses.
-    ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made
-    only after keepalived has read its configuration.
+    ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made only after
+    keepalived has read its configuration. ``routed``: eth0 of B is on the inside LAN and the gateway routes between the two, with unicast
+    adverts and beats.
     """
 
     inside: bool = False
@@ -41,11 +43,16 @@ class Site:
     node_addresses: bool = True
     unheld: tuple[str, ...] = ()
     gate_late: tuple[str, ...] = ()
+    routed: bool = False
 
     @property
     def has_inside_lan(self) -> bool:
         """Whether the nodes have eth2."""
         return self.inside or self.elsewhere
+
+    def service_network(self, node: str) -> str:
+        """The network that a node's eth0 is plugged into."""
+        return INSIDE if self.routed and node == "B" else SERVICE
 
     @property
     def flawed(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from pathlib import Path
+
 from brainctl.demo import measure
 
 MS = 1_000_000
@@ -55,3 +58,21 @@ def test_the_client_is_served_by_nobody_after_a_silence() -> None:
     events: list[measure.Event] = [{"t": 1000 * MS, "seq": 1, "asked": 999 * MS, "node": "A"}]
     assert measure.client_owner(events, 1200 * MS) == "A"
     assert measure.client_owner(events, 1400 * MS) == ""
+
+
+def test_events_are_told_apart_by_address() -> None:
+    events: list[measure.Event] = [{"kind": "answer", "vip": vip, "node": node, "t": 5} for vip, node in (("a", "A"), ("b", "B"))]
+    assert [event["node"] for event in measure.about(events, "b")] == ["B"]
+    assert measure.recent_owners(events, 10, "a") == ["A"]
+
+
+def test_the_longest_silence_of_a_sender_in_a_capture(tmp_path: Path) -> None:
+    capture = tmp_path / "capture.pcap"
+    mac, other = "02:00:00:00:00:01", "02:00:00:00:00:02"
+    data = bytes(24)
+    for at_ms, sender in ((100, mac), (300, mac), (500, other), (900, mac)):
+        frame = b"\xff" * 6 + bytes.fromhex(sender.replace(":", "")) + b"\x88\xb5" + bytes(20)
+        data += struct.pack("<IIII", 0, at_ms * MS, len(frame), len(frame)) + frame
+    capture.write_bytes(data + b"\1" * 20)  # a frame that is still being written
+    assert measure.silence_ms(capture, mac, 0, 1000 * MS) == 600
+    assert measure.silence_ms(capture, other, 0, 1000 * MS) == 500

@@ -6,7 +6,7 @@ from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything, CutEverythingAndManagement, CutHeartbeat, OneWay
 from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, RestartInTime
 from brainctl.demo.scenarios.holding import GateLate, HoldEnds, HoldIgnored, HoldUnwritable, ManyAddresses, NoPreempt, NoStandby
-from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, SameVrid, SixGroups, TwoLans, TwoLansSync
+from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, RoutedPeers, SameVrid, SixGroups, TwoLans, TwoLansSync
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
 from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown
@@ -27,6 +27,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     TwoLans(),
     TwoLansSync(),
     SameVrid(),
+    RoutedPeers(),
     ManyAddresses(),
     SixGroups(),
     LocalNode(),

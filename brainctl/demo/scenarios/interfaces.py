@@ -150,6 +150,32 @@ class ForeignElsewhere(Scenario):
         )
 
 
+class RoutedPeers(Scenario):
+    """The nodes are on different LANs: nobody hears the other's ARP, ever."""
+
+    name = "routed-peers"
+    case = "T8"
+    story = "unicast peers behind a router, no path is left between them: healthy A of rank 1 fences B, never the other way round"
+    site = Site(routed=True)
+    usual = False
+
+    def play(self, stage: Stage) -> None:
+        """Cut the router, the heartbeat network and the serial line."""
+        stage.moment()
+        stage.say("the router routes nothing, heartbeat network and serial line pass nothing")
+        stage.lab.cut_router()
+        stage.lab.cut_ethernet()
+        stage.lab.cut_serial()
+        stage.wait("a power switch cuts B's power", lambda: not stage.node("B").on, 30.0)
+        stage.fence_is_proved_and_told()
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """What was heard on two media and fell silent counts."""
+        return Expectation(
+            "B is fenced, proved, paged", owners=("A",), split=False, fence=("requested", "proved"), cut_power=1, alerts=(1, 8)
+        )
+
+
 class LocalNode(Scenario):
     """The directors are real servers, too."""
 
