@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from brainctl.demo.addresses import NODES
-from brainctl.demo.lab import Lab
+from brainctl.demo.lab import ANYCAST, Lab
 from brainctl.demo.program import program_path
 from brainctl.demo.setup import PRIORITY, Group, Setup, groups
 from brainctl.demo.switch import INSIDE
@@ -76,8 +76,7 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
     if site.routed:
         own = {name: plan.service_address(name, routed=name == "B") for name in NODES}
         on_eth0 = _table("[[path]]", name="service-udp", type="unicast", port=plan.beat_port, address=own, **service)
-        legs = {"A": plan.host["gateway"], "B": plan.inside_host["gateway"]}
-        found = [_table("[[reference]]", name=f"gateway-{n}", address=leg, interface={n: "eth0"}) for n, leg in legs.items()]
+        found = [_table("[[reference]]", name="gateway", address=ANYCAST, interface="eth0")]
     parts = [
         "version = 1",
         _table("[cluster]", name="demo", key_file="/etc/brainctl/cluster.key"),

@@ -27,6 +27,8 @@ _ETH_P_ALL = 3
 BAUD = 9600
 CLIENT_INTERVAL_MS = 10
 PROBE_INTERVAL_MS = 20
+ANYCAST = "192.0.2.1"
+"""The router's address on every LAN that it serves: one reference for nodes of different LANs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,9 @@ class Lab:
         self._closing.callback(self.clients[what.name].close)
 
     def _make_router(self) -> None:
-        """The gateway has a leg on the inside LAN too, and forwards."""
+        """The gateway has a leg on the inside LAN too, forwards, and answers for one and the same address on both."""
         gateway = self.hosts["gateway"].path
+        ip(gateway, f"addr add {ANYCAST}/32 dev lo")
         self.switch.plug(INSIDE, "gateway", gateway, "eth1", f"{self.plan.inside_host['gateway']}/{self.plan.inside.prefixlen}")
         forward(gateway)
 

@@ -27,9 +27,9 @@ class Site:
     address on eth2, and the nodes answer ARP on an interface only for what that interface has. ``addresses``: how many VI_1 has.
     ``local_node``: the address of VI_1 also stands as /32 on lo of both nodes (directors that are real servers too), which answer likewise.
     ``ipv6``: the group VI_6 on eth0. ``nopreempt``: both nodes. ``node_addresses``: brain.toml names the nodes' own addresses.
-    ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made only after
-    keepalived has read its configuration. ``routed``: eth0 of B is on the inside LAN and the gateway routes between the two, with unicast
-    adverts and beats.
+    ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made only
+    after keepalived has read its configuration. ``routed``: eth0 of B is on the inside LAN and the gateway routes between the two, with
+    unicast adverts and beats.
     """
 
     inside: bool = False

@@ -83,7 +83,7 @@ class HoldIgnored(Scenario):
             verdicts=(SPLIT,),
             fence=("requested", "proved"),
             cut_power=1,
-            alerts=(1, 8),
+            alerts=(1, 10),
             pages=(CANNOT_HOLD,),
         )
 

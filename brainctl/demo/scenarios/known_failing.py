@@ -17,7 +17,6 @@ KNOWN_FAILING: dict[str, str] = {
     "stranger": "A1, address and health",
     "watcher-crashes": "N1 J7, address and health",
     "descriptors-run-out": "A7, address",
-    "hold-unwritable": "T6, holding",
     "gate-late": "N2, holding",
     "hold-ends": "T11, health",
     "nopreempt": "T9, health",
