@@ -150,8 +150,8 @@ def build_endpoint(
         problems += [missing] if (missing := usable(model, interfaces)) else []
     elif local is None:
         problems.append(f"no IPv{int(model.family)} source address on {model.interface}")
-    elif model.track_source and model.source is not None and not _has_address(interfaces, model.interface, local):
-        problems.append(f"no source address {local} on {model.interface} (track_src_ip)")
+    elif model.source is not None:
+        problems += _missing_source(model, model.source, interfaces)
     if local is not None and send_socket is not None:
         ttl = MULTICAST_TTL if model.unicast_ttl is None or not model.unicast else model.unicast_ttl
         endpoint.packets = AdvertPackets(
@@ -212,9 +212,12 @@ def _extra(model: VrrpInstance, endpoint: Endpoint, links: VirtualLinks) -> tupl
     return tuple(found.values())
 
 
-def _has_address(interfaces: InterfaceTable, name: str, address: IPAddress) -> bool:
-    interface = interfaces.get(name)
-    return interface is not None and address in interface.addresses
+def _missing_source(model: VrrpInstance, source: IPAddress, interfaces: InterfaceTable) -> list[str]:
+    """Adverts from an address that is not ours get no answers, and unicast ones do not reach us: a MASTER beside the MASTER."""
+    interface = interfaces.get(model.interface)
+    if model.track_source and (interface is None or source not in interface.addresses):
+        return [f"no source address {source} on {model.interface} (track_src_ip)"]
+    return [] if interfaces.holds(source) else [f"no source address {source} on any interface"]
 
 
 def virtual_addresses(models: Iterable[VrrpInstance]) -> frozenset[IPAddress]:

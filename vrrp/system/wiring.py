@@ -132,13 +132,19 @@ class Wiring:
         names = {m.interface for m in self.config.instances} | {m.virtual_interface for m in self.config.instances if m.virtual_interface}
         names |= {a.interface for m in self.config.instances for a in all_addresses(m)}
         found = ((name, self.interfaces.get(name)) for name in sorted(names))
-        tracked = tuple(self.interfaces.holds(m.source) for m in self.config.instances if m.track_source and m.source is not None)
+        sources = tuple(self._placed(m) for m in self.config.instances if m.source is not None)
         return (
-            tracked,
+            sources,
             self.routed.signature(self.config.instances, self.interfaces),
             self.links.signature(),
             *((name, None if i is None else (i.index, i.mac, i.connected(virtual=virtual), *_sources(i, virtual))) for name, i in found),
         )
+
+    def _placed(self, model: InstanceModel) -> tuple[bool, bool]:
+        """Is the configured source on this node, and on the instance's interface?"""
+        interface = self.interfaces.get(model.interface)
+        assert model.source is not None
+        return self.interfaces.holds(model.source), interface is not None and model.source in interface.addresses
 
     # ---- sockets --------------------------------------------------------------------------------------------------
 

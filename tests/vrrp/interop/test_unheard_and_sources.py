@@ -150,3 +150,31 @@ def test_priorities_and_states_in_the_fifo(tmp_path: Path, ours: bool, place: st
             reload(daemon, text)
             lab.until(lambda: 'GROUP "G" MASTER 0' in lines, what="the state of the group again after the reload")
             assert len(lines) == 1, "and not those of its members"
+
+
+SOURCES = [
+    ("10.77.0.55/24", "unicast_src_ip 10.77.0.55\nunicast_peer {\n10.77.0.2\n}", False),
+    ("10.77.0.55/24", "mcast_src_ip 10.77.0.55", False),
+    ("fd77::55/64", "unicast_src_ip fd77::55\nunicast_peer {\nfd77::2\n}", True),
+    ("fe80::55/64", "mcast_src_ip fe80::55", True),
+]
+
+
+@pytest.mark.parametrize(("address", "lines", "ipv6"), SOURCES)
+def test_a_source_that_is_not_ours_is_a_fault_that_ends_by_itself(address: str, lines: str, ipv6: bool) -> None:
+    """MASTER beside a living MASTER, and deaf: that was the answer to a typing error or an address that a DHCP client took away (F2)."""
+    with Lab("a", "b") as lab:
+        node = lab.nodes["a"]
+        ours = lab.vrrpd("a", conf(150, instance=lines, ipv6=ipv6))
+        lab.until(lambda: is_in(ours, "FAULT"), what="missing at the start")
+        assert any(address.split("/")[0] in cause for cause in instance(ours)["faults"])
+        for _ in range(2):
+            node.run("ip", "addr", "add", address, "dev", "eth0", *(["nodad"] if ipv6 else []))
+            lab.until(lambda: is_in(ours, "MASTER"), what="it came")
+            node.run("ip", "addr", "del", address, "dev", "eth0")
+            lab.until(lambda: is_in(ours, "FAULT"), what="it is taken away")
+            assert not node.holds("fd77::100" if ipv6 else VIP)
+        node.run("ip", "link", "set", "eth0", "down")
+        node.run("ip", "link", "set", "eth0", "up")
+        node.run("ip", "addr", "add", address, "dev", "eth0", *(["nodad"] if ipv6 else []))
+        lab.until(lambda: is_in(ours, "MASTER"), what="after the link was down")
