@@ -9,6 +9,7 @@ from vrrp.config.model.tracking import TrackSet
 from vrrp.lvs.naming import service_id_of
 from vrrp.placement import mac_of
 from vrrp.protocol.authentication_header import Authenticator
+from vrrp.protocol.belief import DifferingLists
 from vrrp.protocol.hmac_session import HmacPolicy, HmacSession
 from vrrp.protocol.node import NodeParameters
 from vrrp.protocol.packet import (
@@ -109,9 +110,19 @@ def instance_parameters(model: VrrpInstance, startup_delay_ns: int = 0, not_befo
         late_backup_priority=model.timer_expired_backup_priority if model.timer_expired_backup else 0,
         in_sync_group=bool(model.sync_group),
         check_addresses=not model.skip_check_adv_addr,
+        differing_lists=DifferingLists(model.differing_lists),
+        peers=frozenset(peer.address for peer in model.unicast_peers),
+        has_secret=_has_secret(model),
         auth_type=_AUTH[model.authentication.kind] if model.version == 2 else AuthType.NONE,
         auth_data=_auth_data(model),
     )
+
+
+def _has_secret(model: VrrpInstance) -> bool:
+    """An advert without our password, AH key or trailer is refused before the core hears of it."""
+    if model.hmac is not None and model.hmac.mode is HmacMode.ENFORCE:
+        return True
+    return model.version == 2 and int(model.family) == 4 and model.authentication.kind is not AuthKind.NONE
 
 
 def _is_elsewhere(model: VrrpInstance) -> bool:

@@ -1,7 +1,7 @@
 """The vrrp process: timers and adverts. It touches no disk and waits for nobody.
 
 A shell around ``vrrp.protocol.node.VrrpNode``: everything that happens becomes an event, every command is carried out in order. It
-talks JSON lines to its parent (``vrrp.daemon``), which reads the configuration, runs scripts, writes the log, and executes this
+talks JSON lines to its parent (``vrrp.parent``), which reads the configuration, runs scripts, writes the log, and executes this
 process's *will* if it dies: the netlink messages that remove its addresses and the adverts with priority 0
 (docs/adr/0103-last-will.md).
 """

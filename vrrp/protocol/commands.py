@@ -83,6 +83,7 @@ class ReportKind(Enum):
 
     LOWER_PRIORITY_MASTER_HEARD = "lower_priority_master_heard"
     ADDRESSES_DIFFER = "addresses_differ"
+    STRANGER_HEARD = "stranger_heard"
     PRIORITY_CHANGED = "priority_changed"
     WAITING_FOR_FENCE = "waiting_for_fence"
     WAITING_FOR_GROUP = "waiting_for_group"

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vrrp.protocol.address_lists import difference
+from vrrp.protocol.belief import Belief
 from vrrp.protocol.commands import (
     AddAddresses,
     AnnounceElsewhere,
@@ -58,17 +59,13 @@ from vrrp.protocol.events import (
 )
 from vrrp.protocol.packet import CS_NS, Advert, IPAddress
 from vrrp.protocol.parameters import InstanceParameters
+from vrrp.protocol.restoring import RestorePace
 from vrrp.protocol.snapshot import snapshot_of
 from vrrp.protocol.states import Counters, Master, State, Timer
 
 if TYPE_CHECKING:
     from base.core import JsonValue
 
-RESTORE_GAP_NS = 1_000_000_000
-LONGEST_RESTORE_GAP_NS = 60 * RESTORE_GAP_NS
-RESTORE_CALM_NS = 2 * LONGEST_RESTORE_GAP_NS
-"""A virtual address that others keep removing is put back after pauses that double from the first to the longest gap; after so much
-calm the first one counts again. Two programs that fight for an address at full speed help nobody."""
 ADDRESS_RETRY_NS = 10_000_000_000
 """After the kernel refused our addresses the instance tries again so much later."""
 REANNOUNCE_GAP_NS = 1_000_000_000
@@ -80,13 +77,10 @@ UNHEARD_FAULT = "nobody hears us"
 NO_END_MS = 365 * 24 * 3_600_000
 """A yield of a year or more is one until it is cancelled."""
 
-
 _TIMER_ORDER = tuple(Timer)
 _BACKUP_TIMERS = (Timer.MASTER_DOWN, Timer.PREEMPT_DELAY)
 _SPEAKING_TIMERS = (Timer.RESTORE, Timer.GARP_AGAIN, Timer.GARP_LOWER_AGAIN, Timer.REANNOUNCE, Timer.GARP_REFRESH, Timer.GARP_EXTRA)
 _MASTER_TIMERS = (Timer.ADVERT, *_SPEAKING_TIMERS)
-
-
 Commands: TypeAlias = list[InstanceCommand]
 
 
@@ -124,12 +118,12 @@ class VrrpInstance:
         self._last_accepted_addresses: tuple[IPAddress, ...] | None = None
         self._last_unscheduled_advert_ns = -(1 << 62)
         self._last_announce_ns = -(1 << 62)
-        self._last_restore_ns = -(1 << 62)
-        self._restore_gap_ns = RESTORE_GAP_NS
+        self._restore_pace = RestorePace()
         self._listening = False
         self._repeatable = False
         self._master_down_ns = 0
         self._send_cache: SendAdvert | None = None
+        self._belief = Belief()
         self._differing: IPAddress | None = None
         self._rival: IPAddress | None = None
         self._preempt_delay_over = False
@@ -166,6 +160,7 @@ class VrrpInstance:
         """What ``on_deadline`` will do, on a copy that is thrown away: the second walk of a way is several times faster."""
         twin = object.__new__(VrrpInstance)
         twin.__dict__.update(self.__dict__, _timers=dict(self._timers), faults=dict(self.faults), counters=replace(self.counters))
+        twin._restore_pace = replace(self._restore_pace)
         return twin.on_deadline(now_ns)
 
     def next_deadline(self) -> int | None:
@@ -386,9 +381,19 @@ class VrrpInstance:
 
     # ---- BACKUP ---------------------------------------------------------------------------------------------------
 
-    def _backup_advert(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
-        advert = event.advert
+    def _believes(self, event: AdvertReceived, commands: Commands) -> bool:
+        """False for a stranger's advert: it moves no timer and deposes nobody."""
         self.counters.adverts_received += 1
+        doubt = self._belief.doubt(event.source, event.advert, self.parameters)
+        self.counters.strangers_heard += doubt is not None
+        if doubt:
+            self._report(ReportKind.STRANGER_HEARD, doubt, commands)
+        return doubt is None
+
+    def _backup_advert(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
+        if not self._believes(event, commands):
+            return
+        advert = event.advert
         if advert.priority == 0:
             self.counters.priority_zero_received += 1
             self._timers[Timer.MASTER_DOWN] = now_ns + self.skew_ns()
@@ -575,7 +580,8 @@ class VrrpInstance:
 
     def _master_advert(self, now_ns: int, event: AdvertReceived, commands: Commands) -> None:
         advert = event.advert
-        self.counters.adverts_received += 1
+        if not self._believes(event, commands):
+            return
         if advert.priority == 0:
             # A second MASTER that leaves: the neighbours may still know its address only.
             self.counters.priority_zero_received += 1
@@ -644,21 +650,15 @@ class VrrpInstance:
         self._announce(now_ns, max(1, self.parameters.garp_lower_prio_repeat), commands)
 
     def _address_lost(self, now_ns: int, event: AddressLost, commands: Commands) -> None:
-        earliest_ns = self._last_restore_ns + self._restore_gap_ns
+        earliest_ns = self._restore_pace.earliest_ns
         if now_ns >= earliest_ns:
             self._restore(now_ns, now_ns, commands)
         else:
             self._timers.setdefault(Timer.RESTORE, earliest_ns)
 
     def _restore(self, now_ns: int, _due_ns: int, commands: Commands) -> None:
-        calm = now_ns - self._last_restore_ns > RESTORE_CALM_NS
-        self._restore_gap_ns = RESTORE_GAP_NS if calm else min(2 * self._restore_gap_ns, LONGEST_RESTORE_GAP_NS)
-        self._last_restore_ns = now_ns
         self.counters.addresses_restored += 1
-        detail = "somebody removed a virtual address; it is put back"
-        if self._restore_gap_ns > RESTORE_GAP_NS:
-            detail += f", but the next time not before {self._restore_gap_ns // 1_000_000_000} s have passed"
-        self._report(ReportKind.ADDRESS_RESTORED, detail, commands)
+        self._report(ReportKind.ADDRESS_RESTORED, self._restore_pace.restored(now_ns), commands)
         commands.append(AddAddresses(self.parameters.name))
         self._announce(now_ns, max(1, self.parameters.garp_repeat), commands)
 

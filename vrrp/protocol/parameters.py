@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vrrp.protocol.belief import DifferingLists
 from vrrp.protocol.packet import CS_NS, AuthType, Family, IPAddress
 
 OWNER_PRIORITY = 255
@@ -59,6 +60,11 @@ class InstanceParameters:
     in_sync_group: bool = False
     check_addresses: bool = True
     """False = keepalived's skip_check_adv_addr: do not compare the advertised list with ours."""
+    differing_lists: DifferingLists = DifferingLists.KNOWN
+    peers: frozenset[IPAddress] = frozenset()
+    """The configured unicast peers."""
+    has_secret: bool = False
+    """Only adverts of routers that share our password or key get as far as the core."""
     auth_type: AuthType = AuthType.NONE
     auth_data: bytes = field(default=b"", repr=False)
 

@@ -48,6 +48,8 @@ class Counters:
     priority_zero_received: int = 0
     lower_priority_heard: int = 0
     addresses_differ: int = 0
+    strangers_heard: int = 0
+    """Adverts for our VRID that were not believed: of unknown routers with other addresses."""
     adverts_bridged: int = 0
     addresses_restored: int = 0
 

@@ -60,7 +60,7 @@ def states(node: VrrpNode) -> dict[str, State]:
 
 
 def heard(name: str, priority: int) -> InstanceEventHappened:
-    advert = Advert(2, Family.IPV4, 1, priority, (), 100)
+    advert = Advert(2, Family.IPV4, 1, priority, (IPv4Address("10.0.1.1"), IPv4Address("10.0.1.2")), 100)
     return InstanceEventHappened(name, ev.AdvertReceived(PEER, advert))
 
 
@@ -276,7 +276,7 @@ class TestMembersOfAGroupByReload:
         node = node_of(group_of("a", "b"))
         run_until(node, 10 * S)
         node.handle(10 * S, NodeReconfigured(group_of("a", "b", "c")))
-        stronger = Advert(2, Family.IPV4, 3, 200, (IPv4Address("10.0.0.3"),), 100)
+        stronger = Advert(2, Family.IPV4, 3, 200, (IPv4Address("10.0.1.3"),), 100)
         node.handle(11 * S, InstanceEventHappened("c", ev.AdvertReceived(IPv4Address("10.0.0.9"), stronger)))
         assert states(node) == dict.fromkeys("abc", State.BACKUP)
 

@@ -167,6 +167,7 @@ class VrrpInstance:
     timer_expired_backup: bool = False
     timer_expired_backup_priority: int = 0
     unheard_limit: int = 0
+    differing_lists: str = "known"
     promote_secondaries: bool = False
     linkbeat_polling: bool = False
     garp: GarpSettings = DEFAULT_GARP
