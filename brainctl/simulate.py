@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option instead of the drawn one, e.g. mode=strict",
     )
+    parser.add_argument("--quick", action="store_true", help="leave out the time in which nothing goes on (another run of the same seed)")
     parser.add_argument("--json", action="store_true", help="one JSON line per seed, the summary last")
     parser.add_argument("--trace", metavar="FILE", help="with --seed: write every event and command to FILE")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes to use (one per processor)")
@@ -74,7 +75,7 @@ def _one(args: argparse.Namespace, seed: int, plant: str, faults: tuple[Fault, .
     began = time.perf_counter()
     settings = tuple(args.set)
     options = options_of(seed, faults, settings)
-    world = build(options, plant, keep_trace=args.trace is not None)
+    world = build(options, plant, keep_trace=args.trace is not None, quick=args.quick)
     observer = world.observer
     teller = Storyteller(observer)
     world.watch(teller)
@@ -106,7 +107,7 @@ def _tell(result: Result) -> None:
 def _many(args: argparse.Namespace, plant: str, faults: tuple[Fault, ...] | None) -> int:
     began = time.perf_counter()
     results = []
-    for result in run_seeds(range(args.first, args.first + args.seeds), plant, faults, args.workers, tuple(args.set)):
+    for result in run_seeds(range(args.first, args.first + args.seeds), plant, faults, args.workers, tuple(args.set), quick=args.quick):
         results.append(result)
         _progress(len(results), args.seeds, sum(len(r.violations) for r in results), time.perf_counter() - began)
         if args.json:

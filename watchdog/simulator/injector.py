@@ -18,6 +18,8 @@ from watchdog.simulator.strikes import Strikes
 if TYPE_CHECKING:
     from watchdog.simulator.world import World
 
+PASSING = ("device", "device-time", "step-clock", "reload", "handover", "vouch", "clear", "order-off", "turn-on")
+"""Verbs that hold nothing down by themselves while the pair is in order."""
 OPERATOR_AFTER_NS = 3 * NS_PER_S
 """How long after the repair a person turns machines on and clears quarantine, latch and maintenance."""
 MOMENT_NS = {ON_FENCE: 400 * NS_PER_MS, ON_INTENT: 100 * NS_PER_MS}
@@ -32,6 +34,8 @@ class FaultInjector:
     def __init__(self, world: World) -> None:
         self._world = world
         self._undo: list[Callable[[], None]] = []
+        self.active = 0
+        """Faults that hold something down right now."""
         self._strikes = Strikes(world)
         self._waiting = [fault for fault in world.options.faults if fault.at_ns < 0]
 
@@ -39,7 +43,7 @@ class FaultInjector:
         """Put every fault that has a time on the clock."""
         for fault in self._world.options.faults:
             if fault.at_ns >= 0:
-                self._world.scheduler.at(fault.at_ns, self.apply, fault)
+                self._world.scheduler.story(fault.at_ns, self.apply, fault)
 
     def moment(self, moment_ns: int, node: str) -> None:
         """ON_FENCE or ON_INTENT has come: the faults that waited for it strike the node that fences, whichever was named."""
@@ -58,11 +62,14 @@ class FaultInjector:
         for checker in self._world.checkers:
             checker.fault(fault)
         undo = self._begin(fault)
+        lasts = fault.verb not in PASSING
+        self.active += lasts
         done = [False]
 
         def end() -> None:
             if not done[0]:
                 done[0] = True
+                self.active -= lasts
                 self._world.note("fault", f"over: {fault.text}")
                 undo()
                 self._world.owners_may_have_changed()
@@ -275,7 +282,8 @@ class FaultInjector:
             for process in (self._world.vrrp[name], self._world.brains[name]):
                 process.resume()
                 process.start()
-        self._world.scheduler.after(OPERATOR_AFTER_NS, self._operator_comes, OPERATOR_ROUNDS)
+        scheduler = self._world.scheduler
+        scheduler.story(scheduler.told_ns + OPERATOR_AFTER_NS, self._operator_comes, OPERATOR_ROUNDS)
 
     def _operator_comes(self, rounds: int) -> None:
         """Machines that are off are turned on; latch, quarantine and maintenance are cleared; and the person looks once more later:
@@ -285,4 +293,5 @@ class FaultInjector:
             for action in (OperatorAction.MAINTENANCE_OFF, OperatorAction.CLEAR_LATCH, OperatorAction.CLEAR_QUARANTINE):
                 self._world.brains[name].operator(OperatorActed(action, "simulated operator"))
         if rounds > 1:
-            self._world.scheduler.after(OPERATOR_AGAIN_NS, self._operator_comes, rounds - 1)
+            scheduler = self._world.scheduler
+            scheduler.story(scheduler.told_ns + OPERATOR_AGAIN_NS, self._operator_comes, rounds - 1)

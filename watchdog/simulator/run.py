@@ -50,12 +50,14 @@ class Result:
     plant: str = ""
     faults: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    quick: bool = False
 
     def repeat(self) -> str:
         """The one command that repeats this run."""
         words = ["brainctl simulate", f"--seed {self.seed}"]
         words += [f"--fault '{fault}'" for fault in self.faults]
         words += [f"--set {setting}" for setting in self.settings]
+        words += ["--quick"] if self.quick else []
         words += [f"--plant '{self.plant}'"] if self.plant else []
         return " ".join(words)
 
@@ -75,10 +77,10 @@ class Result:
         }
 
 
-def build(options: Options, plant: str = "", *, keep_trace: bool = False) -> World:
-    """The world of one run, ready to go."""
+def build(options: Options, plant: str = "", *, keep_trace: bool = False, quick: bool = False) -> World:
+    """The world of one run, ready to go; ``quick`` leaves out the time in which nothing goes on."""
     core = PLANTS[plant].core if plant else WatcherCore
-    return World(options, core, all_checkers(), keep_trace=keep_trace)
+    return World(options, core, all_checkers(), keep_trace=keep_trace, quick=quick)
 
 
 def options_of(seed: int, faults: tuple[Fault, ...] | None = None, settings: Sequence[str] = ()) -> Options:
@@ -89,10 +91,12 @@ def options_of(seed: int, faults: tuple[Fault, ...] | None = None, settings: Seq
     return options
 
 
-def run_seed(seed: int, plant: str = "", faults: tuple[Fault, ...] | None = None, settings: tuple[str, ...] = ()) -> Result:
+def run_seed(
+    seed: int, plant: str = "", faults: tuple[Fault, ...] | None = None, settings: tuple[str, ...] = (), *, quick: bool = False
+) -> Result:
     """Run one seed. An exception out of a core is a violation, too: a crash is never right."""
     began = time.perf_counter()
-    world = build(options_of(seed, faults, settings), plant)
+    world = build(options_of(seed, faults, settings), plant, quick=quick)
     return finish(world, began, plant, () if faults is None else tuple(str(fault) for fault in faults), settings)
 
 
@@ -121,6 +125,7 @@ def finish(world: World, began: float, plant: str = "", told_faults: tuple[str, 
         plant=plant,
         faults=told_faults,
         settings=settings,
+        quick=world.quick,
     )
 
 
@@ -129,9 +134,10 @@ class _Job:
     plant: str
     faults: tuple[Fault, ...] | None
     settings: tuple[str, ...]
+    quick: bool
 
     def __call__(self, seed: int) -> Result:
-        return run_seed(seed, self.plant, self.faults, self.settings)
+        return run_seed(seed, self.plant, self.faults, self.settings, quick=self.quick)
 
 
 def run_seeds(
@@ -140,10 +146,12 @@ def run_seeds(
     faults: tuple[Fault, ...] | None = None,
     workers: int = 0,
     settings: tuple[str, ...] = (),
+    *,
+    quick: bool = False,
 ) -> Iterator[Result]:
     """Run many seeds on ``workers`` processes (0: one per processor), results in the order of the seeds."""
     workers = workers or min(os.cpu_count() or 1, len(seeds))
-    job = _Job(plant, faults, settings)
+    job = _Job(plant, faults, settings, quick)
     if workers <= 1:
         yield from map(job, seeds)
         return

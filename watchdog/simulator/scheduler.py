@@ -12,10 +12,13 @@ from typing import Any
 class Scheduler:
     """Virtual time in ns. Things due at the same instant happen in the order in which they were scheduled."""
 
-    __slots__ = ("_heap", "_seq", "now_ns")
+    __slots__ = ("_fixed", "_heap", "_seq", "now_ns", "skipped_ns")
 
     def __init__(self) -> None:
         self.now_ns = 0
+        self.skipped_ns = 0
+        """How much quiet time was left out so far."""
+        self._fixed: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._seq = 0
 
@@ -29,14 +32,38 @@ class Scheduler:
         self._seq += 1
         heappush(self._heap, (self.now_ns + delay_ns, self._seq, action, args))
 
+    def story(self, at_ns: int, action: Callable[..., None], *args: Any) -> None:
+        """Call ``action(*args)`` when the story reaches ``at_ns``: time that is skipped counts as told."""
+        self._seq += 1
+        heappush(self._fixed, (at_ns, self._seq, action, args))
+
+    @property
+    def told_ns(self) -> int:
+        """How far the story is: the time that passed and the quiet that was left out."""
+        return self.now_ns + self.skipped_ns
+
+    def skip_quiet(self, keep_ns: int, until_ns: int) -> None:
+        """Leave out the time until ``keep_ns`` before the next turn of the story, or before ``until_ns`` of it."""
+        next_ns = min(self._fixed[0][0], until_ns) if self._fixed else until_ns
+        self.skipped_ns += max(0, next_ns - keep_ns - self.told_ns)
+
     def run_until(self, end_ns: int) -> None:
-        """Let everything happen up to and including ``end_ns``."""
-        heap = self._heap
-        while heap and heap[0][0] <= end_ns:
-            at_ns, _, action, args = heappop(heap)
-            self.now_ns = at_ns
-            action(*args)
-        self.now_ns = end_ns
+        """Let everything happen until the story is at ``end_ns``, which may come sooner when quiet is skipped meanwhile."""
+        heap, fixed = self._heap, self._fixed
+        while True:
+            turn_ns = fixed[0][0] - self.skipped_ns if fixed else end_ns
+            last_ns = min(turn_ns, end_ns - self.skipped_ns)
+            if heap and (heap[0][0] < last_ns or (heap[0][0] == last_ns and (not fixed or turn_ns > last_ns or heap[0][1] < fixed[0][1]))):
+                at_ns, _, action, args = heappop(heap)
+                self.now_ns = at_ns
+                action(*args)
+            elif fixed and turn_ns <= end_ns - self.skipped_ns:
+                _, _, action, args = heappop(fixed)
+                self.now_ns = max(self.now_ns, turn_ns)
+                action(*args)
+            else:
+                break
+        self.now_ns = max(self.now_ns, end_ns - self.skipped_ns)
 
 
 class Streams:

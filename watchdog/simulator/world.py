@@ -14,6 +14,7 @@ from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, Mode
 from watchdog.judgement.commands import Row, RowKind, RunFence, SendFrame, SetGate, WatcherCommand
 from watchdog.judgement.events import AdvertHeard, BytesReceived, WatcherEvent
 from watchdog.judgement.watcher import WatcherCore
+from watchdog.simulator.calm import Calm
 from watchdog.simulator.checker import Checker, Violation
 from watchdog.simulator.faults import ON_FENCE, ON_INTENT
 from watchdog.simulator.injector import FaultInjector
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from watchdog.simulator.checkers.observer import Observer
 
 POLL_NS = 100 * NS_PER_MS
+KEPT_QUIET_NS = 2 * NS_PER_S
+"""How much of a quiet time is played before the next turn of the story when quiet is skipped."""
 STORM = 2_000
 """More events than this within 100 ms are a storm; a busy moment has some dozens."""
 CLUSTER_KEY = b"a cluster key of the simulator, 32+ bytes"
@@ -54,7 +57,9 @@ class StormError(Exception):
 class World:
     """One run. ``core`` is the product's own class, or a planted bug's subclass of it."""
 
-    def __init__(self, options: Options, core: type[WatcherCore], checkers: list[Checker], *, keep_trace: bool = False) -> None:
+    def __init__(
+        self, options: Options, core: type[WatcherCore], checkers: list[Checker], *, keep_trace: bool = False, quick: bool = False
+    ) -> None:
         self.options = options
         self.scheduler = Scheduler()
         self.streams = Streams(options.seed)
@@ -62,6 +67,11 @@ class World:
         self.violations: list[Violation] = []
         self.seen: dict[str, int] = {}
         self.healing = False
+        self.quick = quick
+        self.repaired_ns = 0
+        self.version = 0
+        """Changes with everything that connects, powers or runs: what is worked out from that need not be worked out again."""
+        self._talk: tuple[int, bool] = (-1, False)
         self.checkers = checkers
         self._core = core
         self._begun = False
@@ -103,6 +113,7 @@ class World:
         self.owners: dict[str, tuple[str, ...]] = {vip: () for group in self.groups["A"] for vip in group.vips}
         for checker in checkers:
             checker.begin(self)
+        self.calm = Calm(self)
         self._sort_checkers()
 
     @property
@@ -124,12 +135,14 @@ class World:
 
         self._on_event = interested("event")
         self._on_command = interested("command")
+        self._on_poll = interested("poll")
 
     # ---- a run ----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Safety phase (faults), then healing phase (everything is repaired)."""
         self.run_until(self.options.safety_ns)
+        self.repaired_ns = self.scheduler.now_ns
         self._injector.heal()
         self.run_until(self.options.safety_ns + self.options.healing_ns)
         for checker in self.checkers:
@@ -151,8 +164,11 @@ class World:
         if self.trace.count - self._counted > STORM:
             raise StormError(f"{self.trace.count - self._counted} events within 100 ms: the nodes answer each other without end")
         self._counted = self.trace.count
-        for checker in self.checkers:
+        for checker in self._on_poll:
             checker.poll()
+        if self.quick and self._injector.active == 0 and self.calm.is_calm():
+            end_ns = self.options.safety_ns + (self.options.healing_ns if self.healing else 0)
+            self.scheduler.skip_quiet(KEPT_QUIET_NS, end_ns)
         self.scheduler.after(POLL_NS, self._poll)
 
     def note(self, who: str, what: str) -> None:
@@ -223,6 +239,7 @@ class World:
         """A core asked for something."""
         if type(command) is SendFrame:
             return
+        self.calm.command(command)
         self.note(node, repr(command))
         for checker in self._on_command:
             checker.command(node, command)
@@ -244,6 +261,7 @@ class World:
 
     def life_changed(self, node: str, process: str) -> None:
         """A process started, died, hung or came back."""
+        self.version += 1
         if process == "vrrp":
             self.brains[node].vrrp_life_changed()
         for checker in self.checkers:
@@ -260,9 +278,11 @@ class World:
 
     def talk(self) -> bool:
         """Does a path live both ways, with one key at both ends?"""
-        paths = [path.name for path in self.settings["A"].paths]
-        lives = any(all(self.path_lives(path, name) for name in NODES) for path in paths)
-        return lives and self.keys["A"] == self.keys["B"]
+        if self._talk[0] != self.version:
+            paths = [path.name for path in self.settings["A"].paths]
+            lives = any(all(self.path_lives(path, name) for name in NODES) for path in paths)
+            self._talk = (self.version, lives and self.keys["A"] == self.keys["B"])
+        return self._talk[1]
 
     def lan_of(self, address: str) -> str:
         """The interface that an address belongs on."""
@@ -275,6 +295,7 @@ class World:
 
     def owners_may_have_changed(self) -> None:
         """Work out anew who answers for each address, as a client would see it."""
+        self.version += 1
         for vip, before in self.owners.items():
             now = tuple(name for name in NODES if self.reachable(name, self.lan_of(vip)) and self.machines[name].kernel.holds(vip))
             if now != before:

@@ -86,6 +86,7 @@ class Observer(Checker):
         """Node -> order id -> (at, level, state) as emitted."""
         self.surely_down: dict[str, dict[str, str]] = {name: {} for name in NODES}
         """Node -> how it knows that the other one certainly cannot serve: "proved", "stopped in order", "vouched"."""
+        self._cut_off: dict[str, tuple[int, bool]] = {}
         self.pauses: list[tuple[int, str, str]] = []
         self.last_disturbance_ns = 0
         self.isolated_since = dict.fromkeys(NODES, NEVER)
@@ -127,6 +128,14 @@ class Observer(Checker):
         return dead or not any(self.world.path_lives(path.name, peer) for path in self.world.settings[node].paths)
 
     def cut_off(self, node: str) -> bool:
+        """As below, worked out once for each change of the world."""
+        version, answer = self._cut_off.get(node, (-1, False))
+        if version != self.world.version:
+            answer = self._is_cut_off(node)
+            self._cut_off[node] = (self.world.version, answer)
+        return answer
+
+    def _is_cut_off(self, node: str) -> bool:
         """Is ``node`` isolated in truth: no carrier, or no peer on any path and a configured gateway that it cannot reach?"""
         carriers = [self.world.segments[lan].ports[node].carrier for lan in self.world.options.lan_names]
         if not any(carriers):

@@ -41,7 +41,7 @@ class Healed(Checker):
 
     def finish(self) -> None:
         """Was it in time?"""
-        healed_after_ns = self._bad_ns - self.world.options.safety_ns
+        healed_after_ns = self._bad_ns - self.world.repaired_ns
         if healed_after_ns > HEALED_WITHIN_NS:
             self.broken("", f"not in order {healed_after_ns // NS_PER_S} s after the repair: {self._bad}")
         self.world.seen["healed_after_ms"] = max(0, healed_after_ns // 1_000_000)
