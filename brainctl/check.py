@@ -19,11 +19,10 @@ from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
 from fencing.plan.delay import check_delay, detection_spread_ms
-from vrrp.config.model.configuration import VrrpConfig
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
-from watchdog.gate import gate_file
 from watchdog.groups import LoadedGroups, read_groups
+from watchdog.tracked_gate import gate_path, missing_gate
 
 LEAST_KEY_BYTES = 32
 
@@ -184,26 +183,16 @@ def check_gate_and_groups(loaded: LoadedBrain) -> Iterator[Diagnostic]:
 
 def _stanza(brain: BrainSettings, groups: LoadedGroups) -> Iterator[Diagnostic]:
     """Does every instance track its gate file?"""
-    strict = brain.policy.mode is Mode.STRICT
-    base = brain.gate.grant_file if strict else brain.gate.hold_file
+    mode = brain.policy.mode
     for instance in groups.config.instances:
         key = GroupKey(instance.vrid, int(instance.family.value))
-        wanted = gate_file(base, key)
-        if wanted not in _tracked_files(groups.config, instance.name):
-            text = track_file_blocks([key], brain.policy.mode, brain.gate).replace("\n", " ").strip()
+        if why := missing_gate(groups.config, instance.name, gate_path(brain.gate, mode, key), mode):
+            text = track_file_blocks([key], mode, brain.gate).replace("\n", " ").strip()
             yield _error(
                 instance.position,
-                f"{instance.name} does not track {wanted}: braind cannot hold it in mode {brain.policy.mode.value}",
+                f"{why}: braind cannot hold it in mode {mode.value}",
                 f"add {text} and track it in the instance (brainctl init writes it)",
             )
-
-
-def _tracked_files(config: VrrpConfig, instance_name: str) -> set[str]:
-    instance = config.instance(instance_name)
-    if instance is None:
-        return set()
-    names = {track.name for track in instance.track.files}
-    return {track_file.path for track_file in config.track_files if track_file.name in names}
 
 
 def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from brainctl.launcher import library_root
 from brainctl.options import DEFAULT_CONFIG
 from watchdog.config.model import GateSettings, GroupKey, Mode, PathKind, PathSettings
-from watchdog.gate import gate_file
+from watchdog.tracked_gate import gate_path
 
 
 def tracker_name(key: GroupKey) -> str:
@@ -26,7 +26,7 @@ def track_file_blocks(keys: Iterable[GroupKey], mode: Mode, gate: GateSettings) 
     """
     blocks = []
     for key in keys:
-        path = gate_file(gate.grant_file if mode is Mode.STRICT else gate.hold_file, key)
+        path = gate_path(gate, mode, key)
         weight = "weight 0 reverse" if mode is Mode.STRICT else "weight 0"
         blocks.append(f'track_file {tracker_name(key)} {{\n    file "{path}"\n    {weight}\n}}\n')
     return "".join(blocks)

@@ -33,7 +33,7 @@ from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config_watch import ConfigWatch
 from watchdog.durable import LastRun, read_last_run, write_run
 from watchdog.enrolled import with_enrolment
-from watchdog.gate import Gate, KeepalivedGate, VrrpdGate
+from watchdog.gate import Gate, VrrpdGate
 from watchdog.groups import LoadedGroups, read_groups
 from watchdog.judgement.commands import (
     Announce,
@@ -61,6 +61,7 @@ from watchdog.judgement.events import (
     WatcherEvent,
 )
 from watchdog.judgement.watcher import WatcherCore
+from watchdog.keepalived_gate import KeepalivedGate
 from watchdog.senses import Senses
 from watchdog.service import Service
 
@@ -212,6 +213,7 @@ class Daemon:
         self.log.info("keepalived.conf changed", groups=len(loaded.groups))
         self.groups = loaded
         self.senses.watch_groups(loaded)
+        self.gate.watch_groups(loaded)
         self.feed(GroupsChanged(loaded.groups))
 
     def _groups_refused(self, diagnostics: tuple[Any, ...]) -> None:
@@ -321,6 +323,7 @@ class Daemon:
         self._started = True
         self._work()
         self.senses.report_surroundings()
+        self.gate.watch_groups(self.groups)
         self.children.report_state()
         gc.collect()
         gc.freeze()

@@ -1,16 +1,7 @@
-"""How the local VRRP daemon is held: files for a stock keepalived, the control socket for vrrpd (DESIGN section 6).
-
-Stock keepalived (tried with 2.2.7: only FAULT holds a backup, a weight does not) tracks one small file per group:
-
-- observe and resolve: ``hold-VRID``, ``weight 0``: 1 = held, 0 or missing = open;
-- strict: ``grant-VRID``, ``weight 0 reverse``: 1 = may run, anything else (missing, garbage, a reboot) = held.
-
-braind's death leaves the files as they are. ``brainctl init`` writes the stanza that tracks them.
-"""
+"""How the local VRRP daemon is held: files for a stock keepalived (keepalived_gate.py), the control socket for vrrpd."""
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -20,18 +11,16 @@ from base.clock import now_ns
 from base.control import PROTOCOL_VERSION
 from base.core import NS_PER_S
 from base.pump import Pump
-from watchdog.config.model import GateSettings, GroupKey, Mode
+from watchdog.config.model import GateSettings, GroupKey
 from watchdog.frames.heartbeat import GroupState
+from watchdog.groups import LoadedGroups
 from watchdog.judgement.commands import BridgeAdvert, GateState, SetGate
-from watchdog.judgement.events import CommandFailed, GroupStateReported
+from watchdog.judgement.events import CommandFailed, GateChecked, GateObedience, GroupStateReported
 
-Report = Callable[[CommandFailed | GroupStateReported], None]
+Report = Callable[[CommandFailed | GroupStateReported | GateChecked], None]
 RECONNECT_NS = NS_PER_S
-
-
-def gate_file(base: str, key: GroupKey) -> str:
-    """The file that holds one group: ``/run/brainctl/gate/hold-51``, ``hold-51-v6`` for IPv6."""
-    return f"{base}-{key.vrid}" if key.family == 4 else f"{base}-{key.vrid}-v6"
+LOST_NS = 2 * NS_PER_S
+"""A socket that stays away for longer is told: vrrpd restarts within a second."""
 
 
 class Gate(Protocol):
@@ -43,6 +32,10 @@ class Gate(Protocol):
 
     def bridge(self, command: BridgeAdvert) -> None:
         """Tell of an advert that the peer really sent."""
+        ...
+
+    def watch_groups(self, loaded: LoadedGroups) -> None:
+        """The groups as keepalived.conf has them now; from then on tell by GateChecked whether the daemon looks at their gates."""
         ...
 
     def next_deadline(self) -> int | None:
@@ -58,45 +51,6 @@ class Gate(Protocol):
         ...
 
 
-class KeepalivedGate:
-    """Writes the tracked files. keepalived hears of a change by inotify when the file is closed."""
-
-    def __init__(self, settings: GateSettings, mode: Mode, report: Report) -> None:
-        self._settings = settings
-        self._strict = mode is Mode.STRICT
-        self._report = report
-
-    def set_gate(self, command: SetGate) -> None:
-        """Write the group's file; a failure is reported, not raised."""
-        if self._strict:
-            base, value = self._settings.grant_file, "1" if command.state is GateState.GRANTED else "0"
-        else:
-            base, value = self._settings.hold_file, "1" if command.state is GateState.HELD else "0"
-        path = gate_file(base, command.key)
-        try:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            try:
-                os.write(descriptor, f"{value}\n".encode())
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self._report(CommandFailed("SetGate", f"{path}: {error.strerror}"))
-
-    def bridge(self, command: BridgeAdvert) -> None:
-        """A stock keepalived cannot be told; the core does not ask for it."""
-
-    def next_deadline(self) -> int | None:
-        """Nothing to do later."""
-        return None
-
-    def on_deadline(self, at_ns: int) -> None:
-        """Nothing to do later."""
-
-    def close(self) -> None:
-        """The files stay: braind's death must not open a gate."""
-
-
 class VrrpdGate:
     """Talks to vrrpd.sock: grant, yield, bridge_advert; subscribes to states. Reconnects and repeats the last gate state then."""
 
@@ -110,6 +64,9 @@ class VrrpdGate:
         self._wanted: dict[GroupKey, SetGate] = {}
         self._names: dict[str, GroupKey] = {}
         self._reconnect_ns: int | None = 0
+        self._groups: tuple[GroupKey, ...] = ()
+        self._lost_ns: int | None = now_ns()
+        self._told: GateObedience | None = None
 
     @property
     def connected(self) -> bool:
@@ -129,6 +86,20 @@ class VrrpdGate:
             self._request("unyield", **fields)
             if command.state is GateState.GRANTED:
                 self._request("grant", **fields, epoch=command.epoch, expires_ms=command.expires_ms)
+
+    def watch_groups(self, loaded: LoadedGroups) -> None:
+        """Any group may be held while vrrpd answers."""
+        self._groups = tuple(group.key for group in loaded.groups)
+        self._told = None
+        if self._channel is not None:
+            self._tell(GateObedience.OBEYED)
+
+    def _tell(self, obedience: GateObedience, detail: str = "") -> None:
+        if obedience is self._told:
+            return
+        self._told = obedience
+        for key in self._groups:
+            self._report(GateChecked(key, obedience, detail))
 
     def bridge(self, command: BridgeAdvert) -> None:
         """Forward an advert that the peer really sent."""
@@ -160,15 +131,17 @@ class VrrpdGate:
             sock.close()
             self._reconnect_ns = now_ns() + RECONNECT_NS
             return
-        self._reconnect_ns = None
+        self._reconnect_ns = self._lost_ns = None
         self._channel = Channel(self._pump, sock, self._received, self._lost)
         self._request("subscribe")
         self._request("status")
         for command in self._wanted.values():
             self._send_gate(command)
+        self._tell(GateObedience.OBEYED)
 
     def _lost(self, _reason: str) -> None:
         self._channel = None
+        self._lost_ns = now_ns()
         self._pending.clear()
         self._reconnect_ns = now_ns() + RECONNECT_NS // 5
 
@@ -209,6 +182,8 @@ class VrrpdGate:
         """Connect again when due."""
         if self._reconnect_ns is not None and at_ns >= self._reconnect_ns:
             self._connect()
+        if self._channel is None and self._lost_ns is not None and at_ns >= self._lost_ns + LOST_NS:
+            self._tell(GateObedience.NOT_CONNECTED, f"vrrpd does not answer on {self._path}")
 
     def close(self) -> None:
         """Hang up; vrrpd keeps the last gate state it was given."""

@@ -36,8 +36,9 @@ class GateTrust:
         if view is None:
             return
         trust = view.trust
-        if trust.obedience is not event.obedience:
-            self._state.record_action(view.scope, "gate_checked", view.scope, event.detail or event.obedience.value, "observed")
+        if trust.obedience is event.obedience:
+            return
+        self._state.record_action(view.scope, "gate_checked", view.scope, event.detail or event.obedience.value, "observed")
         trust.obedience, trust.detail = event.obedience, event.detail
         self._state.touch(view.scope)
 
@@ -52,7 +53,8 @@ class GateTrust:
         node, addresses = self._state.settings.self_name, ", ".join([a.address for a in view.held] or view.settings.vips)
         fails = f"{node} cannot hold the VRRP daemon: {view.settings.name} ({addresses}) is owned here although it is held"
         self._troubles.report(now_ns, view.scope, Trouble.HOLD_FAILS, fails if trust.fails else "", trust.detail)
-        unheeded = self._state.resolves and trust.obedience in NOT_OBEYED
+        runs = self._state.surroundings.daemon is DaemonState.RUNNING  # a daemon that is not there reads nothing
+        unheeded = self._state.resolves and runs and trust.obedience in NOT_OBEYED
         silent = f"{node} could not hold the VRRP daemon: {trust.detail or trust.obedience.value} ({view.settings.name})"
         self._troubles.report(now_ns, view.scope, Trouble.GATE_NOT_OBEYED, silent if unheeded else "", "brainctl check tells what to do")
 

@@ -48,6 +48,7 @@ class NodeIntake:
             self._state.record_action(PAIR_SCOPE, "local_daemon", event.state.value, event.detail, "observed")
         for view in self._state.groups.values():
             if event.state is not events.DaemonState.RUNNING:
+                view.trust.obedience = events.GateObedience.UNKNOWN  # what the next one does must be seen anew
                 view.local_state = None
                 view.local_priority = None
         self._state.beat_wanted = True

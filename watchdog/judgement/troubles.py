@@ -34,7 +34,7 @@ class _Rule:
 
 RULES: dict[Trouble, _Rule] = {
     Trouble.HOLD_FAILS: _Rule(Severity.CRITICAL, 0),
-    Trouble.GATE_NOT_OBEYED: _Rule(Severity.CRITICAL, 2_000),
+    Trouble.GATE_NOT_OBEYED: _Rule(Severity.CRITICAL, 5_000),
     Trouble.RECORD_SICK: _Rule(Severity.CRITICAL, 3_000),
     Trouble.DISK_LOW: _Rule(Severity.WARNING, 0),
     Trouble.WITNESS_OUT: _Rule(Severity.WARNING, 0),

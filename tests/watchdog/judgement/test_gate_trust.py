@@ -95,7 +95,7 @@ def test_a_gate_that_nobody_reads_pages_before_it_is_needed(mode: Mode) -> None:
     lab.run(12)
     b = lab.nodes["b"]
     lab.tell(b, e.GateChecked(GROUP, e.GateObedience.NOT_READ, "keepalived does not read /run/brainctl/gate/hold-51"))
-    lab.run(5)
+    lab.run(8)
     told = pages(b, "could not hold the VRRP daemon")
     assert len(told) == (0 if mode is Mode.OBSERVE else 1)
     lab.tell(b, e.GateChecked(GROUP, e.GateObedience.OBEYED))
