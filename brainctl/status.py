@@ -259,6 +259,10 @@ def _fence(status: Document) -> str:
     levels = " → ".join(f"{level['name']} ({', '.join(level['devices'])})" for level in fence["levels"])
     switch = paint("enabled", "green") if fence["enabled"] else paint("not enabled", "yellow")
     text = f"  fencing of {fence['target']}: {switch}   {levels}   budget left {fence['budget']['left']}"
+    for device in fence["devices"]:
+        if device["state"] not in ("good", "unknown"):
+            what = device["state"].replace("_", " ")
+            text += f"\n  {paint(device['device'], 'red')}: {what}{': ' + device['detail'] if device['detail'] else ''}"
     if fence["running"] is not None:
         text += f"\n  {paint('a fence is under way', 'red')}: {json.dumps(fence['running'])[:160]}"
     if fence["last"] is not None:

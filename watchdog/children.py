@@ -18,16 +18,15 @@ from base.pump import Pump
 from base.supervise import Child
 from fencing.client import RunnerClient, all_devices
 from fencing.orders import Order, Report
+from fencing.plan.events import DeviceOutcome, PowerState
 from fencing.plan.settings import FenceSettings
 from watchdog.config.model import BrainSettings
 from watchdog.judgement.commands import Persist, RowKind, RunFence
 from watchdog.judgement.events import (
     CommandFailed,
-    DeviceOutcome,
     FenceReported,
     FenceRunnerChanged,
     Persisted,
-    PowerState,
     RecorderChanged,
     RecordSpaceChanged,
     WatcherEvent,

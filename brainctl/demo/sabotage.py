@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 
 from fencing.plan.commands import FenceFinished, FenceState, RecordState
+from fencing.plan.events import DeviceOutcome
 from fencing.plan.interlocks import Interlock
 from watchdog import daemon
 from watchdog.judgement.commands import WatcherCommand
-from watchdog.judgement.events import DeviceOutcome, FenceReported, OwnerClaimed, WatcherEvent
+from watchdog.judgement.events import FenceReported, OwnerClaimed, WatcherEvent
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.watcher import WatcherCore
 

@@ -1,8 +1,8 @@
-"""PURE: every fence device is asked now and then, long before it is needed: is it reachable, does the login work, is it still the same outlet?
+"""PURE: every fence device is asked now and then, long before it is needed: does it answer, take our login, and is it the same outlet?
 
-A core (base.core): ``on_deadline`` returns the readings that are due. Devices are asked one at a time, each about every ``interval_ms`` (spread by a
-jitter of its own, so that the two nodes of a pair do not meet at one BMC), never while ``paused``. A refused login is not tried again
-before ``LOCKOUT_PAUSE_MS``: devices lock accounts.
+A core (base.core): ``on_deadline`` returns the readings that are due. Devices are asked one at a time, each about every ``interval_ms``
+(spread by a jitter of its own, so that the two nodes of a pair do not meet at one BMC), never while ``paused``. A refused login is not
+tried again before ``LOCKOUT_PAUSE_MS``: devices lock accounts.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DeviceMonitor:
         self._asking_until_ns = 0
         for number, level in enumerate(levels, 1):
             for device in level.devices:
-                if device.name not in self._watched:
+                if interval_ms and device.name not in self._watched:
                     first_ns = now_ns + (FIRST_MS + self._jitter_ms(device.name)) * NS_PER_MS
                     self._watched[device.name] = _Watched(device, number, first_ns)
 

@@ -52,7 +52,7 @@ class FenceSettings:
 
     ``levels`` maps a target node to its levels by order. ``measured_ms`` is F: start of the act → effect or
     definite failure, as ``brainctl fence check`` measured it (0 = never measured). ``delay_ms`` is d, the wait of
-    the lower-ranked node: it must be ≥ Δ + F + margin.
+    the lower-ranked node: it must be ≥ Δ + F + margin. ``monitor_interval_ms``: how often each device is read when all is well (0 = never).
     """
 
     enabled: bool = False
@@ -61,6 +61,7 @@ class FenceSettings:
     measured_ms: int = 0
     budget_per_hour: int = 3
     proof_silence_ms: int = 2_000
+    monitor_interval_ms: int = 300_000
 
     def levels_for(self, target: str) -> tuple[FenceLevel, ...]:
         """The levels that fence ``target``, in order; empty if none."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from fencing.plan.events import DeviceOutcome, PowerState
 from watchdog.config.model import GroupKey, GroupSettings, LinkAddress
 from watchdog.frames.heartbeat import GroupState
 from watchdog.judgement.durable_facts import NOTHING_DURABLE, DurableFacts
@@ -282,27 +283,6 @@ class FenceRunnerChanged:
 
     up: bool
     reason: str = ""
-
-
-class DeviceOutcome(Enum):
-    """What one device call came to."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    TIMEOUT = "timeout"
-    UNREACHABLE = "unreachable"
-    DENIED = "denied"
-    UNKNOWN_TARGET = "unknown_target"
-    STALE_ORDER = "stale_order"
-    CRASHED = "crashed"
-
-
-class PowerState(Enum):
-    """What a device says about the target."""
-
-    ON = "on"
-    OFF = "off"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

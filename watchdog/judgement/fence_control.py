@@ -28,7 +28,6 @@ from fencing.plan.events import (
     FenceRequested,
     FenceWithdrawn,
     IntentDurable,
-    PowerState,
     RunnerLost,
     SecondLook,
     SilenceVoided,
@@ -437,7 +436,7 @@ class FenceControl:
         """The runner finished one device action."""
         if self.session is None or event.order_id != self.session.order_id:
             return
-        if event.action == "off" and event.outcome.value == DeviceOutcome.SUCCESS.value:
+        if event.action == "off" and event.outcome is DeviceOutcome.SUCCESS:
             self._win_caches_back(now_ns)
         attempt = event.attempt or self._attempts.get((event.level, event.device, event.action), 0)
         self.feed(
@@ -447,8 +446,8 @@ class FenceControl:
                 event.device,
                 event.action,
                 attempt,
-                DeviceOutcome(event.outcome.value),
-                PowerState(event.power.value),
+                event.outcome,
+                event.power,
                 event.identity,
                 event.took_ms,
                 event.detail,

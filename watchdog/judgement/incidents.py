@@ -37,6 +37,10 @@ class Trouble(Enum):
     """Nothing can be written down: nothing will be fenced."""
     DISK_LOW = "disk_low"
     """The disk of the state directory is nearly full."""
+    FENCE_DEVICE_LOST = "fence_device_lost"
+    """A fence device of the peer does not answer, refuses us, or is another outlet than the enrolled one."""
+    FENCE_LEVELS_GONE = "fence_levels_gone"
+    """No level of fence devices is left: the peer could not be fenced from here."""
     WITNESS_OUT = "witness_out"
     """The witness cannot be reached: turns to fence go by the rules without it, once both nodes have told each other."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS
 from watchdog.judgement import events
+from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.incidents import Trouble
@@ -15,9 +16,10 @@ from watchdog.judgement.verdict import PAIR_SCOPE
 class NodeIntake:
     """Keeps the surroundings up to date."""
 
-    def __init__(self, state: WatcherState, hooks: Hooks, fence: FenceControl, troubles: Troubles) -> None:
+    def __init__(self, state: WatcherState, hooks: Hooks, fence: FenceControl, troubles: Troubles, devices: DeviceWatch) -> None:
         self._state = state
         self._troubles = troubles
+        self._devices = devices
         self._hooks = hooks
         self._fence = fence
 
@@ -107,12 +109,14 @@ class NodeIntake:
         """The fence runner is armed, or gone with whatever it was doing."""
         self._state.runner_up = event.up
         if not event.up:
+            self._devices.runner_lost(now_ns)
             self._fence.runner_lost(now_ns, event.reason or "the fence runner is gone")
         self._state.touch(PAIR_SCOPE)
 
     def fence_reported(self, now_ns: int, event: events.FenceReported) -> None:
         """The runner finished one device action."""
-        self._fence.reported(now_ns, event)
+        if not self._devices.reported(now_ns, event):
+            self._fence.reported(now_ns, event)
 
     def command_failed(self, now_ns: int, event: events.CommandFailed) -> None:
         """The shell could not do something: counted, and recorded ever more rarely."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from base.core import NS_PER_MS, JsonValue
 from watchdog.frames.heartbeat import GroupReport, NodeFlags
 from watchdog.judgement.arbitration import health
+from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.evidence import Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_view import Advert, GroupView
@@ -21,7 +22,7 @@ from watchdog.judgement.verdict import PAIR_SCOPE
 SCHEMA_VERSION = 1
 
 
-def status_document(state: WatcherState, fence: FenceControl, now_ns: int) -> dict[str, JsonValue]:
+def status_document(state: WatcherState, fence: FenceControl, devices: DeviceWatch, now_ns: int) -> dict[str, JsonValue]:
     """The whole document as of ``now_ns``."""
     groups: list[JsonValue] = [group_status(state, view, now_ns) for view in state.groups.values()]
     incidents: list[JsonValue] = [incident.to_json(now_ns) for incident in state.incidents.open.values()]
@@ -40,7 +41,7 @@ def status_document(state: WatcherState, fence: FenceControl, now_ns: int) -> di
         "paths": state.contact.to_json(now_ns),
         "surroundings": state.surroundings.to_json(now_ns),
         "isolation": state.isolation(now_ns).value,
-        "fence": fence.to_json(now_ns),
+        "fence": {**fence.to_json(now_ns), "devices": devices.to_json(now_ns)},
         "witness": state.witness.to_json(now_ns),
         "incidents": incidents,
         "episode": state.incidents.episodes.number,

@@ -37,6 +37,8 @@ RULES: dict[Trouble, _Rule] = {
     Trouble.GATE_NOT_OBEYED: _Rule(Severity.CRITICAL, 5_000),
     Trouble.RECORD_SICK: _Rule(Severity.CRITICAL, 3_000),
     Trouble.DISK_LOW: _Rule(Severity.WARNING, 0),
+    Trouble.FENCE_DEVICE_LOST: _Rule(Severity.WARNING, 0),
+    Trouble.FENCE_LEVELS_GONE: _Rule(Severity.CRITICAL, 0),
     Trouble.WITNESS_OUT: _Rule(Severity.WARNING, 0),
 }
 

@@ -23,6 +23,7 @@ from watchdog.judgement.beats import Beats
 from watchdog.judgement.census import Census
 from watchdog.judgement.commands import GateState, ProbeReference, WatcherCommand
 from watchdog.judgement.contact import PeerContact
+from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.events import WatcherEvent
 from watchdog.judgement.evidence import Ledger, Owner
 from watchdog.judgement.fence_control import FenceControl
@@ -65,6 +66,7 @@ class _Parts:
     wire: WireIntake
     orders: OperatorOrders
     troubles: Troubles
+    devices: DeviceWatch
     gate_trust: GateTrust
     witness: WitnessIntake
 
@@ -138,6 +140,7 @@ class WatcherCore:
         if witness_ns is not None and now_ns >= witness_ns:
             parts.witness.on_deadline(now_ns)
         parts.fence.on_deadline(now_ns)
+        parts.devices.on_deadline(now_ns, fencing=parts.fence.session is not None)
         parts.troubles.on_deadline(now_ns)
         parts.beats.on_deadline(now_ns)
         return self._conclude(now_ns)
@@ -157,6 +160,7 @@ class WatcherCore:
             self._parts.fence.next_deadline(),
             self._parts.beats.next_deadline(),
             self._parts.troubles.next_deadline(),
+            self._parts.devices.next_deadline(fencing=self.fence.session is not None),
         ]
         times += [view.wake_ns for view in state.groups.values()]
         return min((t for t in times if t is not None), default=None)
@@ -165,7 +169,7 @@ class WatcherCore:
         """The status document (status.py), as of the last call."""
         if self._state is None:
             return {"started": False, "self": {"name": self.settings.self_name}, "cluster": self.settings.cluster}
-        return status_document(self.state, self.fence, self._last_now_ns)
+        return status_document(self.state, self.fence, self._parts.devices, self._last_now_ns)
 
     @property
     def last_answer(self) -> Answer | None:
@@ -198,6 +202,7 @@ class WatcherCore:
         actor, fence = GroupActor(state, self), FenceControl(state, self)
         wire = WireIntake(state, fence)
         troubles = Troubles(state)
+        devices = DeviceWatch(state, troubles, now_ns)
         self._made = _Parts(
             actor=actor,
             fence=fence,
@@ -207,10 +212,11 @@ class WatcherCore:
             wire=wire,
             orders=OperatorOrders(state, actor, fence),
             troubles=troubles,
+            devices=devices,
             gate_trust=GateTrust(state, troubles),
             witness=WitnessIntake(state, troubles),
         )
-        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles))
+        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles, devices))
         self._configure_groups(now_ns, event.groups)
         scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))

@@ -9,8 +9,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from base.core import NS_PER_MS
+from fencing.plan.events import DeviceOutcome, PowerState
 from watchdog.judgement.commands import RunFence
-from watchdog.judgement.events import DeviceOutcome, FenceReported, FenceRunnerChanged, PowerState
+from watchdog.judgement.events import FenceReported, FenceRunnerChanged
 
 if TYPE_CHECKING:
     from watchdog.simulator.watcherhost import BrainHost

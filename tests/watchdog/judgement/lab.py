@@ -145,6 +145,7 @@ class Lab:
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.count = 0
         self.deaf_levels: set[int] = set()
+        self.identities: dict[str, str] = {}
         self.lying_status = False
         self.fence_ms = 400
         self.foreign: str | None = None
@@ -413,7 +414,7 @@ class Lab:
         target = self.nodes[command.target]
 
         def report(outcome: e.DeviceOutcome, power: e.PowerState = e.PowerState.UNKNOWN) -> None:
-            identity = f"outlet-{command.target}" if outcome is e.DeviceOutcome.SUCCESS else ""
+            identity = self.identities.get(command.device, f"outlet-{command.target}") if outcome is e.DeviceOutcome.SUCCESS else ""
             self.tell(
                 node,
                 e.FenceReported(

@@ -56,7 +56,7 @@ def overlap_ms(lab: Lab, since_ns: int) -> float:
 
 def no_acts(lab: Lab) -> None:
     for node in lab.nodes.values():
-        assert not node.commands(c.RunFence)
+        assert not [order for order in node.commands(c.RunFence) if order.action != "status"]  # type: ignore[attr-defined]
         assert not node.commands(c.RemoveAddress)
 
 
@@ -951,3 +951,34 @@ def test_a_wrong_pid_file_never_costs_a_healthy_master_its_address(mode: Mode, s
     assert not a(lab).commands(c.RemoveAddress)
     assert lab.owner_names() == "a"
     assert not [p for p in a(lab).alerts() if "ORPHAN" in str(p["summary"])]
+
+
+# --- fence devices, long before they are needed ---
+
+
+def test_a_fence_device_that_died_is_paged_before_the_fence_and_closed_when_it_is_back() -> None:
+    """D7. The last level of the peer is gone: critical on both nodes; nothing is done about it; the page ends with its reason."""
+    lab = Lab(Mode.RESOLVE)
+    lab.run(60)
+    lab.cut("management")
+    lab.run(420)
+    for node in lab.nodes.values():
+        (alert,) = node.alerts()
+        assert alert["severity"] == "critical"
+        (device,) = node.core.snapshot()["fence"]["devices"]  # type: ignore[index, call-overload]
+        assert device["state"] == "unreachable"  # type: ignore[index, call-overload]
+    lab.heal()
+    lab.run(420)
+    for node in lab.nodes.values():
+        assert len(node.alerts("resolve")) == 1
+    no_acts(lab)
+    assert lab.owner_names() == "a"
+
+
+def test_one_level_of_two_that_reads_another_identity_is_a_warning() -> None:
+    lab = Lab(Mode.RESOLVE, levels=2)
+    lab.identities["pdu1-b"] = "somebody else's outlet"
+    lab.run(240)
+    (alert,) = lab.nodes["a"].alerts()
+    assert alert["severity"] == "warning"
+    assert not lab.nodes["b"].alerts()
