@@ -28,6 +28,7 @@ PURE_ROOMS = (
     "watchdog.frames",
     "watchdog.judgement",
     "fencing.plan",
+    "watchdog.witness.lease",
     "alerts.routing",
 )
 PURE_LIBRARY = {
