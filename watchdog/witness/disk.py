@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from watchdog.witness.engine import TurnLostError, TurnTakenError, WitnessSilentError
 from watchdog.witness.lease.slots import DISK_BYTES, NODE_BYTES, SLOT_BYTES, Record, SlotCodec, SlotError, node_offset, slot_offset
@@ -76,7 +76,8 @@ class DiskFile:
 
 
 def format_disk(path: str, codec: SlotCodec) -> None:
-    """Write the header and empty slots; a file outside /dev that is not there is made. Raises WitnessSilentError. Nobody may be using it."""
+    """Write the header and empty slots; a file outside /dev that is not there is made. Raises WitnessSilentError.
+    Nobody may be using it."""
     disk = DiskFile(path)
     try:
         if not path.startswith("/dev/") and not os.path.exists(path):
@@ -114,7 +115,7 @@ class DiskWitness:
         self._turn = DiskTurn(nodes.index(node), first, incarnation)
         self._request: int | None = None
         self._thread = ThreadPoolExecutor(1, "witness-disk")
-        self._running: asyncio.Task[None] | None = None
+        self._running: asyncio.Future[Any] | None = None
         self._lock = asyncio.Lock()
 
     async def look(self) -> str:
@@ -201,13 +202,15 @@ class DiskWitness:
         if self._running is not None and not self._running.done():
             raise WitnessSilentError(f"{self._disk.path}: an operation has been stalled for over {IO_MS} ms")
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        self._running = asyncio.ensure_future(_result(future))
+        future.add_done_callback(_taken_note_of)
+        self._running = future
         done, _ = await asyncio.wait([future], timeout=IO_MS / 1000)
         if not done:
             raise WitnessSilentError(f"{self._disk.path}: no answer in {IO_MS} ms")
         return future.result()
 
 
-async def _result(future: asyncio.Future[T]) -> None:
-    """Ends when the thread is free, whatever came of it."""
-    await asyncio.wait([future])
+def _taken_note_of(future: asyncio.Future[T]) -> None:
+    """An operation that ends after it was given up must not end in a complaint of asyncio."""
+    if not future.cancelled():
+        future.exception()

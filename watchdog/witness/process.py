@@ -80,7 +80,10 @@ class WitnessProcess:
         for task in (reading, *work):
             task.cancel()
         for task in done:
-            task.result()  # a fault of ours ends the process: the parent says so and starts it again
+            try:
+                task.result()  # a fault of ours ends the process: the parent says so and starts it again
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the parent is gone
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
