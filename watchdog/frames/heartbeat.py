@@ -28,6 +28,8 @@ class GroupState(IntEnum):
     FAULT = 3
     HELD = 4
     ABSENT = 5
+    OFFERING = 6
+    """MASTER, and an operator wants the receiver to take the group over: a hold of the receiver may end."""
 
 
 class NodeFlags(IntFlag):

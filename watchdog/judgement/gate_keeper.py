@@ -45,6 +45,15 @@ class GateKeeper:
         self.hold(now_ns, view, GateReason.HANDOVER, f"handover ordered by {who}")
         view.gate.trial_due_ns = now_ns + HANDOVER_HOLD_MS * NS_PER_MS
 
+    def end_hold(self, now_ns: int, view: GroupView, reason: str) -> None:
+        """resolve: whatever the hold was for, it is over."""
+        gate = view.gate
+        gate.why = None
+        gate.deaf = False
+        view.gave_up = False
+        gate.trial_due_ns = None
+        self._order(now_ns, view, GateState.OPEN, reason)
+
     def _order(self, now_ns: int, view: GroupView, wanted: GateState, reason: str) -> None:
         gate = view.gate
         if gate.state is wanted:
@@ -129,10 +138,17 @@ class GateKeeper:
         if not report.held:
             return True
         if gate.why is GateReason.HANDOVER:
-            return False  # a daemon that preempts would take it back at once: held until the peer lets go of it
+            return self._leaves_it(now_ns, view)  # a daemon that preempts would take it back at once: held until the peer lets go of it
         if view.heard_fresh(now_ns) and not gate.deaf:
             return True
         return self._begin_trial(now_ns, view)
+
+    def _leaves_it(self, now_ns: int, view: GroupView) -> bool:
+        """Our daemon hears the peer and would not preempt it: it can be a standby again."""
+        heard = view.heard
+        if heard is None or not heard.is_fresh(now_ns) or view.gate.deaf:
+            return False
+        return not view.settings.preempt or view.settings.priority <= heard.priority
 
     def _begin_trial(self, now_ns: int, view: GroupView) -> bool:
         """Adverts were on our wire all the time and our daemon did not hear them: only trying shows whether it does now."""

@@ -15,6 +15,7 @@ from watchdog.judgement.events import DaemonState
 from watchdog.judgement.evidence import Owner
 from watchdog.judgement.gate_keeper import GateKeeper
 from watchdog.judgement.group_view import GateReason, GroupView, Yielding
+from watchdog.judgement.handing_over import Handovers
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.ladder import Rung, Situation, rungs
 from watchdog.judgement.removal import Remover
@@ -55,6 +56,7 @@ class GroupActor:
         self.asker = Asker(state, hooks)
         self._remover = Remover(state)
         self.gate = GateKeeper(state, self._remover)
+        self.handovers = Handovers(state, self.gate)
 
     # --- one step ---
 
@@ -66,6 +68,7 @@ class GroupActor:
         self._answer(now_ns, view)
         if Rung.GIVE_UP in allowed and self._hooks.should_give_up(now_ns, view):
             self._give_up(now_ns, view)
+        self.handovers.step(now_ns, view)
         self.gate.step(now_ns, view)
         self._remover.step(now_ns, view, Rung.REMOVE_ORPHAN in allowed)
 

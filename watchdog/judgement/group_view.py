@@ -122,6 +122,15 @@ class GateTrustworthiness:
 
 
 @dataclass(slots=True)
+class Offer:
+    """An operator gives the group to the peer, which is not able to take it yet. ``ready_ns``: since when it is."""
+
+    who: str
+    until_ns: int
+    ready_ns: int | None = None
+
+
+@dataclass(slots=True)
 class GroupView:
     """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report``
     the peer's last word about the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
@@ -146,6 +155,7 @@ class GroupView:
     yielding: Yielding = field(default_factory=Yielding)
     gate: Gate = field(default_factory=Gate)
     trust: GateTrustworthiness = field(default_factory=GateTrustworthiness)
+    offer: Offer | None = None
     announce_due_ns: int | None = None
     announced: int = 0
     other_claim_ns: int = 0
@@ -225,6 +235,8 @@ class GroupView:
         state = self.state(now_ns, daemon)
         if self.gate.state is GateState.HELD and state is not GroupState.ABSENT:
             state = GroupState.HELD
+        elif self.offer is not None and self.own:
+            state = GroupState.OFFERING
         return GroupReport(
             key=self.settings.key,
             state=state,

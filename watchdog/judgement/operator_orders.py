@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 from base.core import NS_PER_MS
 from watchdog.judgement import events
+from watchdog.judgement.durable_facts import LONGEST_MS
 from watchdog.judgement.events import OperatorAction
+from watchdog.judgement.evidence import Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_actor import GroupActor
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
+
+KERNEL_HEARD_MS = 5_000
+"""The peer's kernel is asked about once a second while it is not heard: an answer this young means that it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,9 @@ class OperatorOrders:
         state = self._state
         match event.action:
             case OperatorAction.MAINTENANCE_ON:
-                state.maintenance_until_ns = now_ns + max(1, event.until_ms) * NS_PER_MS
+                state.set_maintenance(now_ns, now_ns + min(max(1, event.until_ms), LONGEST_MS) * NS_PER_MS)
             case OperatorAction.MAINTENANCE_OFF:
-                self.end_maintenance(f"by {event.who}")
+                self.end_maintenance(now_ns, f"by {event.who}")
             case OperatorAction.CLEAR_QUARANTINE:
                 state.quarantined = False
                 state.record_node("quarantine", "")
@@ -67,9 +72,18 @@ class OperatorOrders:
             case OperatorAction.FENCE_OFF | OperatorAction.FENCE_ON:
                 return self._fence_order(now_ns, event)
             case OperatorAction.ACKNOWLEDGE:
-                return _done() if state.incidents.acknowledge(event.subject) else _refused("no such open incident")
+                return self._acknowledge(event)
             case OperatorAction.HANDOVER:
                 return self._hand_over(now_ns, event)
+        return _done()
+
+    def _acknowledge(self, event: events.OperatorActed) -> Answer:
+        """A person takes an incident. Durable: a restart must not wake a second one for it."""
+        state = self._state
+        if not state.incidents.acknowledge(event.subject):
+            return _refused("no such open incident")
+        taken = [incident.id for incident in state.incidents.open.values() if incident.acknowledged]
+        state.record_node("acknowledged", list(taken))
         return _done()
 
     def _not_the_peer(self, event: events.OperatorActed) -> str:
@@ -86,10 +100,26 @@ class OperatorOrders:
         """A person vouches for the peer being off: as good as a proof, and it says who said so."""
         if why := self._not_the_peer(event):
             return _refused(why)
-        if self._state.contact.on_a_path(now_ns):
-            return _refused("the peer is heard right now: it is not off")
+        if why := self._heard_of_the_peer(now_ns):
+            return _refused(f"{self._state.settings.peer.name} is not off: {why}")
         self._state.peer_proved_off = f"{event.who} vouched that {self._state.settings.peer.name} is off"
         return _done()
+
+    def _heard_of_the_peer(self, now_ns: int) -> str:
+        """What is heard of the peer now: frames, adverts, its kernel's answers. A node that answers ARP for an address owns it, whatever
+        a person has seen."""
+        state = self._state
+        if paths := state.contact.heard_paths():
+            return f"its frames arrive on {', '.join(paths)}"
+        for view in state.groups.values():
+            if view.heard_fresh(now_ns):
+                return f"its adverts for {view.settings.name} arrive"
+            for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER):
+                return f"it still owns {view.settings.name} ({fact.kind.value}: {fact.detail})"
+        answered_ns = state.peer_answered_ns
+        if answered_ns is not None and now_ns - answered_ns <= KERNEL_HEARD_MS * NS_PER_MS:
+            return f"its kernel answered {(now_ns - answered_ns) // NS_PER_MS} ms ago"
+        return ""
 
     def _hand_over(self, now_ns: int, event: events.OperatorActed) -> Answer:
         views = [v for v in self._state.groups.values() if event.subject in ("", v.scope, v.settings.name)]
@@ -100,16 +130,16 @@ class OperatorOrders:
             return _refused(f"no such group; there are {', '.join(f'{v.settings.name} ({v.scope})' for v in self._state.groups.values())}")
         if not owned:
             return _refused("this node does not own it")
-        if not self._state.contact.on_a_path(now_ns):
-            return _refused("the peer is not heard: nobody could take it")
-        for view in owned:
-            self._actor.gate.hand_over(now_ns, view, event.who)
-        return Answer(True, f"handing over {', '.join(v.scope for v in owned)}")
+        handovers = self._actor.handovers
+        refused = [f"{v.scope}: {why}" for v in owned if (why := handovers.refusal(now_ns, v))]
+        if refused:
+            return _refused("; ".join(refused))
+        return Answer(True, "; ".join(handovers.order(now_ns, v, event.who) for v in owned))
 
-    def end_maintenance(self, why: str) -> None:
+    def end_maintenance(self, now_ns: int, why: str) -> None:
         """By order, or because its time is over."""
         if self._state.maintenance_until_ns is not None:
-            self._state.maintenance_until_ns = None
+            self._state.set_maintenance(now_ns, None)
             self._state.publish(f"maintenance ended: {why}")
             self._state.beat_wanted = True
             self._state.touch_all()

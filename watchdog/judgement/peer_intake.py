@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base.core import NS_PER_MS, NS_PER_S
 from watchdog.frames.heartbeat import Heartbeat, NodeFlags
 from watchdog.judgement import events
 from watchdog.judgement.evidence import EvidenceKind, Owner
@@ -9,8 +10,11 @@ from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_actor import GroupActor
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.stages import Stage
-from watchdog.judgement.state import WatcherState
+from watchdog.judgement.state import EXCUSED_MS, WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
+
+WINDOW_SLACK_NS = 5 * NS_PER_S
+"""A window that is told anew in every frame is written again only when its end has really moved."""
 
 
 class PeerIntake:
@@ -82,6 +86,7 @@ class PeerIntake:
     def _peer_flags(self, now_ns: int, beat: Heartbeat) -> None:
         state = self._state
         state.witness.peer_said(beat.sent_ns, bool(beat.flags & NodeFlags.WITNESS_OUT))
+        self._peer_maintenance(now_ns, beat)
         left = bool(beat.flags & NodeFlags.STOPPING)
         if left != state.peer_left:
             state.peer_left = left
@@ -91,6 +96,18 @@ class PeerIntake:
             state.beat_wanted = True
         if beat.flags & NodeFlags.FENCING and not state.quarantined:
             self._quarantine(now_ns, "the peer says that it fenced this node")
+
+    def _peer_maintenance(self, now_ns: int, beat: Heartbeat) -> None:
+        """The peer's maintenance is kept, with its end if the frame tells it: it excuses the peer also after a restart of ours."""
+        state = self._state
+        until_ns = state.peer_maintenance_until_ns
+        if not beat.flags & NodeFlags.MAINTENANCE:
+            if until_ns is not None:
+                state.set_peer_maintenance(now_ns, None)
+            return
+        told_s = beat.terms.maintenance_left_s if beat.terms is not None else 0
+        if until_ns is None or (told_s and abs(now_ns + told_s * NS_PER_S - until_ns) > WINDOW_SLACK_NS):
+            state.set_peer_maintenance(now_ns, now_ns + (told_s * NS_PER_S or EXCUSED_MS * NS_PER_MS))
 
     def _quarantine(self, now_ns: int, why: str) -> None:
         """Promise 7: a node that was fenced starts quarantined; one that learns it later is so from then on."""

@@ -14,6 +14,7 @@ from watchdog.judgement.arbitration import Defect, GroupHealth, HealthFacts, Sta
 from watchdog.judgement.census import Census
 from watchdog.judgement.commands import Persist, ProbeOwners, PublishStatus, Row, RowKind, WatcherCommand
 from watchdog.judgement.contact import PeerContact
+from watchdog.judgement.durable_facts import SavedWindow
 from watchdog.judgement.events import DaemonState, Started
 from watchdog.judgement.evidence import Ledger
 from watchdog.judgement.group_view import GateReason, GroupView
@@ -56,6 +57,7 @@ class WatcherState:
     runner_up: bool = False
     quarantined: bool = False
     maintenance_until_ns: int | None = None
+    peer_maintenance_until_ns: int | None = None
     stopping: bool = False
     peer_left: bool = False
     peer_proved_off: str = ""
@@ -103,11 +105,40 @@ class WatcherState:
         """A person said so, and its time has not run out."""
         return self.maintenance_until_ns is not None and now_ns < self.maintenance_until_ns
 
+    def set_maintenance(self, now_ns: int, until_ns: int | None) -> None:
+        """Our own window opens, or ends (None); it is durable."""
+        self.maintenance_until_ns = until_ns
+        self.record_node("maintenance", self._window(now_ns, until_ns))
+
+    def set_peer_maintenance(self, now_ns: int, until_ns: int | None) -> None:
+        """The peer's window, as it told it; durable, so that our own restart does not forget that it is excused."""
+        self.peer_maintenance_until_ns = until_ns
+        self.record_node("peer_maintenance", self._window(now_ns, until_ns))
+
+    def restore_windows(self, now_ns: int) -> None:
+        """What earlier runs left open."""
+        started = self.started
+
+        def left(saved: SavedWindow | None) -> int | None:
+            return None if saved is None else saved.until(now_ns, started.wall_ns, started.boot.hex())
+
+        self.maintenance_until_ns = left(started.durable.maintenance)
+        self.peer_maintenance_until_ns = left(started.durable.peer_maintenance)
+
+    def _window(self, now_ns: int, until_ns: int | None) -> JsonValue:
+        if until_ns is None:
+            return None
+        wall_ns = self.started.wall_ns + now_ns - self.started_ns
+        return SavedWindow(wall_ns + until_ns - now_ns, until_ns, self.started.boot.hex()).to_json()
+
     def peer_excused(self, now_ns: int) -> bool:
         """Promise 6: the peer is in maintenance, or its watcher said that it stops: never fenced nor paged for its silence. The excuse
         holds for EXCUSED_MS after its last word, or a node that never comes back would never be missed."""
         last, last_ns = self.contact.last, self.contact.last_ns
-        if last is None or last_ns is None or now_ns - last_ns > EXCUSED_MS * NS_PER_MS:
+        if last is None:
+            # Nothing was heard of it in this run: what it said of its maintenance to the run before still counts.
+            return self.peer_maintenance_until_ns is not None and now_ns < self.peer_maintenance_until_ns
+        if last_ns is None or now_ns - last_ns > EXCUSED_MS * NS_PER_MS:
             return False
         return bool(last.flags & (NodeFlags.MAINTENANCE | NodeFlags.STOPPING))
 

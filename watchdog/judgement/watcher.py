@@ -135,7 +135,7 @@ class WatcherCore:
             if view.wake_ns is not None and now_ns >= view.wake_ns:
                 state.touch(view.scope)
         if state.maintenance_until_ns is not None and now_ns >= state.maintenance_until_ns:
-            parts.orders.end_maintenance("its time is over")
+            parts.orders.end_maintenance(now_ns, "its time is over")
         witness_ns = state.witness.next_deadline(self._last_now_ns)
         if witness_ns is not None and now_ns >= witness_ns:
             parts.witness.on_deadline(now_ns)
@@ -199,6 +199,7 @@ class WatcherCore:
             quarantined=event.quarantined,
             peer_addresses=settings.peer.addresses,
         )
+        state.restore_windows(now_ns)
         actor, fence = GroupActor(state, self), FenceControl(state, self)
         wire = WireIntake(state, fence)
         troubles = Troubles(state)
@@ -220,6 +221,8 @@ class WatcherCore:
         self._configure_groups(now_ns, event.groups)
         scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
+        for incident_id in event.durable.acknowledged:
+            state.incidents.acknowledge(incident_id)
         wire.addresses_listed(now_ns, events.AddressesListed(event.held))
         state.pair_wake_ns = settled_ns
         for view in state.groups.values():
@@ -305,6 +308,7 @@ class WatcherCore:
                 break
             dirty, state.dirty = state.dirty, {}
             self._judge_and_act(now_ns, dirty)
+        parts.actor.handovers.conclude(now_ns)
         parts.beats.conclude(now_ns)
         out, state.out = state.out, []
         return out
