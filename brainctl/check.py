@@ -19,6 +19,7 @@ from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
 from fencing.plan.delay import check_delay, detection_spread_ms
+from fencing.topology import topology_warnings
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
 from watchdog.groups import LoadedGroups, read_groups
@@ -215,6 +216,8 @@ def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:
                     yield _warning(
                         at.of(("fence", "level")), f"device {device.name} is not enrolled: it cannot prove a fence", "brainctl fence enroll"
                     )
+    for text in topology_warnings(brain.fence, {node.name: node.addresses for node in brain.nodes}):
+        yield _warning(at.of(("fence", "level")), text, "see docs/FENCING.md")
     for text in check_delay(brain.fence, spread_ms(brain)):
         yield _error(place, text, "without it automatic fencing stays refused: both nodes could fence each other")
 

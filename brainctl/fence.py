@@ -1,13 +1,6 @@
 """Fence devices.
 
-    brainctl fence list                      what is configured and enrolled
-    brainctl fence status                    ask every device for the power state
-    brainctl fence check [--really]          find out what the devices are worth; --really powers the target off and on
-    brainctl fence enroll [--replace]        check, then bind the device's identity to the node
-    brainctl fence off NODE --yes            order braind to fence the peer now (intent, levels, proof, record) and wait for the outcome
-    brainctl fence on NODE                   power a fenced node on again
-    brainctl fence ack NODE --note TEXT      a person has seen with his own eyes that the node is off
-    brainctl fence clear latch|quarantine    after the budget latched, or on a node that was fenced
+    brainctl fence VERB --help     one page a verb: list status check enroll history test-schedule off on ack clear
 
 Exit status: 0 good, 1 warnings, 2 failed or refused, 3 no daemon or wrong usage.
 """
@@ -17,20 +10,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
-from base.clock import now_ns
+from base.clock import now_ns, wall_ns
 from base.control import ControlClient, RequestError
 from base.core import NS_PER_MS
 from base.diagnostics import ConfigError
 from base.secrets import SecretError
+from brainctl import fence_history
 from brainctl.following import follow_fence
 from brainctl.maintenance import operate, order
 from brainctl.options import add_common, control_socket
 from brainctl.output import complain, paint, table, waiting
-from fencing.check import check_device
+from brainctl.rehearsing import observed
+from fencing.check import check_device, measured_ms
 from fencing.check_report import CheckReport, Grade
 from fencing.client import all_devices
 from fencing.devices.build import build_device
@@ -38,30 +35,65 @@ from fencing.devices.device import DeviceConfigError, DeviceResult
 from fencing.enrolment import EnrolmentError, enroll
 from fencing.plan.events import DeviceOutcome
 from fencing.plan.settings import FenceDevice
+from fencing.rehearsal import DEFAULT_EVERY_DAYS, Due, Rehearsal, RehearsalError, keep_rehearsal, load_rehearsals, plan
 from watchdog.config.load import load_brain
 from watchdog.config.model import BrainSettings
 from watchdog.enrolled import enrolment_path, with_enrolment
 
+REHEARSALS = "rehearsals.json"
+"""In the state directory."""
+VERBS = {
+    "list": "what is configured and enrolled",
+    "status": "ask every device for the power state",
+    "check": "find out what the devices are worth; --really powers the target off and on",
+    "enroll": "check, then bind the device's identity to the node",
+    "history": "every fence in the record: when, what came of it, how it was proved",
+    "test-schedule": "when each device was last tried for real, and which trial is due",
+    "off": "order braind to fence the peer now (intent, levels, proof, record) and wait for the outcome",
+    "on": "power a fenced node on again",
+    "ack": "a person has seen with his own eyes that the node is off",
+    "clear": "after the budget latched, or on a node that was fenced",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``brainctl fence``."""
-    parser.add_argument("verb", choices=("list", "status", "check", "enroll", "off", "on", "ack", "clear"))
-    parser.add_argument(
-        "subject", nargs="?", default="", help="a device (status, check, enroll), a node (off, on, ack), latch or quarantine (clear)"
-    )
-    parser.add_argument("--really", action="store_true", help="check: power the target off and on again")
-    parser.add_argument("--no-wrong-password", action="store_true", help="check: do not try a wrong login (the device locks accounts)")
-    parser.add_argument("--replace", action="store_true", help="enroll: the device's identity has changed on purpose")
-    parser.add_argument("--yes", action="store_true", help="off: do it")
-    parser.add_argument("--no-wait", action="store_true", help="off: return as soon as it is ordered")
-    parser.add_argument("--note", default="", help="off, on, ack, clear: goes into the record")
-    add_common(parser)
+    """Options of ``brainctl fence``: each verb has its own."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, text in VERBS.items():
+        options = verbs.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
+        if verb in ("list", "status", "check", "enroll", "test-schedule"):
+            options.add_argument(
+                "subject", nargs="?", default="", metavar="DEVICE|NODE", help="only this device, or those that fence this node"
+            )
+        elif verb in ("off", "on", "ack"):
+            options.add_argument("subject", nargs="?", default="", metavar="NODE", help="the node")
+        elif verb == "clear":
+            options.add_argument("subject", choices=("latch", "quarantine"))
+        if verb in ("check", "enroll"):
+            options.add_argument("--really", action="store_true", help="power the target off and on again, and watch it fall silent")
+            options.add_argument("--no-wrong-password", action="store_true", help="do not try a wrong login (the device locks accounts)")
+        if verb == "enroll":
+            options.add_argument("--replace", action="store_true", help="the device's identity has changed on purpose")
+        if verb == "off":
+            options.add_argument("--yes", action="store_true", help="do it")
+            options.add_argument("--no-wait", action="store_true", help="return as soon as it is ordered")
+        if verb in ("off", "on", "ack", "clear"):
+            options.add_argument("--note", default="", help="goes into the record")
+        if verb == "history":
+            options.add_argument("--lines", "-n", type=int, default=20, help="at most so many fences (%(default)s)")
+        if verb == "test-schedule":
+            options.add_argument(
+                "--every", type=int, default=DEFAULT_EVERY_DAYS, metavar="DAYS", help="how often to try (%(default)s days)"
+            )
+        add_common(options)
 
 
 def run(args: argparse.Namespace) -> int:
     """One verb."""
     if args.verb in ("off", "on", "ack", "clear"):
         return _act(args)
+    if args.verb == "history":
+        return fence_history.run(args)
     try:
         brain, problem = with_enrolment(load_brain(args.config, args.node).settings, args.state_dir)
     except ConfigError as error:
@@ -79,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         "status": _status,
         "check": _check,
         "enroll": _enroll,
+        "test-schedule": _schedule,
     }
     return verbs[args.verb](args, brain, devices)
 
@@ -156,17 +189,82 @@ def _reports(args: argparse.Namespace, devices: list[FenceDevice]) -> list[Check
     for device in devices:
         if not args.json:
             print(f"checking {device.name} → {device.target} (at most {device.deadline_ms * 8 // 1000} s) …", file=sys.stderr)
-        reports.append(check_device(device, really=args.really, wrong_password=not args.no_wrong_password))
+        reports.append(_tried(args, device) if args.really else check_device(device, wrong_password=not args.no_wrong_password))
     return reports
 
 
-def _check(args: argparse.Namespace, _brain: BrainSettings, devices: list[FenceDevice]) -> int:
-    reports = _reports(args, devices)
+def _tried(args: argparse.Namespace, device: FenceDevice) -> CheckReport:
+    """The real trial, with braind as the observer, kept as a rehearsal."""
+    wrong_password = not args.no_wrong_password
+    minutes = 2 + device.deadline_ms * 6 // 60_000
+    try:
+        with observed(control_socket(args), device.target, minutes) as braind:
+            report = check_device(device, really=True, wrong_password=wrong_password, observer=braind)
+    except (OSError, RequestError, ValueError) as error:
+        report = CheckReport(device.name, device.target, worth=device.worth, bound_ms=device.deadline_ms)
+        report.add(
+            Grade.ERROR,
+            "no-observer",
+            f"nobody would notice a wrong outlet: {error}",
+            f"run this on the node whose braind watches {device.target}, with braind running",
+        )
+        return report
+    rehearsal = Rehearsal(
+        device.name, device.target, wall_ns(), report.passed, report.effect_ms, report.on_ms, report.fell_silent, report.spoke_on
+    )
+    try:
+        keep_rehearsal(rehearsal, Path(args.state_dir) / REHEARSALS)
+    except RehearsalError as error:
+        report.add(Grade.WARNING, "not-kept", str(error))
+    return report
+
+
+def _schedule(args: argparse.Namespace, _brain: BrainSettings, devices: list[FenceDevice]) -> int:
+    try:
+        planned = plan(devices, load_rehearsals(Path(args.state_dir) / REHEARSALS), wall_ns(), max(1, args.every))
+    except RehearsalError as error:
+        complain(str(error), as_json=args.json)
+        return 2
+    due = [entry for entry in planned if entry.due is not Due.FINE]
     if args.json:
-        print(json.dumps({"reports": [r.to_json() for r in reports]}))
+        rows = [
+            {"device": p.device, "target": p.target, "due": p.due.value, "next_wall_ns": p.next_wall_ns, "last": p.last and asdict(p.last)}
+            for p in planned
+        ]
+        print(json.dumps({"devices": rows}))
+        return 1 if due else 0
+    rows_text = [
+        [
+            p.target,
+            p.device,
+            paint(p.due.value, "green" if p.due is Due.FINE else "yellow"),
+            _day(p.last.wall_ns) if p.last else "–",
+            f"off {p.last.effect_ms} ms, on {p.last.on_ms} ms" if p.last and p.last.effect_ms else "–",
+            _day(p.next_wall_ns) if p.next_wall_ns else "now",
+        ]
+        for p in planned
+    ]
+    print(table(rows_text, ("target", "device", "", "last trial", "took", "next")))
+    if due:
+        print(f"\nin a maintenance window, on the other node: brainctl fence check {due[0].device} --really")
+    return 1 if due else 0
+
+
+def _day(at_wall_ns: int) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(at_wall_ns // 1_000_000_000))
+
+
+def _check(args: argparse.Namespace, brain: BrainSettings, devices: list[FenceDevice]) -> int:
+    reports = _reports(args, devices)
+    levels = [level for _target, levels in brain.fence.levels for level in levels]
+    measured = measured_ms(reports, levels)
+    if args.json:
+        print(json.dumps({"reports": [r.to_json() for r in reports], "measured_ms": measured}))
     else:
         for report in reports:
             _print_report(report)
+        if args.really:
+            print(f"\nF, the slowest level as tried (a device that was not tried counts with its deadline): measured_ms = {measured}")
     return _grade(reports)
 
 
@@ -213,9 +311,6 @@ _ACTIONS = {"off": "fence_off", "on": "fence_on", "ack": "confirm_off"}
 
 def _act(args: argparse.Namespace) -> int:
     if args.verb == "clear":
-        if args.subject not in ("latch", "quarantine"):
-            complain("write: brainctl fence clear latch   or   brainctl fence clear quarantine", as_json=args.json)
-            return 3
         return operate(args, f"clear_{args.subject}", note=args.note)
     if not args.subject:
         complain(f"which node? brainctl fence {args.verb} NODE", as_json=args.json)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Protocol
 
 from base.clock import now_ns
 from base.core import NS_PER_MS
@@ -25,6 +26,8 @@ from fencing.plan.worth import AGENTS, DECLARABLE, Worth
 _STATUS_ROUNDS = 3
 _SLOW_STATUS_MS = 3_000
 _REALLY_POLL_S = 0.5
+SILENCE_S = 10.0
+"""How long a node that was switched off may still be heard: every path's silence and what was in flight."""
 BOGUS_NUMBER = "9999"
 BOGUS_NAME = "brainctl-no-such-outlet"
 WRONG_PASSWORD = "brainctl-wrong-password"  # noqa: S105 (meant to be wrong)
@@ -33,11 +36,25 @@ WRONG_PASSWORD = "brainctl-wrong-password"  # noqa: S105 (meant to be wrong)
 # --- check ---
 
 
-def check_device(settings: FenceDevice, *, really: bool = False, wrong_password: bool = True) -> CheckReport:
+class PeerObserver(Protocol):
+    """Who hears the target while it is switched off: the local braind."""
+
+    def heard_on(self) -> frozenset[str]:
+        """The paths on which the target is heard now."""
+        ...
+
+    def wait_for_silence(self, before: frozenset[str], seconds: float) -> frozenset[str]:
+        """Those of ``before`` that still hear it after so long."""
+        ...
+
+
+def check_device(
+    settings: FenceDevice, *, really: bool = False, wrong_password: bool = True, observer: PeerObserver | None = None
+) -> CheckReport:
     """Check one device. Blocks for several of its round trips; never raises for what the device does.
 
-    ``really`` switches the target off and on again: only with the operator's word. ``wrong_password`` tries one wrong
-    login (some devices lock an account after several).
+    ``really`` switches the target off and on again: only with the operator's word; ``observer`` then tells whether it really was the target
+    that fell silent. ``wrong_password`` tries one wrong login (some devices lock an account after several).
     """
     report = CheckReport(settings.name, settings.target, worth=settings.worth, bound_ms=settings.deadline_ms)
     for problem in validate_device(settings):
@@ -52,7 +69,7 @@ def check_device(settings: FenceDevice, *, really: bool = False, wrong_password:
     if wrong_password:
         _try_wrong_password(settings, report)
     if really and report.passed:
-        _try_really(device, report)
+        _try_really(device, report, observer)
     return report
 
 
@@ -204,11 +221,34 @@ def _variant(settings: FenceDevice, changes: dict[str, str], extra: dict[str, st
         return None
 
 
-def _try_really(device: Device, report: CheckReport) -> None:
-    """Off until it reads OFF, then on until it reads ON."""
+def _try_really(device: Device, report: CheckReport, observer: PeerObserver | None) -> None:
+    """Off until it reads OFF and is silent, then on until it reads ON."""
+    before = observer.heard_on() if observer is not None else frozenset()
     report.effect_ms = _switch_and_wait(device, "off", PowerState.OFF, report)
+    if report.effect_ms and observer is not None:
+        _watch_silence(observer, before, report)
     if report.effect_ms:
         report.on_ms = _switch_and_wait(device, "on", PowerState.ON, report)
+
+
+def _watch_silence(observer: PeerObserver, before: frozenset[str], report: CheckReport) -> None:
+    """The device reads OFF: does the target still speak? Then the outlet is another machine's, or the device lies."""
+    if not before:
+        report.add(
+            Grade.WARNING, "not-observed", f"braind heard {report.target} on no path before the trial: a wrong outlet would not be noticed"
+        )
+        return
+    still = observer.wait_for_silence(before, SILENCE_S)
+    report.fell_silent, report.spoke_on = tuple(sorted(before - still)), tuple(sorted(still))
+    if still:
+        report.add(
+            Grade.ERROR,
+            "still-heard",
+            f"the device reads OFF, but {report.target} still speaks on {', '.join(sorted(still))}",
+            "this is another machine's outlet, or the device lies: do not enrol it",
+        )
+    else:
+        report.add(Grade.OK, "silent", f"{report.target} fell silent on {', '.join(sorted(before))}")
 
 
 def _switch_and_wait(device: Device, action: str, wanted: PowerState, report: CheckReport) -> int:

@@ -36,7 +36,8 @@ class CheckReport:
     """Everything a check of one device found. Times in ms; 0 = not measured.
 
     ``effect_ms`` (only with ``really``): from the off order until the device reads OFF. ``bound_ms``: what it takes at
-    most, by its deadline.
+    most, by its deadline. ``fell_silent``, ``spoke_on``: the paths on which the target was heard
+    before the off, and what became of them.
     """
 
     device: str
@@ -48,6 +49,8 @@ class CheckReport:
     effect_ms: int = 0
     on_ms: int = 0
     bound_ms: int = 0
+    fell_silent: tuple[str, ...] = ()
+    spoke_on: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -74,6 +77,8 @@ class CheckReport:
             "effect_ms": self.effect_ms,
             "on_ms": self.on_ms,
             "bound_ms": self.bound_ms,
+            "fell_silent": list(self.fell_silent),
+            "spoke_on": list(self.spoke_on),
             "findings": [{"grade": f.grade.value, "code": f.code, "message": f.message, "remedy": f.remedy} for f in self.findings],
         }
 
