@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from base.diagnostics import ConfigError, Diagnostic, Position, Severity
 from base.secrets import SecretError, read_secret_file, resolve_secret
+from brainctl.check_witness import check_witness
 from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         bounds = bounds_of(loaded.settings)
         findings += check_gate_and_groups(loaded)
         findings += check_fence(loaded, args.state_dir)
+        findings += check_witness(loaded)
     except ConfigError as error:
         findings += error.diagnostics
     errors = sum(d.severity is Severity.ERROR for d in findings)

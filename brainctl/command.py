@@ -14,6 +14,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "log": ("brainctl.log", "the record: verdicts, actions, fences, alerts"),
     "explain": ("brainctl.explain", "one incident: evidence, times, rule, action"),
     "fence": ("brainctl.fence", "fence devices: list, status, check, enroll, off, on, ack"),
+    "witness": ("brainctl.witness", "the witness that gives turns to fence: reach it, format a shared disk"),
     "ack": ("brainctl.ack", "take an incident: nobody else is woken for it"),
     "handover": ("brainctl.handover", "move this node's addresses to the peer in an orderly way"),
     "maintenance": ("brainctl.maintenance", "planned work: nothing is fenced or paged until it ends"),

@@ -94,6 +94,8 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
         found.append((WARNING, "the record cannot be written: nothing will be fenced"))
     if fence["enabled"] and not status["runner_up"]:
         found.append((WARNING, "the fence runner is not armed"))
+    if (status.get("witness") or {}).get("out"):
+        found.append((WARNING, f"the witness is out: {status['witness']['detail']}"))
     if record.get("problem"):
         found.append((WARNING, f"record: {record['problem']}"))
     if record.get("undelivered") and document["daemon"]["receivers"]:
@@ -171,7 +173,7 @@ def render(document: Document, record: Document, code: int, problems: list[str],
         _groups(status),
         _paths(status),
         _references(status),
-        _fence(status),
+        _fence(status) + _witness(status),
         _incidents(status),
         _tail(document, record),
     ]
@@ -271,6 +273,23 @@ def _fence(status: Document) -> str:
     if fence["refused"]:
         text += f"\n  would not fence now: {fence['refused']}"
     return text
+
+
+def _witness(status: Document) -> str:
+    """One line under the fence; nothing without a witness."""
+    witness = status.get("witness")
+    if not witness:
+        return ""
+    words = {
+        "lease": "who holds the turn may fence",
+        "both": "the turn and the peer's acknowledgement are needed until both nodes agree about the witness",
+        "turns": "both nodes agreed to do without it",
+    }
+    state = paint("out", "yellow") if witness["out"] else paint("answers", "green") if witness["answers"] else "not asked yet"
+    took = "" if witness["took_ms"] is None or witness["out"] else f" in {witness['took_ms']} ms"
+    held = f"; turn held by {witness['holder']}" if witness["holder"] else ""
+    left = f" for {age(witness['lease_left_ms'])}" if witness["lease_left_ms"] else ""
+    return f"\n  witness ({witness['kind']}): {state}{took}{held}{left}; {words[witness['rule']]}"
 
 
 def _incidents(status: Document) -> str:

@@ -42,7 +42,9 @@ from watchdog.judgement.commands import (
     ProbeOwners,
     ProbeReference,
     PublishStatus,
+    ReleaseLease,
     RemoveAddress,
+    RequestLease,
     RowKind,
     RunFence,
     SendFrame,
@@ -64,6 +66,7 @@ from watchdog.judgement.watcher import WatcherCore
 from watchdog.keepalived_gate import KeepalivedGate
 from watchdog.senses import Senses
 from watchdog.service import Service
+from watchdog.witness.child import WitnessChild
 
 RESTORE_TIMEOUT_NS = 10 * NS_PER_S
 STOP_GRACE_NS = 500 * NS_PER_MS
@@ -115,7 +118,8 @@ class Daemon:
         self.children = Children(self.pump, brain, brain.fence, options.state_dir, self.feed, log)
         self.config_watch = ConfigWatch(brain.gate.config, groups, self._groups_changed, self._groups_refused)
         self.service = Service(ServiceManager())
-        self._parts = (self.gate, self.senses, self.children, self.config_watch, self.service)
+        self.witness = WitnessChild(self.pump, brain, self.feed, log)
+        self._parts = (self.gate, self.senses, self.children, self.witness, self.config_watch, self.service)
         self._hands: dict[type, Callable[[Any], None]] = {
             SendFrame: self.senses.send_frame,
             ProbeOwners: self.senses.probe_owners,
@@ -126,6 +130,8 @@ class Daemon:
             BridgeAdvert: self.gate.bridge,
             Persist: self._persist,
             RunFence: self.children.run_fence,
+            RequestLease: self.witness.request,
+            ReleaseLease: self.witness.release,
             PublishStatus: self._publish,
         }
         self.control = ControlServer(
@@ -251,7 +257,7 @@ class Daemon:
                 "node": self.brain.self_name,
                 "state_dir": self.options.state_dir,
                 "receivers": len(self.brain.alerts),
-                "children": self.children.snapshot(),
+                "children": {**self.children.snapshot(), "witness": self.witness.snapshot()},
                 "senses": self.senses.snapshot(),
                 "journal_dropped": self.journal.dropped,
             },
@@ -299,6 +305,7 @@ class Daemon:
             self.log.error(damage)
         self._run = LastRun(last.incarnation + 1, boot_id(), False)
         write_run(self.options.state_dir, self._run)
+        self.witness.start(self._run.incarnation)
         restored = self.children.start(self._run.incarnation, RESTORE_TIMEOUT_NS)
         self.senses.start()
         boot = bytes.fromhex(boot_id().replace("-", ""))[:8]
@@ -341,6 +348,7 @@ class Daemon:
         self.control.close()
         self.senses.close()
         self.gate.close()
+        self.witness.stop()
         self.children.stop()
         if clean:
             try:
@@ -398,6 +406,7 @@ def main(argv: list[str] | None = None, core_factory: CoreFactory = WatcherCore)
     except OSError as error:
         log.error(f"cannot start: {error}")
         if daemon is not None:
+            daemon.witness.stop()
             daemon.children.stop()
         return 2
     log.info("watching", node=options.node or loaded.settings.self_name, mode=loaded.settings.policy.mode.value)

@@ -193,7 +193,7 @@ class WatcherCore:
             incidents=IncidentBook(settings.cluster),
             neighbours=Neighbours(event.macs),
             pair=Track(PAIR_SCOPE, since_ns=now_ns),
-            witness=Witnessing(settings.witness, now_ns),
+            witness=Witnessing(settings.witness, now_ns, settings.self_name),
             settled_from_ns=settled_ns,
             trusted_from_ns=settled_ns,
             quarantined=event.quarantined,

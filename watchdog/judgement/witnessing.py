@@ -43,6 +43,7 @@ class WitnessRefusal(Enum):
 
     ASKED = "the witness is being asked for the turn"
     PEER_HAS_IT = "the peer holds the turn at the witness: this node gives way"
+    OWN_EARLIER_TURN = "an earlier run of this node still holds the turn: it runs out by itself"
     OUT = "the witness cannot be reached, and the peer had not agreed to do without it"
     TOO_SHORT = "the lease is shorter than an act may take: raise witness.lease_ms"
 
@@ -50,8 +51,9 @@ class WitnessRefusal(Enum):
 class Witnessing:
     """``handle``-style methods take the witness's events; ``take_commands`` hands out what they and ``want`` asked for, in order."""
 
-    def __init__(self, settings: WitnessSettings | None, now_ns: int) -> None:
+    def __init__(self, settings: WitnessSettings | None, now_ns: int, self_name: str = "") -> None:
         self._settings = settings
+        self._self_name = self_name
         self.out = False
         """Our flag WITNESS_OUT."""
         self.holder = ""
@@ -173,7 +175,10 @@ class Witnessing:
             return
         if event.holder:
             self.holder = event.holder
-        self._refusal = WitnessRefusal.PEER_HAS_IT if event.holder else WitnessRefusal.OUT
+        if event.holder:
+            self._refusal = WitnessRefusal.OWN_EARLIER_TURN if event.holder == self._self_name else WitnessRefusal.PEER_HAS_IT
+        else:
+            self._refusal = WitnessRefusal.OUT
         self.detail = event.detail or self.detail
         self._asked_ns, self._retry_ns = None, now_ns + RETRY_MS * NS_PER_MS
         if self._until_ns is None or self._until_ns <= now_ns:

@@ -35,12 +35,14 @@ from watchdog.witness.etcd import EtcdWitness
 from watchdog.witness.etcd_client import EtcdClient, EtcdLogin, tls_context
 from watchdog.witness.lease.slots import SlotCodec
 
+UNWRITTEN = 1 << 63
+"""The incarnation of one who only looks: above every one that ever writes."""
 REOPEN_S = 1.0
 """Pause before an engine that could not be made (a file that is missing) is tried again."""
 
 
-def open_engine(message: JsonObject) -> Engine:
-    """The engine that a ``configure`` message names; raises WitnessSilentError."""
+def open_engine(message: JsonObject, *, watching: bool = False) -> Engine:
+    """The engine that a ``configure`` message names; raises WitnessSilentError. ``watching``: it will only look."""
     settings: dict[str, Any] = message["settings"]
     cluster, node = message["cluster"], message["node"]
     try:
@@ -48,9 +50,8 @@ def open_engine(message: JsonObject) -> Engine:
             nodes = tuple(sorted(message["nodes"]))
             codec = SlotCodec(read_secret_file(message["key_file"]).strip(), cluster, (nodes[0], nodes[1]))
             disk = DiskFile(settings["device"])
-            return DiskWitness(
-                disk, codec, (nodes[0], nodes[1]), node, first=message["first"], incarnation=message["incarnation"], clock_ns=now_ns
-            )
+            incarnation = UNWRITTEN if watching else message["incarnation"]
+            return DiskWitness(disk, codec, (nodes[0], nodes[1]), node, first=message["first"], incarnation=incarnation, clock_ns=now_ns)
         login = EtcdLogin(settings["user"], resolve_secret(settings["password_secret"])) if settings["user"] else None
     except SecretError as error:
         raise WitnessSilentError(str(error)) from None

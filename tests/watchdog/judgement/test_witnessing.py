@@ -282,6 +282,13 @@ def test_the_loser_gives_way_and_asks_again_later() -> None:
     assert w.take_commands() == [RequestLease(2, 10_000)]
 
 
+def test_a_turn_of_an_earlier_run_of_ours_is_not_called_the_peers() -> None:
+    w = Witnessing(SETTINGS, ms(0), "a")
+    w.want(ms(0), 5_000)
+    w.refused(ms(10), LeaseRefused(1, "a"))
+    assert w.want(ms(20), 5_000) is WitnessRefusal.OWN_EARLIER_TURN
+
+
 def test_an_answer_that_never_comes_is_given_up_and_a_late_grant_goes_back() -> None:
     w = witnessing()
     w.want(ms(0), 5_000)
