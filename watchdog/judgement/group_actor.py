@@ -18,7 +18,7 @@ from watchdog.judgement.group_view import GateReason, GroupView, Yielding
 from watchdog.judgement.handing_over import Handovers
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.ladder import Rung, Situation, rungs
-from watchdog.judgement.removal import Remover
+from watchdog.judgement.removal import Remover, orphan_due_ns
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import Verdict
 
@@ -30,7 +30,7 @@ MAX_ANNOUNCEMENTS = 20
 def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation:
     """The ladder's input for a group."""
     daemon = state.surroundings.daemon
-    orphan_ns = state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
+    orphan_ns = orphan_due_ns(state, now_ns, view)
     return Situation(
         mode=state.mode,
         verdict=view.track.verdict,

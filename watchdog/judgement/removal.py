@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS
+from watchdog.config.model import Mode
 from watchdog.judgement.commands import RemoveAddress
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
@@ -10,6 +11,27 @@ from watchdog.judgement.verdict import Verdict
 
 REMOVE_RETRY_MS = 200
 MAX_REMOVALS = 10
+
+
+TAKEOVER_ADVERTS = 4
+"""Master_Down_Interval (RFC 5798 section 6.1) is below four advertisement intervals: within these a living backup takes over."""
+
+
+def orphan_due_ns(state: WatcherState, now_ns: int, view: GroupView) -> int | None:
+    """When what a dead daemon left behind is to be removed; None while the daemon is not known to be gone.
+
+    Until the peer serves, the orphan does: clients are answered from it, and removing it sooner is an outage that plain VRRP would not have
+    had (Promise 9). In strict the removal is the release that the peer waits for.
+    """
+    since_ns = state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
+    if since_ns is None or state.mode is Mode.STRICT or _peer_serves(now_ns, view):
+        return since_ns
+    return since_ns + TAKEOVER_ADVERTS * view.settings.advert_interval_ms * NS_PER_MS
+
+
+def _peer_serves(now_ns: int, view: GroupView) -> bool:
+    report = view.fresh_report(now_ns)
+    return view.heard_fresh(now_ns) or (report is not None and report.held)
 
 
 class Remover:
@@ -29,7 +51,7 @@ class Remover:
         if orphan:
             self.want(view, now_ns)
         elif self._state.resolves and view.own:
-            orphan_ns = self._state.surroundings.orphan_since_ns(view.settings.advert_interval_ms)
+            orphan_ns = orphan_due_ns(self._state, now_ns, view)
             if orphan_ns is not None:
                 view.wake_at(max(orphan_ns, self._state.settled_from_ns))
         if not view.own:

@@ -82,8 +82,30 @@ def test_losing_it_on_one_link_leaves_it_on_the_other() -> None:
     watcher.feed(e.AddressChanged("eth1", SHARED, False))
     assert (watcher.own(INSIDE), watcher.own(OUTSIDE)) == (True, False)
     watcher.feed(e.LocalDaemonChanged(e.DaemonState.STOPPED))
-    watcher.pass_time(2_000 * NS_PER_MS)
+    watcher.pass_time(7_000 * NS_PER_MS)
     assert watcher.removed() == {("eth0", SHARED)}
+
+
+def test_an_orphan_serves_until_the_peer_does() -> None:
+    """Promise 9: plain VRRP would have served clients from it; nobody takes it sooner than Master_Down_Interval after the last advert."""
+    group = GroupSettings(GROUP, "VI_1", "eth0", (LinkAddress("eth0", VIP),), 150, 3, 1_000)
+    watcher = Watcher((group,), e.HeldAddress("eth0", VIP))
+    watcher.feed(e.LocalDaemonChanged(e.DaemonState.RUNNING))
+    watcher.feed(e.LocalDaemonChanged(e.DaemonState.STOPPED))
+    watcher.pass_time(3_000 * NS_PER_MS)
+    assert watcher.removed() == set()
+    watcher.advert_of_peer(GROUP, "eth0")
+    watcher.pass_time(300 * NS_PER_MS)
+    assert watcher.removed() == {("eth0", VIP)}
+
+
+def test_an_orphan_that_nobody_takes_is_removed() -> None:
+    group = GroupSettings(GROUP, "VI_1", "eth0", (LinkAddress("eth0", VIP),), 150, 3, 1_000)
+    watcher = Watcher((group,), e.HeldAddress("eth0", VIP))
+    watcher.feed(e.LocalDaemonChanged(e.DaemonState.RUNNING))
+    watcher.feed(e.LocalDaemonChanged(e.DaemonState.STOPPED))
+    watcher.pass_time(4_700 * NS_PER_MS)
+    assert watcher.removed() == {("eth0", VIP)}
 
 
 def test_each_link_is_asked_about_its_own_address() -> None:
@@ -112,7 +134,7 @@ def test_an_address_with_dev_is_asked_for_and_watched_on_that_interface() -> Non
     watcher.pass_time(3_000 * NS_PER_MS)
     assert ("eth2", VIP) in watcher.probed() and ("eth0", VIP) not in watcher.probed()
     watcher.advert_of_peer(GROUP, "eth0")
-    watcher.pass_time(4_000 * NS_PER_MS)
+    watcher.pass_time(7_000 * NS_PER_MS)
     watcher.claim("eth0", VIP)
     assert watcher.verdict(GROUP) is not Verdict.SPLIT_BRAIN, "who answers on another LAN does not own it on this one"
     watcher.claim("eth2", VIP)
@@ -127,7 +149,7 @@ def test_an_address_on_the_virtual_interface_owns_the_lan_below_it() -> None:
     watcher.feed(e.AddressChanged("vrrp.51", VIP, False, "eth0"))
     assert watcher.own(GROUP), "the interface below holds it still"
     watcher.feed(e.LocalDaemonChanged(e.DaemonState.STOPPED))
-    watcher.pass_time(2_000 * NS_PER_MS)
+    watcher.pass_time(7_000 * NS_PER_MS)
     assert watcher.removed() == {("eth0", VIP)}
 
 
