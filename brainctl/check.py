@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from base.diagnostics import ConfigError, Diagnostic, Position, Severity
 from base.secrets import SecretError, read_secret_file, resolve_secret
+from brainctl.check_addresses import check_addresses
 from brainctl.check_witness import check_witness
+from brainctl.local_network import local_addresses
 from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
@@ -168,6 +170,7 @@ def check_gate_and_groups(loaded: LoadedBrain) -> Iterator[Diagnostic]:
         yield _error(
             Position(brain.gate.config), "no vrrp_instance", "brainctl watches VRRP instances; name the right file in [gate] config"
         )
+    yield from check_addresses(brain, loaded.positions, groups.groups, local_addresses())
     seen: dict[GroupKey, str] = {}
     for instance in groups.config.instances:
         key = GroupKey(instance.vrid, int(instance.family.value))

@@ -1,5 +1,5 @@
 """Reads keepalived.conf and writes, into --out: brain.toml (commented), cluster.key (0600), keepalived-stanza.conf, firewall-NODE.nft,
-braind.service (with --daemon vrrpd: vrrpd.service).
+braind.service (with --daemon vrrpd: vrrpd.service), tmpfiles.conf (the gate's directory).
 
 Copy the same brain.toml and cluster.key to both nodes. Nothing is installed or restarted. The mode is observe until you change it.
 """
@@ -11,13 +11,13 @@ import json
 import os
 import secrets
 import socket
-import struct
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from base.diagnostics import ConfigError
+from brainctl.local_network import LocalAddress, default_gateway, interface_towards, local_addresses
 from brainctl.output import complain
-from brainctl.stanza import firewall_rules, keepalived_stanza, unit_file
+from brainctl.stanza import firewall_rules, keepalived_stanza, tmpfiles, unit_file
 from watchdog.config.load import parse_brain
 from watchdog.config.model import GroupSettings, Mode
 from watchdog.groups import LoadedGroups, read_groups
@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", metavar="IP", action="append", default=[], help="hosts that answer ARP (default: the default gateway)"
     )
+    parser.add_argument(
+        "--peer-address",
+        metavar="IP",
+        action="append",
+        default=[],
+        help="the peer's own address on the service network (default: unicast_peer)",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite files that exist (never the key)")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
@@ -56,6 +63,15 @@ class Heartbeat:
     interface: str
     address: str
     peer_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What is known of the networks: own and the peer's addresses where VIPs are served, references with their interfaces."""
+
+    own: tuple[str, ...]
+    peer: tuple[str, ...]
+    references: tuple[tuple[str, str], ...]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,16 +94,20 @@ def _init(args: argparse.Namespace) -> int:
     heartbeats = [_heartbeat(text) for text in args.heartbeat]
     for text in args.reference:
         _address("--reference", text)
+    for text in args.peer_address:
+        _address("--peer-address", text)
     node = args.node or socket.gethostname().partition(".")[0]
     peer = args.peer or f"{node}-peer"
     if node == peer:
         raise ValueError(f"--node and --peer are both {node}; each is the host name of one of the two nodes")
-    references = args.reference or [g for g in [default_gateway()] if g]
-    text = brain_toml(args, loaded, node, peer, heartbeats, references)
+    network = _network(args, loaded)
+    references = [address for address, _ in network.references]
+    text = brain_toml(args, loaded, node, peer, heartbeats, network)
     brain = parse_brain(text, os.path.join(args.out, "brain.toml"), node).settings
     os.makedirs(args.out, mode=0o755, exist_ok=True)
     files = {"brain.toml": text}
     if args.daemon == "keepalived":
+        files["tmpfiles.conf"] = tmpfiles(brain.gate)
         files["keepalived-stanza.conf"] = keepalived_stanza((g.key for g in loaded.groups), Mode(args.mode), brain.gate)
     interfaces = [g.interface for g in loaded.groups]
     for name, other in ((node, peer), (peer, node)):
@@ -105,6 +125,23 @@ def _init(args: argparse.Namespace) -> int:
     return 0 if not [k for k in kept if not k.endswith("cluster.key")] else 2
 
 
+def _network(args: argparse.Namespace, loaded: LoadedGroups) -> Network:
+    """From the kernel, the options and keepalived.conf. A gateway behind an interface without VIPs is none of the clients' side."""
+    service = list(dict.fromkeys(g.interface for g in loaded.groups))
+    vips = {vip for g in loaded.groups for vip in g.vips}
+    local = local_addresses()
+    own = tuple(dict.fromkeys(a.address for a in local if a.interface in service and a.address not in vips))
+    peers = [str(p.address) for instance in loaded.config.instances for p in instance.unicast_peers]
+    references = [(address, _towards(address, local, service)) for address in args.reference]
+    if not references and (gateway := default_gateway()) is not None:
+        references = [gateway]
+    return Network(own, tuple(args.peer_address or dict.fromkeys(peers)), tuple(references))
+
+
+def _towards(address: str, local: tuple[LocalAddress, ...], service: list[str]) -> str:
+    return interface_towards(address, local, service) or service[0]
+
+
 def _heartbeat(text: str) -> Heartbeat:
     interface, _, addresses = text.partition("=")
     own, _, other = addresses.partition(",")
@@ -120,22 +157,7 @@ def _address(option: str, text: str) -> str:
         raise ValueError(f"{option}: {text!r} is not an IP address; write one such as 192.0.2.1, without a prefix length") from None
 
 
-def default_gateway() -> str | None:
-    """The IPv4 default gateway by /proc/net/route, or None."""
-    try:
-        with open("/proc/net/route", encoding="ascii") as f:
-            rows = [line.split() for line in f.readlines()[1:]]
-    except OSError:
-        return None
-    for row in rows:
-        if len(row) > 3 and row[1] == "00000000" and int(row[3], 16) & 2:
-            return socket.inet_ntoa(struct.pack("<I", int(row[2], 16)))
-    return None
-
-
-def brain_toml(
-    args: argparse.Namespace, loaded: LoadedGroups, node: str, peer: str, heartbeats: list[Heartbeat], references: list[str]
-) -> str:
+def brain_toml(args: argparse.Namespace, loaded: LoadedGroups, node: str, peer: str, heartbeats: list[Heartbeat], network: Network) -> str:
     """The text of a brain.toml for this pair, with comments that tell what each part is for."""
     first = loaded.groups[0]
     cluster = args.cluster or loaded.config.global_defs.router_id or first.name
@@ -153,9 +175,11 @@ def brain_toml(
         "",
         f"[node.{_key(node)}]",
         "rank = 1   # acts first where both may act (keep the address, fence)",
+        _addresses(network.own, "this node's own, where VIPs are served: they tell a crashed watcher from a dead node"),
         "",
         f"[node.{_key(peer)}]",
         "rank = 2",
+        _addresses(network.peer, "the same of the peer; needed before fencing may be armed"),
         "",
         "[policy]",
         "# observe: look, record, page. resolve: also end a split. strict: no takeover without a proved fence or a person.",
@@ -195,12 +219,17 @@ def brain_toml(
             "",
         ]
     out.append("# Hosts on the service network that answer ARP: they tell an isolated node from a dead peer.")
-    for address in references:
-        out += ["[[reference]]", f"address = {_quote(address)}", f"interface = {_quote(first.interface)}", ""]
-    if not references:
+    for address, interface in network.references:
+        out += ["[[reference]]", f"address = {_quote(address)}", f"interface = {_quote(interface)}", ""]
+    if not network.references:
         out += ["# [[reference]]", '# address = "192.0.2.1"', f"# interface = {_quote(first.interface)}", ""]
     out += _fence_example(node, peer) + _alert_example()
     return "\n".join(out)
+
+
+def _addresses(known: tuple[str, ...], what: str) -> str:
+    listed = ", ".join(_quote(address) for address in known)
+    return f"addresses = [{listed}]   # {what}" if known else f'# addresses = ["192.0.2.2"]   # {what}'
 
 
 def _fence_example(node: str, peer: str) -> list[str]:
@@ -284,7 +313,10 @@ def _explain(
     print(f"  2. copy brain.toml and cluster.key (mode 0600) to {peer}, load firewall-*.nft on each node")
     units = "braind.service" if args.daemon == "keepalived" else "braind.service and vrrpd.service"
     if args.daemon == "keepalived":
-        print("  3. add keepalived-stanza.conf to keepalived.conf on both nodes and reload keepalived")
+        print("  3. on both nodes, in this order (a gate whose directory is missing when keepalived reads its file is never looked at):")
+        print(f"     cp {os.path.join(args.out, 'tmpfiles.conf')} /etc/tmpfiles.d/brainctl.conf && systemd-tmpfiles --create brainctl.conf")
+        print("     put keepalived-stanza.conf into keepalived.conf, then: systemctl reload keepalived")
     else:
         print("  3. on both nodes: systemctl disable --now keepalived, if it runs there")
-    print(f"  4. copy {units} to /etc/systemd/system on both nodes, systemctl enable --now; brainctl status")
+    print(f"  4. copy {units} to /etc/systemd/system on both nodes, systemctl enable --now")
+    print("  5. brainctl status: the gate of every group must be obeyed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -68,6 +69,13 @@ def unit_file(unit: str, config: str, keepalived_conf: str, mode: Mode) -> str:
         text = re.sub(r"^(Exec(?:Start|StartPre)=.*)$", rf"\1 --config {config}", text, flags=re.MULTILINE)
     text = text.replace("/etc/keepalived/keepalived.conf", keepalived_conf)
     return text.replace(" -n -D ", " -n -D --gate closed ") if mode is Mode.STRICT else text
+
+
+def tmpfiles(gate: GateSettings) -> str:
+    """The tmpfiles.d snippet that makes the gate's directory at every boot, before any service."""
+    text = (library_root() / "conf/tmpfiles.d/brainctl.conf").read_text(encoding="utf-8")
+    lines = [f"d {os.path.dirname(path)} 0755 root root -" for path in (gate.hold_file, gate.grant_file)]
+    return text + "".join(f"{line}\n" for line in dict.fromkeys(lines) if line not in text)
 
 
 def firewall_rules(paths: Iterable[PathSettings], node: str, peer: str, service_interfaces: Iterable[str]) -> str:
