@@ -21,6 +21,7 @@ from watchdog.probing.kernel import KernelMonitor
 from watchdog.probing.ndp import NdpProber
 from watchdog.probing.process import DaemonMonitor
 from watchdog.probing.sniffer import AdvertSniffer
+from watchdog.probing.traffic import TrafficCounter
 
 Feed = Callable[[WatcherEvent], None]
 
@@ -53,6 +54,7 @@ class Senses:
         self._ndp = NdpProber(pump, self._kernel, feed, self.capture.note)
         self._announcer = Announcer(self._kernel, feed)
         self._sniffer = AdvertSniffer(pump, self._kernel, feed, self.capture.note)
+        self._traffic = TrafficCounter(feed)
         gate = brain.gate
         self._process = DaemonMonitor(pump, gate.daemon, gate.pid_file, gate.vrrp_pid_file, feed)
 
@@ -74,6 +76,7 @@ class Senses:
         self._sniffer.watch(groups.config.instances)
         references = {r.interface.of(me) for r in self._brain.references}
         self._kernel.watch(sorted(interfaces | references))
+        self._traffic.watch(sorted(interfaces))
 
     def report_surroundings(self) -> None:
         """After Started: the present state of paths, carriers and the local daemon."""
@@ -130,7 +133,7 @@ class Senses:
     # ---- a part of the daemon -----------------------------------------------------------------------------------------
 
     def _parts(self) -> list[Part]:
-        return [*self._paths.values(), self._kernel, self._arp, self._ndp, self._announcer, self._sniffer, self._process]
+        return [*self._paths.values(), self._kernel, self._arp, self._ndp, self._announcer, self._sniffer, self._traffic, self._process]
 
     def next_deadline(self) -> int | None:
         """The earliest of all parts."""
@@ -161,5 +164,5 @@ class Senses:
         """Close every socket."""
         for path in self._paths.values():
             path.close()
-        for part in (self._arp, self._ndp, self._announcer, self._sniffer, self._process, self._kernel):
+        for part in (self._arp, self._ndp, self._announcer, self._sniffer, self._traffic, self._process, self._kernel):
             part.close()

@@ -522,6 +522,16 @@ class VrrpInstance:
     def _granted(self, now_ns: int, event: TakeoverGranted, commands: Commands) -> None:
         self._note_grant(now_ns, event, commands)
 
+    def _backup_granted(self, now_ns: int, event: TakeoverGranted, commands: Commands) -> None:
+        """Nobody else may own it: not the interval since the end of a yield is waited for, only that since the last advert."""
+        if self.waiting_for_fence:
+            self._granted_waiting(now_ns, event, commands)
+        elif self._note_grant(now_ns, event, commands) and self.gate_closed and Timer.MASTER_DOWN in self._timers:
+            heard_due_ns = self.last_heard_ns + self.master_down_ns() if self.master is not None else now_ns
+            if self._released_ns is not None:
+                heard_due_ns = self._released_ns + self.skew_ns()
+            self._timers[Timer.MASTER_DOWN] = min(self._timers[Timer.MASTER_DOWN], max(now_ns, heard_due_ns))
+
     def _note_grant(self, now_ns: int, event: TakeoverGranted, commands: Commands) -> bool:
         if event.epoch < self.grant_epoch or event.expires_ns <= now_ns:
             self._report(ReportKind.GRANT_REFUSED, f"epoch {event.epoch}, newest seen {self.grant_epoch}", commands)
@@ -843,7 +853,7 @@ _EVENT_ROWS: Mapping[type, tuple[Handler, Handler, Handler, Handler]] = {
     AdvertUnsent:        (_V._unsent_idle,      _V._unsent_idle,       _V._unsent_master,     _V._unsent_idle),
     AdvertSentAgain:     (_V._sent_again,       _V._sent_again,        _V._sent_again,        _V._sent_again_fault),
     ProcessStalled:      (_V._ignore,           _V._backup_stalled,    _V._master_stalled,    _V._ignore),
-    TakeoverGranted:     (_V._granted,          _V._granted_waiting,   _V._granted,           _V._granted),
+    TakeoverGranted:     (_V._granted,          _V._backup_granted,    _V._granted,           _V._granted),
     YieldRequested:      (_V._yield_idle,       _V._yield_idle,        _V._yield_master,      _V._yield_idle),
     YieldCancelled:      (_V._unyield,          _V._unyield,           _V._unyield,           _V._unyield),
     AdvertBridged:       (_V._ignore,           _V._backup_bridged,    _V._ignore,            _V._ignore),

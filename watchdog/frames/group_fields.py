@@ -20,7 +20,7 @@ from watchdog.frames.errors import DecodeError, RejectReason
 from watchdog.frames.heartbeat import VERSION, GroupReport, GroupState, YieldAnswer
 
 _IPV6, _HELD, _SENT, _HEARD, _YIELD = 0x80, 0x08, 0x04, 0x02, 0x01
-_CAN_TAKE = 0x01
+_CAN_TAKE, _SENIOR = 0x01, 0x02
 _REQUEST, _ANSWER = 0x01, 0x02
 _U32 = struct.Struct("!I")
 _FINE_MS, _COARSE_MS, _FINE_STEPS = 10, 100, 128
@@ -87,7 +87,8 @@ def pack_description(report: GroupReport, ages: AgeFormat, version: int = VERSIO
     if is_urgent(report):
         bits |= _YIELD
         tail += _pack_yield(report)
-    fitness = bytes((report.health, _CAN_TAKE if report.can_take else 0)) if version > 1 else b""
+    more = (_CAN_TAKE if report.can_take else 0) | (_SENIOR if report.senior else 0)
+    fitness = bytes((report.health, more)) if version > 1 else b""
     return bytes((bits, report.priority)) + fitness + tail
 
 
@@ -158,11 +159,11 @@ def _unpack_description(reader: _Reader, vrid: int, ages: AgeFormat, version: in
         raise DecodeError(RejectReason.MALFORMED, f"group state {bits >> 4 & 7}") from None
     if version > 1:
         health, more = reader.take(2)
-        if more & ~_CAN_TAKE:
+        if more & ~(_CAN_TAKE | _SENIOR):
             raise DecodeError(RejectReason.MALFORMED, f"group bits {more:#04x}")
-        can_take = bool(more & _CAN_TAKE)
+        can_take, senior = bool(more & _CAN_TAKE), bool(more & _SENIOR)
     else:
-        health, can_take = node_health, state in (GroupState.BACKUP, GroupState.MASTER)
+        health, can_take, senior = node_health, state in (GroupState.BACKUP, GroupState.MASTER), False
     sent_ms = ages.unpack(reader.take(ages.size)) if bits & _SENT else None
     heard_ms = ages.unpack(reader.take(ages.size)) if bits & _HEARD else None
     heard_priority = reader.take(1)[0] if bits & _HEARD else None
@@ -180,6 +181,7 @@ def _unpack_description(reader: _Reader, vrid: int, ages: AgeFormat, version: in
         yield_answer=answer,
         health=health,
         can_take=can_take,
+        senior=senior,
     )
 
 
@@ -194,7 +196,7 @@ def _unpack_yield(reader: _Reader) -> tuple[int, int, YieldAnswer]:
 
 def state_digest(groups: Iterable[GroupReport], version: int = VERSION) -> int:
     """32 bits over everything in the reports that is not an age: key, state, held, priority, yield fields, and from version 2 on health and
-    ``can_take``. Independent of the order of ``groups``.
+    ``can_take`` and ``senior``. Independent of the order of ``groups``.
     """
     rows = sorted(
         struct.pack(
@@ -208,7 +210,7 @@ def state_digest(groups: Iterable[GroupReport], version: int = VERSION) -> int:
             report.yield_answer,
             report.yield_answer_to if report.yield_answer else 0,
         )
-        + (bytes((report.health, report.can_take)) if version > 1 else b"")
+        + (bytes((report.health, report.can_take | report.senior << 1)) if version > 1 else b"")
         for report in groups
     )
     return int.from_bytes(blake2b(b"".join(rows), digest_size=4).digest(), "big")

@@ -34,6 +34,7 @@ def _like(report: GroupReport) -> tuple[object, ...]:
         report.priority,
         report.health,
         report.can_take,
+        report.senior,
         report.advert_sent_age_ms is None,
         report.advert_heard_age_ms is None,
         report.advert_heard_priority,

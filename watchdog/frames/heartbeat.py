@@ -75,6 +75,7 @@ class GroupReport:
     ``yield_request``: 0, or the id of the sender's request that the receiver gives this group up;
     ``yield_answer_to``/``yield_answer``: the answer to a request of the receiver. ``health`` 0..255: of this group's interface
     and daemon, higher is better. ``can_take``: the sender's daemon runs, is not held, and could serve the group now.
+    ``senior``: where the daemons do not preempt, the sender served the group before anybody else claimed it.
     """
 
     key: GroupKey
@@ -89,6 +90,7 @@ class GroupReport:
     yield_answer: YieldAnswer = YieldAnswer.NONE
     health: int = 255
     can_take: bool = True
+    senior: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,19 +17,22 @@ from watchdog.frames.heartbeat import NodeFlags
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a node brings to the comparison, exactly as its heartbeat says it. ``priority`` is VRRP's; ``rank`` breaks ties."""
+    """What a node brings to the comparison, exactly as its heartbeat says it. ``priority`` is VRRP's; ``rank`` breaks ties.
+    ``senior``: where the daemons do not preempt, it served the group first."""
 
     health: int
     priority: int
     rank: int
+    senior: bool = False
 
 
 def keeps(mine: Standing, theirs: Standing) -> bool:
-    """Promise 4: exactly one node keeps the VIP: better health, then higher VRRP priority, then lower rank number.
+    """Promise 4: exactly one node keeps the VIP: better health, then who served it first (nopreempt), then higher VRRP
+    priority, then lower rank number.
 
     Antisymmetric because ranks differ: ``keeps(a, b) != keeps(b, a)``.
     """
-    return (mine.health, mine.priority, -mine.rank) > (theirs.health, theirs.priority, -theirs.rank)
+    return (mine.health, mine.senior, mine.priority, -mine.rank) > (theirs.health, theirs.senior, theirs.priority, -theirs.rank)
 
 
 class Defect(IntFlag):

@@ -12,6 +12,7 @@ from watchdog.config.model import Mode
 from watchdog.frames.heartbeat import GroupReport, GroupState, NodeFlags, YieldAnswer
 from watchdog.judgement.commands import GateState
 from watchdog.judgement.events import DaemonState
+from watchdog.judgement.fitness import peer_is_less_fit
 from watchdog.judgement.group_view import Asking, GateReason, GroupView, Purpose
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.state import WatcherState
@@ -127,6 +128,8 @@ class Asker:
         wait_ms = TAKEOVER_WAIT_MS if state.keeps(now_ns, view) else 3 * TAKEOVER_WAIT_MS
         if report.held:
             return wait_ms if self._peer_hangs(now_ns, view, report) else None
+        if report.state is GroupState.HELD and peer_is_less_fit(state, now_ns, view):
+            return 0  # it let go because we are fitter
         if report.state in (GroupState.ABSENT, GroupState.FAULT, GroupState.HELD):
             return wait_ms
         return wait_ms + STALLED_ELECTION_INTERVALS * view.settings.advert_interval_ms

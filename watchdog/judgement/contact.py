@@ -99,6 +99,10 @@ class PeerContact:
         end_ns = max(self._flicker_ends_ns(), default=-1)
         return end_ns if end_ns >= now_ns else None
 
+    def is_heard_by_peer(self) -> bool:
+        """Whether the peer says that it hears us on a path on which we hear it."""
+        return any(path.hears and path.peer_hears for path in self.paths.values())
+
     def on_every_path(self) -> bool:
         """Whether every path works in both directions: we hear the peer, and it hears us as far as it says."""
         return all(path.status is PathStatus.HEARING and path.peer_hears is not False for path in self.paths.values())

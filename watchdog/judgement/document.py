@@ -15,6 +15,7 @@ from watchdog.judgement.verdict import (
     PAIR_PAGES,
     PAIR_TABLE,
     Contact,
+    Fitness,
     GroupFacts,
     Isolation,
     PairFacts,
@@ -30,6 +31,8 @@ CLAIM_KINDS = (EvidenceKind.K2_NEIGHBOUR, EvidenceKind.K3_ADVERT, EvidenceKind.K
 _MEANING = {
     Verdict.HEALTHY: "One owner, and both watchers hear each other where it matters.",
     Verdict.PATH_DEGRADED: "The peer lives, but not every heartbeat path (or not its watcher) is heard.",
+    Verdict.NO_STANDBY: "The group is served, and the other node could not take over; the page says why.",
+    Verdict.UNFIT_OWNER: "The owner's port is dead while the other node's lives: clients are not served. The page names the port.",
     Verdict.MISCONFIGURED: "Adverts arrive that a VRRP daemon drops: wrong VRID, version, password, interval or VIP list.",
     Verdict.UNKNOWN: "Too little is known to judge: settling, or silence that could be ours as well as the peer's.",
     Verdict.NO_OWNER: "Neither node holds the VIP for longer than any election.",
@@ -68,7 +71,7 @@ def all_group_facts() -> Iterator[GroupFacts]:
     """Every possible input of a group's table."""
     both = (False, True)
     daemons = (None, *DaemonState)
-    for values in itertools.product(both, both, all_claims(), both, both, daemons, both, both, Contact, Isolation):
+    for values in itertools.product(both, both, all_claims(), both, both, daemons, both, both, Contact, Isolation, Fitness):
         yield GroupFacts(*values)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS
 from watchdog.config.model import Mode
+from watchdog.frames.heartbeat import GroupState
 from watchdog.judgement.commands import GateState, SetGate
 from watchdog.judgement.events import DaemonState
 from watchdog.judgement.evidence import Owner
+from watchdog.judgement.fitness import peer_is_fitter, peer_is_less_fit
 from watchdog.judgement.group_view import GateReason, GroupView
 from watchdog.judgement.removal import Remover
 from watchdog.judgement.state import WatcherState
@@ -14,6 +16,24 @@ from watchdog.judgement.verdict import Isolation
 
 TRIAL_BACKOFF_MAX_MS = 3_600_000
 HANDOVER_HOLD_MS = 10_000
+NOT_TAKEN_MS = 10_000
+"""A fitter peer that has not taken a group after this time is not going to: better a sick owner than none."""
+FIT_AGAIN_MS = 5_000
+"""How long a node must be as fit as the peer again before its daemon may have the group back."""
+HOUR_NS = 3_600_000 * NS_PER_MS
+MOVES_AN_HOUR = 3
+"""How often one group moves for health; after that it stays where it is until an hour has passed."""
+
+
+def released_for_good(state: WatcherState, now_ns: int, view: GroupView) -> bool:
+    """strict: the last authenticated word of a peer that stopped in order was that its own gate is shut: nothing there can become master
+    again before a watcher lives there, and that one will speak. What its daemon still held is gone when a whole census finds nobody."""
+    report = view.report
+    if not state.peer_left or report is None or state.contact.on_a_path(now_ns) or report.state is not GroupState.HELD:
+        return False
+    if any(True for _ in state.ledger.fresh(now_ns, view.scope, Owner.PEER)) or state.surroundings.daemon is not DaemonState.RUNNING:
+        return False
+    return state.census.complete_since(view.scope, view.report_ns)
 
 
 class GateKeeper:
@@ -28,6 +48,8 @@ class GateKeeper:
         gate = view.gate
         gate.why = why
         gate.on_trial = False
+        gate.peer_took = False
+        view.fit_since_ns = None
         gate.trial_due_ns = now_ns + gate.trial_backoff_ms * NS_PER_MS
         self._order(now_ns, view, GateState.HELD, reason)
 
@@ -84,17 +106,26 @@ class GateKeeper:
             self._resolve_gate(now_ns, view)
 
     def _strict_gate(self, now_ns: int, view: GroupView) -> None:
-        gate = view.gate
+        gate, state = view.gate, self._state
         if gate.state is None:
-            continuing = view.own and self._state.started.same_boot
+            continuing = view.own and state.started.same_boot
             wanted = GateState.GRANTED if continuing else GateState.HELD
             gate.why = None if continuing else GateReason.STRICT
             self._order(now_ns, view, wanted, "owned already when braind started" if continuing else "strict: no takeover without proof")
-        if gate.state is GateState.HELD and self._state.peer_proved_off and self._isolation_over(now_ns, view):
-            self.grant(now_ns, view, self._state.peer_proved_off)
+        if gate.state is not GateState.HELD:
+            return
+        if gate.why is not GateReason.STRICT and gate.why is not None and self._may_release(now_ns, view):
+            gate.why = GateReason.STRICT  # what remains is that nobody has granted it yet
+            view.gave_up = False
+        if not self._isolation_over(now_ns, view):
+            return
+        if state.peer_proved_off:
+            self.grant(now_ns, view, state.peer_proved_off)
+        elif released_for_good(state, now_ns, view):
+            self.grant(now_ns, view, "the peer had released it when it stopped in order")
 
     def _isolation_over(self, now_ns: int, view: GroupView) -> bool:
-        return self._state.isolation(now_ns, (view.settings.interface,)) is not Isolation.YES
+        return self._state.isolation(now_ns, view.settings.interfaces) is not Isolation.YES
 
     def _resolve_gate(self, now_ns: int, view: GroupView) -> None:
         gate = view.gate
@@ -117,7 +148,7 @@ class GateKeeper:
         return report is None or not report.held or view.own or view.heard_fresh(now_ns)
 
     def _may_release(self, now_ns: int, view: GroupView) -> bool:
-        """resolve: whether the standing reason of a hold is gone."""
+        """Whether the standing reason of a hold is gone."""
         state, gate = self._state, view.gate
         if gate.why is GateReason.QUARANTINED:
             return True
@@ -130,17 +161,25 @@ class GateKeeper:
         if view.own:
             return False
         report = view.fresh_report(now_ns)
+        if gate.why is GateReason.UNFIT and report is not None and state.contact.on_a_path(now_ns):
+            return self._unfit_over(now_ns, view, report.held)
         if report is None or not state.contact.on_a_path(now_ns):
             claims = any(True for _ in state.ledger.fresh(now_ns, view.scope, Owner.PEER))
             return state.pair.is_confirmed() and not state.contact.on_a_path(now_ns) and not claims
-        if not report.held and gate.why is GateReason.HANDOVER:
-            return gate.trial_due_ns is not None and now_ns >= gate.trial_due_ns
-        if not report.held:
+        gate.peer_took = gate.peer_took or report.held
+        if not report.held or view.released_since(gate.since_ns):
+            if gate.why is not GateReason.HANDOVER or gate.peer_took:
+                return True
+            if gate.trial_due_ns is not None and now_ns < gate.trial_due_ns:
+                view.wake_at(gate.trial_due_ns)
+                return False
             return True
         if gate.why is GateReason.HANDOVER:
             return self._leaves_it(now_ns, view)  # a daemon that preempts would take it back at once: held until the peer lets go of it
         if view.heard_fresh(now_ns) and not gate.deaf:
             return True
+        if gate.why is GateReason.YIELDED and peer_is_less_fit(state, now_ns, view):
+            return True  # whoever asked us to yield is not fit to serve it any more
         return self._begin_trial(now_ns, view)
 
     def _leaves_it(self, now_ns: int, view: GroupView) -> bool:
@@ -149,6 +188,27 @@ class GateKeeper:
         if heard is None or not heard.is_fresh(now_ns) or view.gate.deaf:
             return False
         return not view.settings.preempt or view.settings.priority <= heard.priority
+
+    def _unfit_over(self, now_ns: int, view: GroupView, peer_holds: bool) -> bool:
+        """We let it go because the peer was fitter: until we are as fit again, or the peer does not take it."""
+        gate = view.gate
+        gate.peer_took = gate.peer_took or peer_holds
+        if not peer_holds and (gate.peer_took or now_ns >= gate.since_ns + NOT_TAKEN_MS * NS_PER_MS):
+            return True
+        if peer_is_fitter(self._state, now_ns, view):
+            view.fit_since_ns = None
+            view.wake_at(
+                gate.since_ns + NOT_TAKEN_MS * NS_PER_MS if now_ns < gate.since_ns + NOT_TAKEN_MS * NS_PER_MS else now_ns + HOUR_NS
+            )
+            return False
+        if view.fit_since_ns is None:
+            view.fit_since_ns = now_ns
+        due_ns = view.fit_since_ns + FIT_AGAIN_MS * NS_PER_MS
+        moves = [at_ns for at_ns in view.moves_ns if now_ns - at_ns < HOUR_NS]
+        if len(moves) >= MOVES_AN_HOUR:
+            due_ns = max(due_ns, moves[0] + HOUR_NS)
+        view.wake_at(due_ns)
+        return now_ns >= due_ns
 
     def _begin_trial(self, now_ns: int, view: GroupView) -> bool:
         """Adverts were on our wire all the time and our daemon did not hear them: only trying shows whether it does now."""

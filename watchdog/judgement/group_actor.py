@@ -13,11 +13,13 @@ from watchdog.judgement.asking import Asker
 from watchdog.judgement.commands import Announce, BridgeAdvert
 from watchdog.judgement.events import DaemonState
 from watchdog.judgement.evidence import Owner
+from watchdog.judgement.fitness import peer_is_less_fit
 from watchdog.judgement.gate_keeper import GateKeeper
 from watchdog.judgement.group_view import GateReason, GroupView, Yielding
 from watchdog.judgement.handing_over import Handovers
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.ladder import Rung, Situation, rungs
+from watchdog.judgement.moving import Mover
 from watchdog.judgement.removal import Remover, orphan_due_ns
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import Verdict
@@ -25,6 +27,8 @@ from watchdog.judgement.verdict import Verdict
 ANNOUNCE_INTERVAL_MS = 500
 MIN_ANNOUNCEMENTS = 2
 MAX_ANNOUNCEMENTS = 20
+BRIDGE_AHEAD_MS = 600
+"""So long before the earliest takeover of any daemon adverts are bridged: a few beats of the slowest path."""
 
 
 def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation:
@@ -43,6 +47,8 @@ def situation_of(state: WatcherState, now_ns: int, view: GroupView) -> Situation
         orphan_grace_over=orphan_ns is not None and now_ns >= orphan_ns and state.settled(now_ns),
         maintenance=state.in_maintenance(now_ns),
         quarantined=state.quarantined,
+        peer_can_take=(report := view.fresh_report(now_ns)) is not None and report.can_take,
+        peer_is_gone=state.peer_is_gone,
         peer_excused=state.peer_excused(now_ns),
     )
 
@@ -57,6 +63,7 @@ class GroupActor:
         self._remover = Remover(state)
         self.gate = GateKeeper(state, self._remover)
         self.handovers = Handovers(state, self.gate)
+        self.mover = Mover(state, self.gate, self._remover)
 
     # --- one step ---
 
@@ -69,6 +76,7 @@ class GroupActor:
         if Rung.GIVE_UP in allowed and self._hooks.should_give_up(now_ns, view):
             self._give_up(now_ns, view)
         self.handovers.step(now_ns, view)
+        self.mover.step(now_ns, view)
         self.gate.step(now_ns, view)
         self._remover.step(now_ns, view, Rung.REMOVE_ORPHAN in allowed)
 
@@ -131,7 +139,9 @@ class GroupActor:
             self.asker.withdraw(view)  # a node that yields withdraws what it asked itself: at most one of both can win
         if view.own:
             running = self._state.surroundings.daemon is DaemonState.RUNNING
-            view.gate.deaf = running and view.heard_fresh(now_ns)
+            # Deaf is a daemon that took the group although the peer's adverts were on our wire, not one beside an address by hand.
+            adverts = view.sent is not None and view.sent.is_fresh(now_ns)
+            view.gate.deaf = running and adverts and view.heard_fresh(now_ns)
             self._state.record_action(view.scope, "yield", view.scope, f"asked by the peer, request {request}")
         hung = self._state.surroundings.daemon is DaemonState.HUNG
         self.gate.hold(now_ns, view, GateReason.HUNG if hung else GateReason.YIELDED, "the peer keeps the group: it asked us to yield")
@@ -165,19 +175,38 @@ class GroupActor:
     def bridge(self, now_ns: int, view: GroupView, source: str) -> None:
         """vrrpd only: the peer really sent an advert that may not have reached us; tell our daemon how old it is.
 
-        Not in observe: a backup that waits because of it would be held, and observe holds nobody.
+        Not in observe: a backup that waits because of it would be held, and observe holds nobody. Not before it is needed: until then
+        the peer has time to find out that its own port is dead, and a fitter node waits for nobody. Never an advert that is older than
+        a priority 0 that arrived here. What was bridged is taken back when any of this changes.
         """
         gate = self._state.settings.gate
-        report = view.report
         if not self._state.resolves or gate.daemon != "vrrpd" or not gate.bridge_adverts:
             return
-        if report is None or report.advert_sent_age_ms is None:
-            return
-        if report.state is not GroupState.MASTER and not report.held:
-            return
         valid_ms = 3 * view.settings.advert_interval_ms
-        if report.advert_sent_age_ms >= valid_ms or view.own:
-            return
-        if view.heard is not None and view.heard.priority and view.heard.age_ms(now_ns) <= view.settings.advert_interval_ms * 3 // 2:
-            return
-        self._state.out.append(BridgeAdvert(view.key, report.priority, source, report.advert_sent_age_ms, valid_ms))
+        age_ms = self._age_to_bridge(now_ns, view)
+        if age_ms is None:
+            if view.bridged_ns is not None and now_ns - view.bridged_ns < valid_ms * NS_PER_MS and not view.own:
+                self._state.out.append(BridgeAdvert(view.key, 0, source, 0, valid_ms))
+            view.bridged_ns = None
+        elif age_ms < valid_ms and view.report is not None and self._is_needed(now_ns, view):
+            view.bridged_ns = now_ns
+            self._state.out.append(BridgeAdvert(view.key, view.report.priority, source, age_ms, valid_ms))
+
+    def _age_to_bridge(self, now_ns: int, view: GroupView) -> int | None:
+        """How old the newest advert is that the peer really sent; None: nothing of the peer may hold this node back."""
+        report = view.report
+        if report is None or view.own or report.advert_sent_age_ms is None:
+            return None
+        if report.state is not GroupState.MASTER and not report.held:
+            return None
+        sent_ns = now_ns - report.advert_sent_age_ms * NS_PER_MS
+        if view.heard is not None and view.heard.priority == 0 and sent_ns <= view.heard.at_ns:
+            return None
+        return None if peer_is_less_fit(self._state, now_ns, view) else report.advert_sent_age_ms
+
+    @staticmethod
+    def _is_needed(now_ns: int, view: GroupView) -> bool:
+        """Shortly before the daemon would take over."""
+        interval_ms = view.settings.advert_interval_ms
+        from_ms = max(interval_ms * 3 // 2, min(interval_ms * 5 // 2, 3 * interval_ms - BRIDGE_AHEAD_MS))
+        return view.heard is None or view.heard.priority == 0 or view.heard.age_ms(now_ns) > from_ms

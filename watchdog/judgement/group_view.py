@@ -100,6 +100,8 @@ class Gate:
     trial_due_ns: int | None = None
     trial_backoff_ms: int = 60_000
     on_trial: bool = False
+    peer_took: bool = False
+    """The peer was seen to own the group since the hold began."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,10 @@ class Offer:
 class GroupView:
     """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report``
     the peer's last word about the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
-    may ask for its release; ``crashed``: we removed what the dead local daemon left behind."""
+    may ask for its release; ``crashed``: we removed what the dead local daemon left behind. ``senior``: with nopreempt, we owned it
+    while the peer denied to. ``bridged_ns``: when the last advert was bridged. ``unfit_since_ns``: since when the peer is fitter than
+    we, its owner; ``fit_since_ns``: since when it is not any more; ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when
+    we came to own it because the peer was less fit; ``kept_unfit``: why we kept it all the same."""
 
     settings: GroupSettings
     track: Track
@@ -163,7 +168,15 @@ class GroupView:
     removals: int = 0
     gave_up: bool = False
     crashed: bool = False
-    bridged_ns: int = 0
+    bridged_ns: int | None = None
+    owning: bool = False
+    owned_since_ns: int = 0
+    senior: bool = False
+    unfit_since_ns: int | None = None
+    fit_since_ns: int | None = None
+    moves_ns: list[int] = field(default_factory=list)
+    taken_unfit_ns: int | None = None
+    kept_unfit: str = ""
     wake_ns: int | None = None
     scope: str = field(init=False)
 
@@ -216,6 +229,10 @@ class GroupView:
         """Whether the peer's adverts arrive here."""
         return self.heard is not None and self.heard.is_fresh(now_ns)
 
+    def released_since(self, since_ns: int) -> bool:
+        """Whether the peer's last advert since then was its priority 0."""
+        return self.heard is not None and self.heard.priority == 0 and self.heard.at_ns >= since_ns
+
     def state(self, now_ns: int, daemon: DaemonState | None) -> GroupState:
         """What our local daemon does with the group, as far as can be seen."""
         if self.local_state is not None and daemon is not DaemonState.STOPPED:
@@ -250,4 +267,5 @@ class GroupView:
             yield_answer=self.yielding.answer,
             health=health,
             can_take=can_take,
+            senior=self.senior,
         )

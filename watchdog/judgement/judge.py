@@ -29,6 +29,8 @@ NO_OWNER_INTERVALS = {Mode.OBSERVE: 5, Mode.RESOLVE: 5, Mode.STRICT: 10}
 """A group without owner is confirmed after this many advert intervals: longer than any ordinary election."""
 STRICT_HANDSHAKE_MS = 3 * TAKEOVER_WAIT_MS
 """strict: both nodes also wait, ask for a release and answer before one may take over, however quick the adverts are."""
+NO_STANDBY_MS = 30_000
+"""A standby may be restarted, upgraded or reconfigured: only one that stays away is worth a page."""
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})
 
 
@@ -94,6 +96,8 @@ class Judge:
     def _confirm_ns(self, view: GroupView) -> int:
         """How long a verdict must stand before it is confirmed."""
         confirm_ns = self._state.settings.policy.confirm_ms * NS_PER_MS
+        if view.track.verdict is Verdict.NO_STANDBY:
+            return max(confirm_ns, NO_STANDBY_MS * NS_PER_MS)
         if view.track.verdict is Verdict.NO_OWNER:
             election_ms = NO_OWNER_INTERVALS[self._state.mode] * view.settings.advert_interval_ms
             if self._state.mode is Mode.STRICT:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS
+from watchdog.frames.heartbeat import NodeFlags
 from watchdog.judgement.evidence import EvidenceKind, Owner
+from watchdog.judgement.fitness import fitness_of
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, GroupFacts, Isolation, PairFacts
@@ -31,6 +33,21 @@ def contact_of(state: WatcherState, now_ns: int) -> Contact:
     return Contact.SILENT if known and state.peer_answered_ns is not None else Contact.UNREACHED
 
 
+def note_peer_stopped(state: WatcherState, now_ns: int, contact: Contact) -> None:
+    """Promise 4: a peer that stopped in order is gone when its daemon had ended before, or when nothing of its kernel answers although
+    our references do. That lasts until it is heard of again: later, a silence of our own port proves nothing any more."""
+    if contact not in (Contact.SILENT, Contact.UNREACHED):
+        state.peer_stopped = False
+        return
+    last_ns = state.contact.last_ns
+    if state.peer_stopped or not state.peer_left or last_ns is None:
+        return
+    if not state.contact.flags() & NodeFlags.VRRP_RUNNING:
+        state.peer_stopped = True
+    elif state.peer_addresses and state.surroundings.references_ok(now_ns):
+        state.peer_stopped = any(state.census.complete_since(view.scope, last_ns) for view in state.groups.values())
+
+
 def pair_facts(state: WatcherState, now_ns: int) -> PairFacts:
     """The pair's record."""
     listening = state.settled(now_ns) and (state.trusted(now_ns) or state.contact.on_every_path())
@@ -53,7 +70,8 @@ def group_facts(state: WatcherState, view: GroupView, now_ns: int, contact: Cont
         planned=now_ns < view.planned_until_ns,
         misconfigured=bool(view.problem) and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS,
         contact=contact,
-        isolation=state.isolation(now_ns, (view.settings.interface,)),
+        isolation=state.isolation(now_ns, view.settings.interfaces),
+        fitness=fitness_of(state, now_ns, view).fitness,
     )
 
 
@@ -72,8 +90,10 @@ def evidence_ids(state: WatcherState, scope: str, now_ns: int) -> tuple[str, ...
 
 
 def explain(state: WatcherState, view: GroupView, reason: str, now_ns: int) -> str:
-    """The table's sentence with the particulars of this case."""
+    """The table's sentence with the particulars of this case: the port by its name, what stands in the way of a standby."""
     parts = [f"{fact.kind.value} {fact.detail}" for fact in state.ledger.fresh(now_ns, view.scope) if fact.owner is not Owner.SELF]
+    if words := fitness_of(state, now_ns, view).words:
+        reason = f"{reason}: {words}"
     if view.problem and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS:
         parts.append(f"dropped adverts: {view.problem}")
     return f"{reason} ({'; '.join(parts)})" if parts else reason

@@ -27,7 +27,8 @@ class Rung(Enum):
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What the ladder depends on. ``keeps``: arbitration says that this node keeps the VIP, None = it could not be asked (the peer is
-    not heard). ``asked_in_vain``: the peer refused, or its deadline to yield has passed."""
+    not heard). ``asked_in_vain``: the peer refused, or its deadline to yield has passed. ``peer_can_take``: it says so in its frames;
+    ``peer_is_gone``: it certainly cannot serve (proved off, acknowledged, or stopped in order)."""
 
     mode: Mode
     verdict: Verdict
@@ -41,6 +42,8 @@ class Situation:
     maintenance: bool
     quarantined: bool
     peer_excused: bool
+    peer_can_take: bool = True
+    peer_is_gone: bool = False
 
 
 def rungs(s: Situation) -> frozenset[Rung]:
@@ -67,12 +70,13 @@ def rungs(s: Situation) -> frozenset[Rung]:
 
 
 def _must_give_up(s: Situation) -> bool:
-    """Promise 4: isolated nodes give up; if the peer is heard, only the one that loses the comparison does."""
+    """Promise 4: isolated nodes give up, but never the last possible owner; if the peer is heard, only the one that loses the comparison
+    does, to a peer that can take."""
     if s.quarantined and s.verdict is Verdict.SPLIT_BRAIN:
         return True
     if s.verdict is not Verdict.ISOLATED or not s.confirmed:
         return False
-    return s.keeps is not True if s.on_a_path else True
+    return s.keeps is False and s.peer_can_take if s.on_a_path else not s.peer_is_gone
 
 
 def _may_fence(s: Situation) -> bool:

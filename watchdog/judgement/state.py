@@ -61,6 +61,8 @@ class WatcherState:
     stopping: bool = False
     peer_left: bool = False
     peer_proved_off: str = ""
+    peer_stopped: bool = False
+    """The peer's watcher stopped in order and nothing of its node was heard since, although we could have heard it (judging.py)."""
     peer_addresses: tuple[str, ...] = ()
     peer_answered_ns: int | None = None
     segment_answered_ns: int | None = None
@@ -142,6 +144,11 @@ class WatcherState:
             return False
         return bool(last.flags & (NodeFlags.MAINTENANCE | NodeFlags.STOPPING))
 
+    @property
+    def peer_is_gone(self) -> bool:
+        """Promise 4: the peer certainly cannot serve: proved off, acknowledged by a person, or stopped in order."""
+        return bool(self.peer_proved_off) or self.peer_stopped
+
     def segment_answers(self, now_ns: int) -> bool:
         """Somebody answered a census of ours lately: our transmission works."""
         fresh_ns = 3 * self.settings.policy.census_interval_ms * NS_PER_MS
@@ -168,17 +175,18 @@ class WatcherState:
             stopping=self.stopping,
         )
 
+    def interfaces_of(self, view: GroupView) -> tuple[str, ...]:
+        """Every interface that the group needs; for a member of a sync group those of all members."""
+        name = view.settings.sync_group
+        if not name:
+            return view.settings.interfaces
+        members = [v.settings.interfaces for v in self.groups.values() if v.settings.sync_group == name]
+        return tuple(dict.fromkeys(interface for interfaces in members for interface in interfaces))
+
     def group_defects(self, now_ns: int, view: GroupView) -> Defect:
         """What makes this node less fit to own the group, judged on the group's interfaces; members of a sync group are judged together,
         because they can only be owned together."""
-        name = view.settings.sync_group
-        members = [view] if not name else [v for v in self.groups.values() if v.settings.sync_group == name]
-        found = Defect.NONE
-        for member in members:
-            found |= self._own_defects(now_ns, member.settings.interfaces)
-        return found
-
-    def _own_defects(self, now_ns: int, interfaces: tuple[str, ...]) -> Defect:
+        interfaces = self.interfaces_of(view)
         daemon = self.surroundings.daemon
         return defects(
             HealthFacts(
@@ -228,8 +236,8 @@ class WatcherState:
         report, last = view.fresh_report(now_ns), self.contact.last
         if report is None or last is None or not self.contact.on_a_path(now_ns):
             return None
-        mine = Standing(self.group_health(now_ns, view).score, view.priority(), self.settings.me.rank)
-        return keeps(mine, Standing(report.health, report.priority, self.settings.peer.rank))
+        mine = Standing(self.group_health(now_ns, view).score, view.priority(), self.settings.me.rank, view.senior)
+        return keeps(mine, Standing(report.health, report.priority, self.settings.peer.rank, report.senior))
 
     def epochs(self) -> tuple[int, int]:
         """Both nodes' incarnations, in the order of the nodes' names: the same pair on both."""

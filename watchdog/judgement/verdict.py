@@ -20,8 +20,10 @@ class Verdict(Enum):
 
     HEALTHY = "HEALTHY"
     PATH_DEGRADED = "PATH_DEGRADED"
+    NO_STANDBY = "NO_STANDBY"
     MISCONFIGURED = "MISCONFIGURED"
     UNKNOWN = "UNKNOWN"
+    UNFIT_OWNER = "UNFIT_OWNER"
     NO_OWNER = "NO_OWNER"
     ORPHAN_VIP = "ORPHAN_VIP"
     FOREIGN_OWNER = "FOREIGN_OWNER"
@@ -42,7 +44,7 @@ PAIR_PAGES = frozenset({Verdict.PATH_DEGRADED, Verdict.ISOLATED, Verdict.PEER_DE
 
 def severity(verdict: Verdict) -> str:
     """How loud a verdict pages: "warning" or "critical"."""
-    mild = (Verdict.HEALTHY, Verdict.PATH_DEGRADED, Verdict.MISCONFIGURED, Verdict.UNKNOWN)
+    mild = (Verdict.HEALTHY, Verdict.PATH_DEGRADED, Verdict.NO_STANDBY, Verdict.MISCONFIGURED, Verdict.UNKNOWN)
     return "warning" if verdict in mild else "critical"
 
 
@@ -70,6 +72,15 @@ class Isolation(Enum):
     UNKNOWN = "unknown"
 
 
+class Fitness(Enum):
+    """Whether the right node serves a group, while the peer is heard (Promise 4). UNFIT: the owner's interface is worse than the other
+    node's. ALONE: the other node could not take over."""
+
+    GOOD = "good"
+    UNFIT = "unfit"
+    ALONE = "alone"
+
+
 ON_A_PATH = (Contact.HEARD, Contact.DEGRADED)
 
 
@@ -90,7 +101,7 @@ class GroupFacts:
     ``own``: K1, our kernel holds a VIP. ``peer_claims``: fresh kinds that name the peer as owner. ``other_claims``: a third MAC or router
     claims it. ``absent``: the peer denies it by an authenticated report, or a whole census found nobody else. ``daemon``: the local VRRP
     daemon, None = not looked at yet. ``planned``: inside the grace of a planned change. ``misconfigured``: adverts are heard that a VRRP
-    daemon drops.
+    daemon drops. ``fitness``: compared by both nodes' frames.
     """
 
     settled: bool
@@ -103,6 +114,7 @@ class GroupFacts:
     misconfigured: bool
     contact: Contact
     isolation: Isolation
+    fitness: Fitness = Fitness.GOOD
 
 
 FactsT = TypeVar("FactsT", PairFacts, GroupFacts)
@@ -239,10 +251,22 @@ GROUP_TABLE: tuple[Rule[GroupFacts], ...] = (
         lambda f: f.contact in (Contact.SILENT, Contact.UNREACHED),
     ),
     Rule(
+        Verdict.UNFIT_OWNER,
+        "the owner's interface is worse than the other node's, as both say in their frames",
+        "the node that owns the group does not reach its segment, the other one does",
+        lambda f: f.fitness is Fitness.UNFIT and f.own != bool(f.peer_claims),
+    ),
+    Rule(
         Verdict.MISCONFIGURED,
         "adverts are heard that a VRRP daemon drops",
         "adverts are heard that a VRRP daemon drops",
         lambda f: f.misconfigured,
+    ),
+    Rule(
+        Verdict.NO_STANDBY,
+        "one node owns it, and the other one could not take over",
+        "there is no standby",
+        lambda f: f.fitness is Fitness.ALONE and f.own != bool(f.peer_claims),
     ),
     Rule(Verdict.HEALTHY, "only our kernel holds the VIPs", "this node owns the group", lambda f: f.own),
     Rule(Verdict.HEALTHY, "only the peer claims the VIPs", "the peer owns the group", lambda f: bool(f.peer_claims)),

@@ -33,7 +33,7 @@ from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.hooks import NO_REFERENCE_LATELY, UNSURE_ISOLATION
 from watchdog.judgement.incidents import IncidentBook
 from watchdog.judgement.judge import Judge
-from watchdog.judgement.judging import contact_of
+from watchdog.judgement.judging import contact_of, note_peer_stopped
 from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.node_intake import NodeIntake
 from watchdog.judgement.operator_orders import Answer, OperatorOrders
@@ -316,6 +316,7 @@ class WatcherCore:
     def _judge_and_act(self, now_ns: int, dirty: dict[str, None]) -> None:
         state, parts = self.state, self._parts
         contact = contact_of(state, now_ns)
+        note_peer_stopped(state, now_ns, contact)
         for view in state.groups.values():
             if view.scope in dirty:
                 parts.judge.judge_group(now_ns, view, contact)

@@ -41,6 +41,7 @@ from watchdog.judgement.events import (
     ReferenceAnswered,
     Started,
     Stopping,
+    TrafficCounted,
 )
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.simulator.machine import ARP_REPLY, ARP_REQUEST, GRATUITOUS
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from watchdog.simulator.world import World
 
 _TRAFFIC = {PathKind.ETHERNET: FRAME, PathKind.MULTICAST: UDP, PathKind.UNICAST: UDP}
+COUNT_NS = 1_000 * NS_PER_MS
 HUNG_SEEN_NS = 400 * NS_PER_MS
 """A stopped process is seen by looking at its state now and then; a dead one at once, by its pidfd."""
 
@@ -74,6 +76,7 @@ class BrainHost(Process):
         self.wanted_gates: dict[GroupKey, SetGate] = {}
         self._paths = {path.name: path for path in settings.paths}
         self._daemon = DaemonState.STOPPED
+        self._packets = dict.fromkeys(world.options.lan_names, 0)
         kernel.on_frame.append(self._frame)
         kernel.on_address.append(self._address)
         kernel.on_carrier.append(self._carrier)
@@ -109,6 +112,16 @@ class BrainHost(Process):
         self._daemon = self._daemon_state()
         for event in (started, *self._surroundings()):
             self.take(now_ns, event)
+        self._count_traffic(self.starts)
+
+    def _count_traffic(self, starts: int) -> None:
+        """The kernel's counters, once a second: clients are heard on every port that passes anything."""
+        if starts != self.starts or self.life is Life.DEAD or not self.kernel.powered:
+            return
+        for lan in self.world.options.lan_names:
+            self._packets[lan] += self.world.reachable(self.kernel.name, lan)
+            self.post(TrafficCounted(lan, self._packets[lan]))
+        self.world.scheduler.after(COUNT_NS, self._count_traffic, starts)
 
     def _surroundings(self) -> list[Any]:
         carriers = [CarrierChanged(name, segment.ports[self.kernel.name].carrier) for name, segment in self.world.segments.items()]

@@ -405,6 +405,17 @@ class TestGate:
     def test_even_an_owner_waits(self) -> None:
         assert started(gate_closed=True, priority=255, start_as_master=True).state is State.BACKUP
 
+    def test_a_grant_after_a_yield_does_not_wait_for_a_master_that_cannot_be(self) -> None:
+        """Case J1, strict: the other node let go because its port is dead; the watcher says so by a grant."""
+        instance = started(gate_closed=True)
+        instance.handle(0, ev.YieldRequested(1 << 62))
+        instance.handle(9 * S, heard(150))
+        instance.handle(12 * S, ev.YieldCancelled())
+        instance.handle(12 * S, ev.TakeoverGranted(1, 99 * S))
+        assert instance.next_deadline() == 9 * S + 3_609_375_000
+        run_until(instance, 13 * S)
+        assert instance.state is State.MASTER
+
 
 class TestYield:
     def test_master_gives_up_with_priority_zero_and_stays_down(self) -> None:

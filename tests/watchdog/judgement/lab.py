@@ -75,6 +75,8 @@ class Vrrp:
     state: str = "backup"
     process: e.DaemonState = e.DaemonState.RUNNING
     down_ns: int = 0
+    heard_down_ns: int = 0
+    """When it would take over without any bridge."""
     advert_ns: int = 0
 
     def skewed_ns(self) -> int:
@@ -299,9 +301,10 @@ class Lab:
         if vrrp.state == "backup":
             if priority == 0:
                 vrrp.down_ns = self.now + (256 - vrrp.priority) * 1_000 // 256 * NS_PER_MS
-            elif priority >= vrrp.priority:
+            elif priority >= vrrp.priority or not node.group.preempt:
                 vrrp.down_ns = self.now + vrrp.skewed_ns()
-        elif priority > vrrp.priority:
+            vrrp.heard_down_ns = vrrp.down_ns
+        elif priority > vrrp.priority and priority:
             self.to_backup(node)
 
     def to_backup(self, node: Node) -> None:
@@ -371,6 +374,8 @@ class Lab:
                         self.later(node.recorder_delay_ms, lambda barrier=barrier: self.tell(node, e.Persisted(barrier)))  # type: ignore[misc]
                 case c.RunFence():
                     self.fence(node, command)
+                case c.BridgeAdvert():
+                    self.bridge(node, command)
 
     def frame(self, node: Node, command: c.SendFrame) -> None:
         peer = self.nodes[node.peer]
@@ -394,6 +399,17 @@ class Lab:
             self.later(1, lambda: self.tell(node, e.OwnerClaimed(command.interface, VIP, foreign, foreign, command.probe_id)))
         finished = e.ProbeFinished(command.probe_id, command.interface, command.address, command.requests)
         self.later(command.window_ms, lambda: self.tell(node, finished))
+
+    def bridge(self, node: Node, command: c.BridgeAdvert) -> None:
+        """vrrpd: what another path says the peer really sent; priority 0 takes it back."""
+        vrrp = node.vrrp
+        if vrrp.state != "backup":
+            return
+        if not command.priority:
+            vrrp.down_ns = max(self.now, vrrp.heard_down_ns)
+        elif command.priority >= vrrp.priority:
+            age_ns, valid_ns = command.age_ms * NS_PER_MS, command.valid_ms * NS_PER_MS
+            vrrp.down_ns = max(vrrp.down_ns, min(self.now - age_ns + vrrp.skewed_ns(), self.now + valid_ns))
 
     def set_gate(self, node: Node, state: c.GateState) -> None:
         node.gate = state
@@ -459,6 +475,17 @@ class Lab:
 
     def cut_adverts(self) -> None:
         self.cut("adverts a>b", "adverts b>a")
+
+    def cut_port(self, name: str) -> None:
+        """The switch port of ``name`` on the service LAN passes nothing; its carrier and the heartbeat paths stay."""
+        self.cut_adverts()
+        self.cut("arp")
+        self.nodes[name].reference = False
+
+    def mend_port(self, name: str) -> None:
+        """It passes everything again."""
+        self.heal()
+        self.nodes[name].reference = True
 
     def cut_everything(self) -> None:
         self.cut_adverts()
