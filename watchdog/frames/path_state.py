@@ -123,6 +123,7 @@ class PathState:
         self._window = _ReplayWindow()
         self._figures = _Figures()
         self._in_a_row = 0
+        self._announced = NO_NONCE
         self._falls: deque[int] = deque(maxlen=FLAPS)
 
     def accept(self, now_ns: int, heartbeat: Heartbeat, session: Receipt, *, bit: int) -> Receipt:
@@ -136,6 +137,8 @@ class PathState:
         if reject is not None:
             self.reject(reject)
             return Receipt(reject)
+        if heartbeat.nonce != self._announced:
+            self._announced = NO_NONCE
         self.frames += 1
         self._figures.add(now_ns, heartbeat)
         self.last_authentic_ns = now_ns
@@ -161,6 +164,11 @@ class PathState:
         else:
             self._fall(now_ns)
             self._set(PathStatus.UNUSABLE, reason or "the transport cannot be used")
+
+    def expect_silence(self, session: bytes) -> None:
+        """The peer said that it stops or restarts: the silence of this session of it is no fall that would make the path FLAPPING.
+        NO_NONCE: it goes on after all."""
+        self._announced = session
 
     def restart_listening(self, now_ns: int) -> None:
         """We were stalled: what we did not hear proves nothing. Nothing is called silent before a full timeout from now."""
@@ -231,7 +239,7 @@ class PathState:
             self._set(PathStatus.HEARING, "")
 
     def _fall(self, now_ns: int) -> None:
-        if self.status.hears:
+        if self.status.hears and self._announced == NO_NONCE:
             self._falls.append(now_ns)
         self._in_a_row = 0
 

@@ -380,7 +380,9 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """SIGTERM: the daemon ends in an orderly way."""
+    """SIGTERM: the daemon ends in an orderly way. ``restarting``: it puts itself in place anew (SIGHUP) and will be back at once."""
+
+    restarting: bool = False
 
 
 WatcherEvent: TypeAlias = (

@@ -73,7 +73,7 @@ class Judge:
             reason = f"{reason}; {self._who_may_own(now_ns)}"
         ids = evidence_ids(state, PAIR_SCOPE, now_ns)
         changed = state.pair.judged(now_ns, rule.verdict, reason, ids, settling=not facts.settled)
-        times = [state.ledger.next_stale_ns(now_ns, PAIR_SCOPE)]
+        times = [state.ledger.next_stale_ns(now_ns, PAIR_SCOPE), state.restart_ends_ns(now_ns)]
         if not facts.settled:
             times.append(max(state.settled_from_ns, state.trusted_from_ns))
         else:
@@ -176,7 +176,7 @@ class Judge:
             v.track.is_confirmed(Verdict.SPLIT_BRAIN) and state.incidents.of(v.scope) for v in state.groups.values()
         ):
             page = False  # the split's page says it already
-        if scope == PAIR_SCOPE and state.peer_excused(now_ns):
+        if scope == PAIR_SCOPE and (state.peer_excused(now_ns) or now_ns < state.peer_returns_ns):
             page = False  # Promise 6: the peer said that it stops, or is in maintenance
         summary = f"{state.settings.cluster} {track.scope}: {track.verdict.value}: {track.reason}"
         details = f"seen by {state.settings.self_name}; evidence {', '.join(track.evidence) or 'none fresh'}"

@@ -126,7 +126,9 @@ class NodeIntake:
             self._state.record_action(PAIR_SCOPE, "command_failed", event.command, event.detail, "failed")
 
     def stopping(self, now_ns: int, event: events.Stopping) -> None:
-        """This daemon ends in an orderly way: the peer is told, so that our silence is no alarm."""
-        self._state.stopping = True
+        """This daemon ends in an orderly way: the peer is told, so that our silence is no alarm. One that will be back at once does not
+        count as gone: it may go on serving."""
+        self._state.stopping = not event.restarting
+        self._state.restarting = event.restarting
         self._state.record_node("clean_stop", True)
         self._state.beat_wanted = True

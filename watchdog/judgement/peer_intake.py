@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
-from watchdog.frames.heartbeat import Heartbeat, NodeFlags
+from watchdog.frames.heartbeat import NO_NONCE, Heartbeat, NodeFlags
 from watchdog.judgement import events
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fence_control import FenceControl
@@ -13,6 +13,9 @@ from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import EXCUSED_MS, WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
 
+ANNOUNCED = NodeFlags.STOPPING | NodeFlags.RESTARTING
+PATHS_BACK_NS = 2 * NS_PER_S
+"""A path that was silent needs several frames in a row, and a serial line tells its session only in every second frame."""
 WINDOW_SLACK_NS = 5 * NS_PER_S
 """A window that is told anew in every frame is written again only when its end has really moved."""
 
@@ -87,6 +90,11 @@ class PeerIntake:
         state = self._state
         state.witness.peer_said(beat.sent_ns, bool(beat.flags & NodeFlags.WITNESS_OUT))
         self._peer_maintenance(now_ns, beat)
+        announced = bool(beat.flags & ANNOUNCED)
+        if announced is not state.peer_announced:
+            state.peer_announced = announced
+            for path in state.contact.paths.values():
+                path.expect_silence(beat.nonce if announced else NO_NONCE)
         left = bool(beat.flags & NodeFlags.STOPPING)
         if left != state.peer_left:
             state.peer_left = left
@@ -129,6 +137,9 @@ class PeerIntake:
             state.ledger.retract(view.scope, EvidenceKind.K4_REPORT, state.settings.peer.name)
             self._actor.asked(now_ns, view, 0)
         state.peer_left = False
+        if state.peer_announced:
+            state.peer_announced = False
+            state.peer_returns_ns = now_ns + state.contact.slowest_silent_ns + PATHS_BACK_NS
         state.record_node("seen_peer", True)
         state.beat_wanted = True
         self._state.touch_all()

@@ -26,6 +26,8 @@ from watchdog.judgement.verdict import PAIR_SCOPE, Isolation
 from watchdog.judgement.witnessing import Witnessing
 
 EXCUSED_MS = 3_600_000
+RESTART_MS = 30_000
+"""A watcher that restarts itself is back within a second or two; after this it is missed like any other."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,11 @@ class WatcherState:
     maintenance_until_ns: int | None = None
     peer_maintenance_until_ns: int | None = None
     stopping: bool = False
+    restarting: bool = False
+    peer_announced: bool = False
+    """The peer's last word was that it stops or restarts."""
+    peer_returns_ns: int = 0
+    """Until when the paths of a peer that announced its restart have time to come back."""
     peer_left: bool = False
     peer_proved_off: str = ""
     peer_stopped: bool = False
@@ -142,7 +149,17 @@ class WatcherState:
             return self.peer_maintenance_until_ns is not None and now_ns < self.peer_maintenance_until_ns
         if last_ns is None or now_ns - last_ns > EXCUSED_MS * NS_PER_MS:
             return False
+        if last.flags & NodeFlags.RESTARTING and now_ns - last_ns <= RESTART_MS * NS_PER_MS:
+            return True
         return bool(last.flags & (NodeFlags.MAINTENANCE | NodeFlags.STOPPING))
+
+    def restart_ends_ns(self, now_ns: int) -> int | None:
+        """When the excuse of a peer that announced its restart ends; None if there is none now."""
+        last, last_ns = self.contact.last, self.contact.last_ns
+        times = [self.peer_returns_ns]
+        if last is not None and last_ns is not None and last.flags & NodeFlags.RESTARTING:
+            times.append(last_ns + RESTART_MS * NS_PER_MS + 1)
+        return min((t for t in times if t > now_ns), default=None)
 
     @property
     def peer_is_gone(self) -> bool:
@@ -221,6 +238,8 @@ class WatcherState:
         value = flags(self.health_facts(now_ns))
         if self.witness.out:
             value |= NodeFlags.WITNESS_OUT
+        if self.restarting:
+            value |= NodeFlags.RESTARTING
         return value | NodeFlags.FENCING if self.announced_fence else value
 
     def reports(self, now_ns: int) -> tuple[GroupReport, ...]:
