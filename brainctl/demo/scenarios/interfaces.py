@@ -51,6 +51,7 @@ class TwoLans(Scenario):
     case = "T3"
     story = "two service LANs with a group on each; A's inside port passes nothing: B serves inside, A goes on serving outside"
     modes: tuple[str, ...] = ("resolve", "strict")
+    beside = True
     site = Site(inside=True)
     outside_owner = "A"
 
