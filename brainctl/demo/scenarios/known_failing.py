@@ -6,20 +6,16 @@ The failure of a listed scenario is told and does not count; one that holds agai
 from __future__ import annotations
 
 KNOWN_FAILING: dict[str, str] = {
-    "port-dead": "J1 T2, health",
     "two-lans": "T3, health",
     "two-lans-sync": "T3, health",
     "same-vrid": "T10, address",
     "routed-peers": "T8, health",
-    "gateway-reboots": "J3 T4, health",
     "gateway-reboots-after-stop": "T4, health",
     "owner-shuts-down": "J2, health and holding",
     "stranger": "A1, address and health",
     "watcher-crashes": "N1 J7, address and health",
     "descriptors-run-out": "A7, address",
     "gate-late": "N2, holding",
-    "hold-ends": "T11, health",
-    "nopreempt": "T9, health",
     "no-standby": "N7, health",
 }
 """Scenario → the case and who is at it."""
