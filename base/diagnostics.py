@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from base.visible import visible
+
 
 class Severity(Enum):
     """How bad a diagnostic is. Only ERROR refuses the file."""
@@ -43,8 +45,8 @@ class Diagnostic:
     code: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.position}: {self.severity.value}: {self.message}"
-        return f"{text}; {self.remedy}" if self.remedy else text
+        text = f"{self.position}: {self.severity.value}: {visible(self.message)}"
+        return f"{text}; {visible(self.remedy)}" if self.remedy else text
 
     def to_json(self) -> dict[str, str | int]:
         """The fields as JSON; ``severity`` is its lower-case word."""

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from base.diagnostics import Diagnostics, Position
-from vrrp.config.syntax import Line
+from base.visible import called, is_misleading
+from vrrp.config.syntax import BLANKS, Line
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_FILES = 1_000
@@ -24,17 +25,19 @@ MAX_INCLUDE_DEPTH = 16
 MAX_LINES = 500_000
 MAX_LINE_CHARS = 64 * 1024
 MAX_NESTING = 32
+MAX_REMARKS_IN_LINE = 3
+BYTE_ORDER_MARK = "\ufeff"
 MAX_USES_IN_LINE = 1_000
 MAX_SUBSTITUTIONS = 1_000_000
 MAX_BRACE_ALTERNATIVES = 1_000
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_DEFINITION = re.compile(rf"\s*\$({_NAME})=(.*)", re.DOTALL)
-_USE = re.compile(rf"\$(?:\{{({_NAME})((?:\s+[^\s}}]+)*)\s*\}}|({_NAME})(?=\s|$))")
-_CONDITION = re.compile(r"(\s*)@(\^?)(\S*)")
-_SEQUENCE = re.compile(r"\s*~SEQ(x?)\(([^)]*)\)\s*")
-_LIST = re.compile(r"\s*~LST\(")
-_INCLUDE = re.compile(r"\s*(include[rmwba]?)(?:\s+(.*?))?\s*$", re.DOTALL)
+_DEFINITION = re.compile(rf"\s*\$({_NAME})=(.*)", re.DOTALL | re.ASCII)
+_USE = re.compile(rf"\$(?:\{{({_NAME})((?:\s+[^\s}}]+)*)\s*\}}|({_NAME})(?=\s|$))", re.ASCII)
+_CONDITION = re.compile(r"(\s*)@(\^?)(\S*)", re.ASCII)
+_SEQUENCE = re.compile(r"\s*~SEQ(x?)\(([^)]*)\)\s*", re.ASCII)
+_LIST = re.compile(r"\s*~LST\(", re.ASCII)
+_INCLUDE = re.compile(r"\s*(include[rmwba]?)(?:\s+(.*?))?\s*$", re.DOTALL | re.ASCII)
 _GROUPED = re.compile(r"\{([^{}]*)\}|([^,{}]+)")
 
 OWN_ID = "vrrpd"
@@ -94,6 +97,21 @@ def read_bytes(path: str) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"it is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB; is it the right file?")
     return data
+
+
+DIGITS = re.compile("[0-9]{1,18}").fullmatch
+
+
+def blank_split(text: str) -> list[str]:
+    """The words of ``text``; only keepalived's blanks separate."""
+    return [word for word in re.split(r"[ \t\r\f\v\n]+", text) if word]
+
+
+def _whole(text: str) -> int:
+    """A number in ASCII digits, 0x and 0o as in Python. Raises ValueError."""
+    if not text.isascii():
+        raise ValueError(text)
+    return int(text, 0)
 
 
 def strip_comment(text: str) -> str:
@@ -185,11 +203,13 @@ class SourceReader:
             if len(raw) > MAX_LINE_CHARS:
                 self._diagnostics.error(Position(path, number), f"a line of more than {MAX_LINE_CHARS} characters", "split it", "bound")
                 continue
-            text = strip_comment(raw).rstrip()
+            text = strip_comment(raw).rstrip(BLANKS)
             if self._pending is not None:
                 self._continue_definition(Line(text, path, number))
                 continue
-            if not text.strip():
+            if not text.strip(BLANKS):
+                continue
+            if not text.isascii() and not self._is_readable(path, number, text):
                 continue
             line = Line(text, path, number)
             include = _INCLUDE.match(text)
@@ -199,18 +219,34 @@ class SourceReader:
                 yield from self._expand(line, 0)
         self._include_checks = outer_checks
 
+    def _is_readable(self, path: str, number: int, text: str) -> bool:
+        """Point at what nobody sees in a line. False: there is nothing else in it."""
+        if number == 1 and text.strip(BLANKS) == BYTE_ORDER_MARK:
+            self._diagnostics.warning(Position(path, 1, 1), "a byte order mark (U+FEFF) begins the file", "save it without", "bytes")
+            return False
+        told = 0
+        for at, char in enumerate(text):
+            if not is_misleading(char) or (at and text[at - 1] == char):
+                continue
+            told += 1
+            if told > MAX_REMARKS_IN_LINE:
+                break
+            what = f"{called(char)} is no blank and no ASCII character: it belongs to its word"
+            self._diagnostics.warning(Position(path, number, at + 1), what, "write it anew on a keyboard; copied from a page?", "advice")
+        return True
+
     def _obey_reader_keyword(self, line: Line) -> None:
         """``include_check`` and ``random_seed`` steer the reading of the very next lines."""
-        words = line.text.split()
+        words = blank_split(line.text)
         if words[0] == "include_check":
             self.set_include_checks(tuple(words[1:]))
-        elif words[0] == "random_seed" and len(words) > 1 and words[1].isdecimal():
+        elif words[0] == "random_seed" and len(words) > 1 and DIGITS(words[1]):
             self._random.seed(int(words[1]))
 
     # -- include ---------------------------------------------------------------------------------------------------
 
     def _include(self, line: Line, match: re.Match[str], depth: int) -> Iterator[Line]:
-        keyword, argument = match.group(1), (match.group(2) or "").strip().strip('"')
+        keyword, argument = match.group(1), (match.group(2) or "").strip(BLANKS).strip('"')
         position = line.position(match.start(1))
         if line.text.count('"') % 2:
             self._diagnostics.error(position, 'the quote " is not closed on this line', 'add the closing "', "quote")
@@ -258,10 +294,10 @@ class SourceReader:
             raise TooMuchError(line.position(0), f"definitions are nested more than {MAX_NESTING} deep", "does a definition use itself?")
         for _ in range(MAX_USES_IN_LINE):
             conditioned = self._condition(line)
-            if conditioned is None or not conditioned.text.strip():
+            if conditioned is None or not conditioned.text.strip(BLANKS):
                 return
             line = conditioned
-            loop = self._loop(line, nesting) if line.text.lstrip().startswith("~") else None
+            loop = self._loop(line, nesting) if line.text.lstrip(BLANKS).startswith("~") else None
             if loop is not None:
                 yield from loop
                 return
@@ -327,13 +363,13 @@ class SourceReader:
 
     def _sequence_values(self, line: Line, match: re.Match[str]) -> list[dict[str, str]]:
         position = line.position(match.start(2))
-        parts = [part.strip() for part in match.group(2).split(",")]
+        parts = [part.strip(BLANKS) for part in match.group(2).split(",")]
         remedy = "write ~SEQ(NAME, START, STEP, END); START and STEP may be left out"
         if not 2 <= len(parts) <= 4 or not re.fullmatch(_NAME, parts[0]):
             self._diagnostics.error(position, f"cannot read ~SEQ({match.group(2)})", remedy, "macro")
             return []
         try:
-            numbers = [int(part, 0) for part in parts[1:]]
+            numbers = [_whole(part) for part in parts[1:]]
         except ValueError:
             self._diagnostics.error(position, f"~SEQ({match.group(2)}) needs whole numbers", remedy, "macro")
             return []
@@ -357,16 +393,16 @@ class SourceReader:
             return None
         groups: list[list[str]] = []
         for grouped, single in _GROUPED.findall(line.text[start:end]):
-            if single.strip():
-                groups.append([single.strip()])
+            if single.strip(BLANKS):
+                groups.append([single.strip(BLANKS)])
             elif grouped:
-                groups.append([part.strip() for part in grouped.split(",")])
+                groups.append([part.strip(BLANKS) for part in grouped.split(",")])
         names = groups[0] if groups else []
         if len(groups) < 2 or not all(re.fullmatch(_NAME, name) for name in names) or any(len(g) != len(names) for g in groups[1:]):
             self._diagnostics.error(line.position(start), f"cannot read ~LST({line.text[start:end]})", remedy, "macro")
             return None
         rest = end + 1
-        while rest < len(line.text) and line.text[rest].isspace():
+        while rest < len(line.text) and line.text[rest] in BLANKS:
             rest += 1
         return rest, [dict(zip(names, group)) for group in groups[1:]]
 
@@ -374,9 +410,9 @@ class SourceReader:
 
     def _define(self, line: Line, match: re.Match[str]) -> None:
         name, value = match.group(1), match.group(2)
-        if value.rstrip().endswith("\\"):
-            first = value.rstrip()[:-1]
-            if first.strip():
+        if value.rstrip(BLANKS).endswith("\\"):
+            first = value.rstrip(BLANKS)[:-1]
+            if first.strip(BLANKS):
                 self._diagnostics.error(
                     line.position(match.start(2)),
                     f"text after ${name}= in a definition of several lines",
@@ -385,13 +421,13 @@ class SourceReader:
                 )
             self._pending = (name, [Line("", line.file, line.number)])
             return
-        start = match.start(2) + len(value) - len(value.lstrip())
+        start = match.start(2) + len(value) - len(value.lstrip(BLANKS))
         self._definitions[name] = _Definition((_cut(line, start),), False)
 
     def _continue_definition(self, line: Line) -> None:
         assert self._pending is not None
         name, body = self._pending
-        text = line.text.rstrip()
+        text = line.text.rstrip(BLANKS)
         more = text.endswith("\\")
         inner = _DEFINITION.match(text)
         if inner and inner.group(1) == name:
@@ -438,14 +474,14 @@ class SourceReader:
         via = f"${name} used at {place}" + (f", {line.via}" if line.via and line.via.count(",") < 3 else "")
         lines = [Line(body.text, body.file, body.number, body.columns, via) for body in definition.body]
         before, after = line.text[: match.start()], line.text[match.end() :]
-        if before.strip():
+        if before.strip(BLANKS):
             lines.insert(0, Line(before, line.file, line.number, _columns(line)[: match.start()], line.via))
-        if after.strip():
+        if after.strip(BLANKS):
             lines.append(Line(after, line.file, line.number, _columns(line)[match.end() :], line.via))
         return lines
 
     def _predefined(self, line: Line, match: re.Match[str]) -> str | None:
-        name, words = match.group(1) or match.group(3), (match.group(2) or "").split()
+        name, words = match.group(1) or match.group(3), blank_split(match.group(2) or "")
         if name == "_PWD":
             return os.path.dirname(os.path.abspath(line.file))
         if name == "_INSTANCE":
@@ -456,7 +492,7 @@ class SourceReader:
             return "!"
         if name == "_ENV" and len(words) == 1:
             return self._environment.variables.get(words[0], "")
-        if name == "_RANDOM" and all(word.isdigit() for word in words) and len(words) <= 2:
+        if name == "_RANDOM" and all(DIGITS(word) for word in words) and len(words) <= 2:
             low = int(words[0]) if words else 0
             high = int(words[1]) if len(words) == 2 else 32_767
             return str(self._random.randint(low, high)) if low <= high else None
@@ -486,7 +522,7 @@ def _closing_parenthesis(text: str, start: int) -> int:
 
 def _loop_end(text: str) -> int | None:
     """Where the arguments of a leading ~SEQ( or ~LST( end; None if the text is no loop."""
-    stripped = text.lstrip()
+    stripped = text.lstrip(BLANKS)
     if not stripped.startswith(("~SEQ(", "~SEQx(", "~LST(")):
         return None
     end = _closing_parenthesis(text, text.index("(") + 1)

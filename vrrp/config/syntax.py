@@ -19,7 +19,8 @@ MAX_DEPTH = 20
 
 _SIMPLE_ESCAPES = {"a": "\a", "b": "\b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 OPEN = "{"
-_BLANKS = " \t\r\f\v\n"
+BLANKS = " \t\r\f\v\n"
+"""What separates words, as for keepalived. A no-break or ideographic space belongs to its word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class _LineReader:
         return tokens
 
     def _skip_blanks(self) -> None:
-        while self._at < len(self._text) and self._text[self._at] in _BLANKS:
+        while self._at < len(self._text) and self._text[self._at] in BLANKS:
             self._at += 1
 
     def _plain_word(self) -> Word:
@@ -133,7 +134,7 @@ class _LineReader:
             self._at = end + 1
             return Word(text[start + 1 : end], position, quoted=True)
         at = start
-        while at < len(text) and text[at] not in _BLANKS and text[at] not in '"}':
+        while at < len(text) and text[at] not in BLANKS and text[at] not in '"}':
             if text.startswith("${", at):
                 end = text.find("}", at)
                 at = len(text) if end < 0 else end + 1
@@ -149,7 +150,7 @@ class _LineReader:
         position = self._line.position(self._at)
         out: list[str] = []
         quoted = False
-        while self._at < len(text) and text[self._at] not in _BLANKS and text[self._at] not in "{}":
+        while self._at < len(text) and text[self._at] not in BLANKS and text[self._at] not in "{}":
             char = text[self._at]
             if char in "\"'":
                 quoted = True

@@ -147,7 +147,7 @@ class Names:
 
 def _integer(word: str) -> int | None:
     try:
-        return int(word, 0)
+        return int(word, 0) if word.isascii() else None
     except ValueError:
         return None
 

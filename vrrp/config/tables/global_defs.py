@@ -216,7 +216,7 @@ def _any_base(text: str) -> int | None:
     """Octal with a leading 0, hexadecimal with 0x, else decimal."""
     digits = text[1:] if len(text) > 1 and text[0] == "0" and text[1:].isdigit() else ""
     try:
-        return int(digits, 8) if digits else int(text, 0)
+        return (int(digits, 8) if digits else int(text, 0)) if text.isascii() else None
     except ValueError:
         return None
 

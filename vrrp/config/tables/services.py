@@ -40,7 +40,7 @@ SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "mh", "dh", "fo",
 _METHODS = ("NAT", "DR", "TUN")
 _DNS_TYPES = ("A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA", "PTR", "SRV", "RRSIG", "DNSKEY")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{32}")
-_STATUS = re.compile(r"(\d{3})(?:-(\d{3}))?")
+_STATUS = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?")
 _RS = "virtual_server/real_server"
 
 
