@@ -33,7 +33,7 @@ PURE_ROOMS = (
 )
 PURE_LIBRARY = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac", "ipaddress"),
-    *("itertools", "math", "struct", "typing"),
+    *("itertools", "math", "struct", "typing", "unicodedata"),
 }
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__", "hash", "id"}
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from base.diagnostics import Diagnostics, Position
+from vrrp.config.historical import remedy_of
 from vrrp.config.model.common import ScriptCommand
 from vrrp.config.syntax import Statement, Word
 
@@ -268,6 +269,9 @@ def report_standing(reading: Reading, keyword: Keyword, statement: Statement) ->
 def report_unknown(reading: Reading, table: Table, statement: Statement) -> None:
     """An unknown keyword with the nearest known spelling."""
     place = "at the top level" if table.name == TOP_LEVEL else f"in {table.name}"
+    if modern := remedy_of(table.name, statement.keyword):
+        reading.warning(statement, f"{statement.keyword} {place} is a word of former times and is skipped", modern, "historical")
+        return
     suffix = "; its block is skipped" if statement.block is not None else ""
     near = nearest(statement.keyword, table.names())
     homes = reading.homes.get(statement.keyword, ())

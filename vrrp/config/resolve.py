@@ -6,7 +6,7 @@ scripts that it uses. Instances themselves are resolved in ``resolve_instance``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -52,7 +52,7 @@ class _Resolver:
         files = self._unique("track_file", self._track_file) + self._unique("vrrp_track_file", self._track_file)
         processes = self._unique("vrrp_track_process", self._track_process)
         bfds = self._unique("bfd_instance", self._bfd)
-        tracks = TrackResolver(self._reading, scripts, files, processes, bfds, self._defined())
+        tracks = TrackResolver(self._reading, scripts, files, processes, bfds, self._defined(), dynamic=self._globals.dynamic_interfaces)
         groups = self._sync_groups(tracks)
         group_of = {member: group for group in groups for member in group.members}
         resolver = InstanceResolver(self._reading, self._globals, self._garp_defaults, tracks.track_set)
@@ -265,12 +265,15 @@ class TrackResolver:
     def __init__(
         self,
         reading: Reading,
-        scripts: Iterable[VrrpScript],
-        files: Iterable[TrackFile],
-        processes: Iterable[TrackProcess],
-        bfds: Iterable[BfdInstance],
+        scripts: Collection[VrrpScript],
+        files: Collection[TrackFile],
+        processes: Collection[TrackProcess],
+        bfds: Collection[BfdInstance],
         defined: Mapping[str, frozenset[str]],
+        *,
+        dynamic: bool,
     ) -> None:
+        """``dynamic``: dynamic_interfaces is set."""
         self._reading = reading
         self._known: dict[str, dict[str, tuple[int, bool]]] = {
             "track_script": {item.name: (item.weight, item.reverse) for item in scripts},
@@ -278,6 +281,13 @@ class TrackResolver:
             "track_process": {item.name: (item.weight, item.reverse) for item in processes},
             "track_bfd": {item.name: (item.weight, item.reverse) for item in bfds},
         }
+        self._places = {
+            "track_script": {item.name: item.position for item in scripts},
+            "track_file": {item.name: item.position for item in files},
+            "track_process": {item.name: item.position for item in processes},
+            "track_bfd": {item.name: item.position for item in bfds},
+        }
+        self._dynamic = dynamic
         self._defined = defined
         self._kinds = {
             "track_script": "vrrp_script",
@@ -319,11 +329,11 @@ class TrackResolver:
         name = line.name.text
         if keyword == "track_interface":
             if not self._reading.interface_exists(name):
-                message = f"the tracked interface {name} does not exist"
-                self._reading.error(line.name, message, "correct the name, or set dynamic_interfaces in global_defs", "interface")
+                self._missing_interface(line.name)
             return 0, False
         known = self._known[keyword]
         if name in known:
+            self._check_order(keyword, line.name)
             return known[name]
         kind = self._kinds[keyword]
         if name in self._defined[kind] or (kind == "track_file" and name in self._defined["vrrp_track_file"]):
@@ -332,6 +342,20 @@ class TrackResolver:
         remedy = f"did you mean {near}?" if near else f"define it with: {kind} {name} {{"
         self._reading.error(line.name, f"{keyword} names the unknown {kind} {name}", remedy, "unknown-name")
         return None
+
+    def _missing_interface(self, name: Word) -> None:
+        message = f"the tracked interface {name.text} does not exist"
+        if self._dynamic:
+            self._reading.note(name, message, "vrrpd waits for it, because of dynamic_interfaces: FAULT until it comes", "interface")
+        else:
+            self._reading.error(name, message, "correct the name, or set dynamic_interfaces in global_defs", "interface")
+
+    def _check_order(self, keyword: str, name: Word) -> None:
+        """keepalived resolves a name where it stands: one that comes below is dropped there, and the election is another one."""
+        place = self._places[keyword][name.text]
+        if place.file == name.position.file and place.line > name.position.line:
+            message = f"{keyword} {name.text} is defined below, in line {place.line}: keepalived drops it, vrrpd uses it"
+            self._reading.warning(name, message, f"move the definition of {name.text} above this block", "order")
 
 
 def _ssl(raw: tuple[RawBlock, ...]) -> SslSettings | None:
@@ -343,6 +367,8 @@ def _globals(raw: tuple[RawBlock, ...]) -> tuple[GlobalDefs, GarpDefaults]:
     values: dict[str, object] = {}
     for block in raw:
         values.update(block.collected.values)
+        if "script_user" in block.collected.positions:
+            values["script_user_position"] = block.collected.positions["script_user"]
     delay, repeat = values.pop("garp_lower_prio_delay_ns", None), values.pop("garp_lower_prio_repeat", None)
     if values.get("vrrp.min_garp"):
         for path, value in (("master_delay_ns", 0), ("master_repeat", 1)):

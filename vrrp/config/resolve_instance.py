@@ -543,10 +543,11 @@ class _Instance:
     # -- tracking ------------------------------------------------------------------------------------------------------
 
     def _resolve_tracks(self, instance: VrrpInstance, tracks: TrackSet) -> TrackSet:
-        own = [track for track in tracks.interfaces if track.name == instance.interface and not track.weight]
-        for track in own:
-            if instance.track_primary:
-                self._reading.note(track.position, f"{self._name}: {track.name} is its own interface and tracked anyway", "remove the line")
+        for track in tracks.interfaces:
+            if track.name == instance.interface and track.position.line > instance.position.line:
+                message = f"{self._name}: {track.name} is its own interface: the line is left out, as by keepalived"
+                self._reading.warning(track.position, message, "remove it; dont_track_primary tells whether it counts", "historical")
+        tracks = replace(tracks, interfaces=tuple(track for track in tracks.interfaces if track.name != instance.interface))
         weights_lost = ""
         if self._group is not None and not self._group.tracking_weight:
             weights_lost = f"of sync group {self._group.name}"

@@ -24,6 +24,7 @@ SECURITY = "security"
 def check_scripts(diagnostics: Diagnostics, config: VrrpConfig) -> None:
     """Report every script that cannot run or should not."""
     secure = config.global_defs.script_security
+    _check_default_user(diagnostics, config)
     as_root: ScriptCommand | None = None
     for what, command, tracked in _commands(config):
         if command.path.startswith("<"):
@@ -50,6 +51,15 @@ def check_scripts(diagnostics: Diagnostics, config: VrrpConfig) -> None:
     if as_root is not None and not secure:
         message = "scripts run as root without enable_script_security"
         diagnostics.warning(as_root.position, message, "add 'enable_script_security' and 'script_user USER' to global_defs", SECURITY)
+
+
+def _check_default_user(diagnostics: Diagnostics, config: VrrpConfig) -> None:
+    """keepalived complains of ``script_user`` also where no script runs as it."""
+    user, group, position = config.global_defs.script_user, config.global_defs.script_group, config.global_defs.script_user_position
+    if user and not _known(pwd.getpwnam, pwd.getpwuid, user):
+        diagnostics.warning(position, f"script_user names the unknown user {user}", "create the user or correct the name", "script-user")
+    elif group and not _known(grp.getgrnam, grp.getgrgid, group):
+        diagnostics.warning(position, f"script_user names the unknown group {group}", "create the group or correct the name", "script-user")
 
 
 def _commands(config: VrrpConfig) -> Iterator[tuple[str, ScriptCommand, bool]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vrrp.config.keyword import REJECTED, Reading, Rejected, Value
 from vrrp.config.model.instance import UnicastPeer
 from vrrp.config.syntax import Statement, Word
-from vrrp.config.values import line_list, read_address, read_integer
+from vrrp.config.values import line_list, read_address, read_integer, without_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def peers() -> Value:
 
 
 def _read_peer(reading: Reading, line: Statement) -> object:
-    address = read_address(reading, line.words[0], "unicast peer")
+    address = read_address(reading, without_length(reading, line.words[0], "the peer"), "unicast peer")
     if isinstance(address, Rejected):
         return REJECTED
     limits: dict[str, int | None] = {"min_ttl": None, "max_ttl": None}

@@ -215,6 +215,40 @@ def words(syntax: str, least: int = 1, most: int = 1_000) -> Value:
     return Value(syntax, read)
 
 
+def lenient_choice(options: Mapping[str, object], fallback: str) -> Value:
+    """One of a few words; any other is taken as ``fallback`` with a warning, as by keepalived."""
+
+    def read(reading: Reading, statement: Statement) -> object:
+        given = argument(reading, statement, "|".join(options))
+        if isinstance(given, Rejected):
+            return REJECTED
+        if given.text not in options:
+            message = f"{statement.keyword} '{given.text}' is unknown; it is taken as {fallback}"
+            reading.warning(given, message, f"write {' or '.join(options)}", "historical")
+        return options.get(given.text, options[fallback])
+
+    return Value("|".join(options), read)
+
+
+def skipped_below(low: int, high: int, missing: int) -> Value:
+    """A whole number; one below ``low`` is skipped with a warning, as by keepalived."""
+    strict = integer(low, high, missing=missing)
+
+    def read(reading: Reading, statement: Statement) -> object:
+        number = parse_integer(statement.arguments[0].text) if statement.arguments else None
+        if number is None or number >= low:
+            return strict.read(reading, statement)
+        reading.warning(
+            statement.arguments[0],
+            f"{statement.keyword} {number} is skipped",
+            f"remove the line, or write a number from {low}",
+            "historical",
+        )
+        return REJECTED
+
+    return Value(strict.syntax, read)
+
+
 def choice(options: Mapping[str, object], ignore_case: bool = False) -> Value:
     """One of a few words; the field gets the mapped value."""
     syntax = "|".join(options)
@@ -274,12 +308,24 @@ def read_address(reading: Reading, given: Word, what: str, family: int | None = 
     return value
 
 
-def address(family: int | None = None) -> Value:
-    """An IP address."""
+def without_length(reading: Reading, given: Word, what: str) -> Word:
+    """keepalived takes ``ADDRESS/LENGTH`` where an address is wanted, and forgets the length."""
+    text, slash, length = given.text.partition("/")
+    number = parse_integer(length)
+    if not slash or parse_address(text) is None or number is None or not 0 <= number <= 128:
+        return given
+    reading.note(given, f"the length of {what} {given.text} has no meaning", f"write: {text}", "extra-word")
+    return Word(text, given.position, given.quoted)
+
+
+def address(family: int | None = None, *, length: bool = False) -> Value:
+    """An IP address. ``length``: a prefix length behind it is passed over."""
 
     def read(reading: Reading, statement: Statement) -> object:
         given = argument(reading, statement, "ADDRESS")
-        return given if isinstance(given, Rejected) else read_address(reading, given, statement.keyword, family)
+        if isinstance(given, Rejected):
+            return REJECTED
+        return read_address(reading, without_length(reading, given, statement.keyword) if length else given, statement.keyword, family)
 
     return Value("ADDRESS" if family is None else f"IPv{family}-ADDRESS", read)
 

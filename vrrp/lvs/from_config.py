@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dns.exception
@@ -107,7 +107,7 @@ class Converter:
             return None
         transport = transport_of(server, self.config.virtual_server_groups)
         identity = service_id(server, transport, listen[0].family)
-        reals = self._real_servers(server, listen[0], transport)
+        reals = self._real_servers(server, listen, transport)
         quorum, hysteresis = self._quorum(server, reals)
         self._check_lowered(server)
         marked = self._marked(server)
@@ -123,7 +123,7 @@ class Converter:
             persistence_prefix=_optional_integer(own, "persistence_granularity"),
             persistence_engine=_text(own, "persistence_engine"),
             real_servers=reals,
-            sorry_server=self._sorry_server(server, listen[0]),
+            sorry_server=self._sorry_server(server, listen),
             quorum=quorum,
             hysteresis=hysteresis,
             quorum_up=_script(own, "quorum_up"),
@@ -213,12 +213,7 @@ class Converter:
         quorum = _integer(server.settings, "quorum", 1)
         hysteresis = _integer(server.settings, "hysteresis", 0)
         total = sum(real.weight for real in reals)
-        has_dynamic = any(
-            isinstance(checker.probe, FileProbe) or (isinstance(checker.probe, MiscProbe) and checker.probe.dynamic)
-            for real in reals
-            for checker in real.checkers
-        )
-        if reals and total and quorum > total and not has_dynamic:
+        if reals and total and quorum > total:  # also where a checker may raise a weight: keepalived 2.2.7 counts the configured ones
             message = f"quorum {quorum} can never be reached: all weights together are {total}; {total} is used"
             self.diagnostics.warning(server.position, message, f"write quorum {total} or less", "service")
             quorum = total
@@ -228,7 +223,7 @@ class Converter:
             hysteresis = quorum - 1
         return quorum, hysteresis
 
-    def _sorry_server(self, server: VirtualServer, listen: Listen) -> SorryServer | None:
+    def _sorry_server(self, server: VirtualServer, listen: Sequence[Listen]) -> SorryServer | None:
         given = server.settings.get("sorry_server")
         if not isinstance(given, ServiceAddress) or given.address is None:
             return None
@@ -243,16 +238,17 @@ class Converter:
         general = mail.alert_checker if mail.alert_checker is not None else mail.alert
         return _boolean(own, "smtp_alert", default if general is None else general)
 
-    def _check_family(self, listen: Listen, address: IpAddress, forwarding: Forwarding, position: Position, what: str) -> None:
-        if forwarding.method is not Method.TUNNEL and address.version != listen.family:
-            message = (
-                f"{what} {address} is not IPv{int(listen.family)} like its virtual_server; {forwarding.method.value} cannot change that"
-            )
+    def _check_family(self, listen: Sequence[Listen], address: IpAddress, forwarding: Forwarding, position: Position, what: str) -> None:
+        """Of every member of a group: the kernel refuses an IPv4 server behind an IPv6 address, again and again."""
+        other = next((entry for entry in listen if int(entry.family) != address.version), None)
+        if forwarding.method is not Method.TUNNEL and other is not None:
+            where = "its virtual_server" if len(listen) == 1 else f"the {other.address or 'mark'} of its virtual_server"
+            message = f"{what} {address} is not IPv{int(other.family)} like {where}; {forwarding.method.value} cannot change that"
             self.diagnostics.error(position, message, "use one family, or tunnels (lb_kind TUN)", "service")
 
     # ---- real server ----------------------------------------------------------------------------------------------
 
-    def _real_servers(self, server: VirtualServer, listen: Listen, transport: Transport) -> tuple[RealServerSettings, ...]:
+    def _real_servers(self, server: VirtualServer, listen: Sequence[Listen], transport: Transport) -> tuple[RealServerSettings, ...]:
         found: dict[str, RealServerSettings] = {}
         for real in server.real_servers:
             settings = self._real_server(server, real, listen, transport)
@@ -263,7 +259,7 @@ class Converter:
             found[settings.id] = settings
         return tuple(found.values())
 
-    def _real_server(self, server: VirtualServer, real: RealServer, listen: Listen, transport: Transport) -> RealServerSettings:
+    def _real_server(self, server: VirtualServer, real: RealServer, listen: Sequence[Listen], transport: Transport) -> RealServerSettings:
         own, above = real.settings, server.settings
         default = _forwarding(above, "lb_kind", "lvs_method", default=Forwarding())
         forwarding = _forwarding(own, "lvs_method", default=default)
@@ -274,7 +270,7 @@ class Converter:
             message = f"lthreshold {lower} is above uthreshold {upper}: the server would never come back"
             self.diagnostics.error(real.position, message, f"write lthreshold {upper} or less", "range")
         return RealServerSettings(
-            id=f"[{real.address}]:{transport_word(transport)}:{port or listen.port}",
+            id=f"[{real.address}]:{transport_word(transport)}:{port or listen[0].port}",
             address=real.address,
             port=port,
             weight=_integer(own, "weight", _integer(above, "weight", 1)),
@@ -287,7 +283,7 @@ class Converter:
             notify_down=_script(own, "notify_down"),
             smtp_alert=self._alert(own, True),
             mail_each_checker=not self.config.global_defs.mail.no_checker,
-            checkers=self._checkers(server, real, real.port or listen.port),
+            checkers=self._checkers(server, real, real.port or listen[0].port),
             position=real.position,
         )
 

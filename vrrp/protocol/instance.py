@@ -12,9 +12,8 @@ queue · one refresh timer, cancelled on leaving MASTER · an address that someb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from vrrp.protocol.address_lists import difference
 from vrrp.protocol.belief import Belief
@@ -39,10 +38,7 @@ from vrrp.protocol.events import (
     AdvertOutdated,
     AdvertReceived,
     AdvertRepeated,
-    AdvertSentAgain,
     AdvertUnsent,
-    AnnounceRequested,
-    DemotedByGroup,
     FaultCleared,
     FaultRaised,
     InstanceEvent,
@@ -50,13 +46,11 @@ from vrrp.protocol.events import (
     ParametersChanged,
     PriorityChanged,
     ProcessStalled,
-    PromotedByGroup,
-    Started,
     Stopped,
     TakeoverGranted,
-    YieldCancelled,
     YieldRequested,
 )
+from vrrp.protocol.instance_tables import event_table, timer_table
 from vrrp.protocol.packet import CS_NS, Advert, IPAddress
 from vrrp.protocol.parameters import InstanceParameters
 from vrrp.protocol.restoring import RestorePace
@@ -832,57 +826,4 @@ class VrrpInstance:
         self._last_accepted_addresses = None
 
 
-Handler: TypeAlias = Callable[[VrrpInstance, int, Any, Commands], None]
-
-_V = VrrpInstance
-
-_EVENT_ROWS: Mapping[type, tuple[Handler, Handler, Handler, Handler]] = {
-    #                     INIT                  BACKUP                 MASTER                 FAULT
-    Started:             (_V._start,            _V._ignore,            _V._ignore,            _V._ignore),
-    Stopped:             (_V._stop_init,        _V._stop_idle,         _V._stop_master,       _V._stop_idle),
-    AdvertReceived:      (_V._ignore,           _V._backup_advert,     _V._master_advert,     _V._ignore),
-    AdvertRepeated:      (_V._ignore,           _V._repeated,          _V._ignore,            _V._ignore),
-    AdvertOutdated:      (_V._ignore,           _V._ignore,            _V._outdated_rival,    _V._ignore),
-    PriorityChanged:     (_V._other_priority,   _V._backup_priority,   _V._other_priority,    _V._other_priority),
-    FaultRaised:         (_V._note_fault,       _V._fault_backup,      _V._fault_master,      _V._note_fault),
-    FaultCleared:        (_V._forget_fault,     _V._ignore,            _V._ignore,            _V._fault_cleared),
-    LocalAddressChanged: (_V._address_set,      _V._address_set,       _V._address_set,       _V._address_set),
-    AddressLost:         (_V._ignore,           _V._ignore,            _V._address_lost,      _V._ignore),
-    AddressFailed:       (_V._ignore,           _V._ignore,            _V._address_failed,    _V._ignore),
-    ParametersChanged:   (_V._reload,           _V._reload_backup,     _V._reload_master,     _V._reload),
-    AdvertUnsent:        (_V._unsent_idle,      _V._unsent_idle,       _V._unsent_master,     _V._unsent_idle),
-    AdvertSentAgain:     (_V._sent_again,       _V._sent_again,        _V._sent_again,        _V._sent_again_fault),
-    ProcessStalled:      (_V._ignore,           _V._backup_stalled,    _V._master_stalled,    _V._ignore),
-    TakeoverGranted:     (_V._granted,          _V._backup_granted,    _V._granted,           _V._granted),
-    YieldRequested:      (_V._yield_idle,       _V._yield_idle,        _V._yield_master,      _V._yield_idle),
-    YieldCancelled:      (_V._unyield,          _V._unyield,           _V._unyield,           _V._unyield),
-    AdvertBridged:       (_V._ignore,           _V._backup_bridged,    _V._ignore,            _V._ignore),
-    AnnounceRequested:   (_V._ignore,           _V._ignore,            _V._announce_asked,    _V._ignore),
-    PromotedByGroup:     (_V._ignore,           _V._promoted,          _V._ignore,            _V._ignore),
-    DemotedByGroup:      (_V._ignore,           _V._ignore,            _V._demoted,           _V._ignore),
-}  # fmt: skip
-
-_TIMER_ROWS: Mapping[Timer, tuple[Handler, Handler, Handler, Handler]] = {
-    #                       INIT                BACKUP                     MASTER                  FAULT
-    Timer.STARTUP:          (_V._leave_init,    _V._impossible,            _V._impossible,         _V._impossible),
-    Timer.ADVERT:           (_V._impossible,    _V._impossible,            _V._advert_due,         _V._impossible),
-    Timer.YIELD_END:        (_V._yield_ended,   _V._yield_ended,           _V._impossible,         _V._yield_ended),
-    Timer.PREEMPT_DELAY:    (_V._impossible,    _V._preempt_delay_ended,   _V._impossible,         _V._impossible),
-    Timer.MASTER_DOWN:      (_V._impossible,    _V._master_down,           _V._impossible,         _V._impossible),
-    Timer.FAULT_RETRY:      (_V._impossible,    _V._impossible,            _V._impossible,         _V._fault_retry),
-    Timer.EGRESS_PROBE:     (_V._impossible,    _V._impossible,            _V._impossible,         _V._probe_egress),
-    Timer.RESTORE:          (_V._impossible,    _V._impossible,            _V._restore,            _V._impossible),
-    Timer.GARP_AGAIN:       (_V._impossible,    _V._impossible,            _V._garp_again,         _V._impossible),
-    Timer.GARP_LOWER_AGAIN: (_V._impossible,    _V._impossible,            _V._garp_lower_again,   _V._impossible),
-    Timer.REANNOUNCE:       (_V._impossible,    _V._impossible,            _V._reannounce,         _V._impossible),
-    Timer.GARP_REFRESH:     (_V._impossible,    _V._impossible,            _V._garp_refresh,       _V._impossible),
-    Timer.GARP_EXTRA:       (_V._impossible,    _V._impossible,            _V._garp_extra,         _V._impossible),
-}  # fmt: skip
-
-_STATE_COLUMNS = (State.INIT, State.BACKUP, State.MASTER, State.FAULT)
-EVENT_TABLE: dict[tuple[State, type], Handler] = {
-    (state, event): row[column] for event, row in _EVENT_ROWS.items() for column, state in enumerate(_STATE_COLUMNS)
-}
-TIMER_TABLE: dict[tuple[State, Timer], Handler] = {
-    (state, timer): row[column] for timer, row in _TIMER_ROWS.items() for column, state in enumerate(_STATE_COLUMNS)
-}
+EVENT_TABLE, TIMER_TABLE = event_table(VrrpInstance), timer_table(VrrpInstance)

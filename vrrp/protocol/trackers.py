@@ -40,7 +40,8 @@ class TrackReference:
 
 @dataclass(frozen=True, slots=True)
 class ScriptParameters:
-    """``rise`` successes in a row make a script good again, ``fall`` failures make it bad. ``init_fail``: bad until proved good."""
+    """``rise`` successes in a row make a script good again, ``fall`` failures make it bad. ``init_fail``: bad until proved good; one
+    success is enough for that, as in keepalived."""
 
     name: str
     rise: int = 1
@@ -54,7 +55,7 @@ class ScriptTracker:
     def __init__(self, parameters: ScriptParameters) -> None:
         self.parameters = parameters
         self.up: bool | None = False if parameters.init_fail else None
-        self._count = 0 if parameters.init_fail else parameters.rise - 1
+        self._count = parameters.rise - 1
 
     def finished(self, success: bool) -> bool:
         """Take one result; True if the state (unknown, up, down) changed."""

@@ -24,7 +24,6 @@ CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.conf"))
         ("priority", 5, "missing-value", "priority"),
         ("advert_int 0", 16, "out-of-range", "0.01"),
         ("preempt_delay 1001", 19, "out-of-range", "1000"),
-        ("state master", 11, "value", "MASTER"),
         ("version 4", 13, "out-of-range", "3"),
         ("track_script {\n chk\n}", 2, "unknown-name", "vrrp_script chk"),
         ("track_interface { eth9\n }", 23, "interface", "eth9"),
@@ -146,7 +145,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_every_finding_of_the_corpus_has_a_place_in_its_file(path: Path, tmp_path: Path) -> None:
-    text = path.read_text()
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
     loaded = read(tmp_path, text)
     lines = text.split("\n")
     for finding in loaded.diagnostics:

@@ -21,8 +21,14 @@ SAMPLES = Path("/usr/share/doc/keepalived/samples")
 DIFFERENT = {
     "bad-missing-value": (2, 5, "keepalived exits at once with 2; we go on and find the other errors, too"),
     "bad-script-unquoted": (6, 5, "keepalived drops the arguments in silence and complains about security only"),
+    "bad-lvs-mixed-families": (0, 5, "the kernel refuses the service, every time it is tried; keepalived tries"),
 }
 """Status of keepalived, ours, and why they differ. Everything else is equal."""
+DANGEROUS = {"bytes-bom-instance", "bytes-ideographic-space-auth", "bytes-ideographic-space-interval"}
+"""keepalived runs without the router, without the password, with another interval: another cluster than the one on paper."""
+DANGEROUS |= {"bytes-full-width-digits", "bytes-zero-width"}
+"""A number that is none could have been any."""
+RUNS = ("history-", "order-", "dynamic-", "bytes-", "lvs-quorum-")
 
 FILES = {path.stem: path for path in sorted(OURS.glob("*.conf"))} | {
     path.name: path for path in sorted(SAMPLES.glob("keepalived.conf.*")) if path.suffix != ".gz"
@@ -68,3 +74,9 @@ def test_the_same_verdict(name: str, verdicts: dict[Path, int]) -> None:
     expected, ours, _ = DIFFERENT.get(name, (verdicts[FILES[name]], verdicts[FILES[name]], ""))
     assert verdicts[FILES[name]] == expected
     assert verdict.status == ours, "\n".join(verdict.lines)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(RUNS)])
+def test_history_warns_and_danger_refuses(name: str) -> None:
+    verdict = judge(Options(config=str(FILES[name])), interface_exists=INTERFACES.__contains__)
+    assert ("refused" in verdict.lines[-1]) == (name in DANGEROUS), "\n".join(verdict.lines)

@@ -36,7 +36,8 @@ def run(tracker: ScriptTracker, results: str) -> str:
         (3, 2, False, "+--", "UUD"),
         (3, 2, False, "+-+-+--", "UUUUUUD"),
         (3, 2, False, "-++-+++", "DDDDDDU"),
-        (3, 2, True, "+++", "DDU"),
+        (3, 2, True, "+", "U"),  # keepalived: one success ends init_fail, whatever rise says
+        (3, 2, True, "-+++", "DDDU"),
         (1, 3, False, "+---+", "UUUDU"),
     ],
 )

@@ -7,7 +7,8 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
 from base.core import NS_PER_S
-from vrrp.config.model.common import IpAddress, ScriptCommand
+from base.diagnostics import Position
+from vrrp.config.model.common import NOWHERE, IpAddress, ScriptCommand
 from vrrp.config.model.instance import DEFAULT_GARP, GarpSettings
 
 MULTICAST_GROUP4 = IPv4Address("224.0.0.18")
@@ -208,6 +209,7 @@ class GlobalDefs:
     mail: MailSettings = MailSettings()
     vrrp: VrrpDefaults = VrrpDefaults()
     script_user: str = ""
+    script_user_position: Position = field(default=NOWHERE, compare=False)
     script_group: str = ""
     script_security: bool = False
     symlink_paths: bool = True

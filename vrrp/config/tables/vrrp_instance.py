@@ -20,6 +20,7 @@ from vrrp.config.values import (
     flag,
     integer,
     interface,
+    lenient_choice,
     lenient_integer,
     multicast_group,
     optional,
@@ -55,7 +56,7 @@ def backup_priority() -> Value:
 AUTHENTICATION = Table(
     "vrrp_instance/authentication",
     (
-        acts(CORE, "auth_type", choice({"PASS": AuthKind.PASS, "AH": AuthKind.AH}, ignore_case=True), "kind", "AH: HMAC-MD5-96, obsolete"),
+        acts(CORE, "auth_type", choice({"PASS": AuthKind.PASS, "AH": AuthKind.AH}), "kind", "AH: HMAC-MD5-96, obsolete"),
         acts(CORE, "auth_pass", word("PASSWORD"), "password", "the first 8 bytes are used"),
     ),
 )
@@ -93,7 +94,7 @@ VRRP_INSTANCE = Table(
         acts(
             CORE,
             "state",
-            choice({"MASTER": InitialState.MASTER, "BACKUP": InitialState.BACKUP}),
+            lenient_choice({"MASTER": InitialState.MASTER, "BACKUP": InitialState.BACKUP}, "BACKUP"),
             "initial_state",
             "MASTER matters only with priority 255",
         ),
@@ -158,7 +159,7 @@ VRRP_INSTANCE = Table(
         acts(CORE, "nopreempt", flag(), "nopreempt", "leave a lower-priority master alone; needs state BACKUP"),
         acts(RARE, "preempt", flag(False), "nopreempt", "the default"),
         acts(COMMON, "preempt_delay", seconds(0, 1000 * NS_PER_S), "preempt_delay_ns", "wait before preempting; needs state BACKUP"),
-        acts(CORE, "unicast_src_ip", address(), "source", "source of unicast adverts"),
+        acts(CORE, "unicast_src_ip", address(length=True), "source", "source of unicast adverts"),
         acts(CORE, "unicast_peer", peers(), "unicast_peers", "adverts go to these addresses instead of the group", accumulates=True),
         acts(RARE, "unicast_ttl", integer(0, 255), "unicast_ttl", "TTL or hop limit of unicast adverts"),
         acts(RARE, "unicast_fault_no_peer", flag(), "unicast_fault_no_peer", "FAULT instead of multicast when the peer list is empty"),
@@ -170,7 +171,7 @@ VRRP_INSTANCE = Table(
             "old_unicast_checksum",
             "checksum of keepalived before 1.3.6; without the line it is found out",
         ),
-        acts(COMMON, "mcast_src_ip", address(), "source", "source of multicast adverts"),
+        acts(COMMON, "mcast_src_ip", address(length=True), "source", "source of multicast adverts"),
         acts(RARE, "mcast_dst_ip", multicast_group(), "multicast_group", "another multicast group"),
         acts(COMMON, "version", integer(2, 3), "version", "VRRP version"),
         acts(RARE, "v3_checksum_as_v2", switch(), "v3_checksum_as_v2", "version 3 checksum without pseudo-header (RFC 9568)", newer=True),
