@@ -25,7 +25,7 @@ vrrp_instance VI_1 {{
 def read(directory: Path, text: str | bytes, config_id: str = "node", **more: object) -> LoadedConfig:
     """Read ``text`` from a file in ``directory``; only INTERFACES exist."""
     path = directory / "keepalived.conf"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
     return read_config(str(path), config_id=config_id, interface_exists=INTERFACES.__contains__, environment={"RACK": "r7"}, **more)
 
 
