@@ -24,6 +24,7 @@ from watchdog.config.model import (
     PolicySettings,
     ReferenceSettings,
 )
+from watchdog.config.self_fence import read_self_fence
 from watchdog.config.table_reader import TableReader, control_character, show
 from watchdog.config.witness import read_witness
 
@@ -149,6 +150,8 @@ class _Loader:
         cluster.finish()
         nodes = self._nodes()
         names = [n.name for n in nodes]
+        paths = self._paths(names)
+        self_fence = self._top.take("self_fence")
         settings = BrainSettings(
             cluster=name,
             key_file=key_file,
@@ -156,11 +159,12 @@ class _Loader:
             nodes=(nodes[0], nodes[1]),
             policy=self._policy(),
             gate=self._gate(),
-            paths=self._paths(names),
+            paths=paths,
             references=self._references(names),
             fence=self._fence(names),
             alerts=self._alerts(),
             witness=None if (witness := self._top.take("witness")) is None else read_witness(self._table(witness, ("witness",)), names),
+            self_fence=None if self_fence is None else read_self_fence(self._table(self_fence, ("self_fence",)), names, paths),
         )
         self._top.finish()
         self._advise(settings)

@@ -126,6 +126,20 @@ class WitnessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfFenceSettings:
+    """``[self_fence]``: a pair without a fence device. The same on both nodes.
+
+    ``node`` is the one that resets itself: it feeds its hardware watchdog ``device`` (which resets the machine after ``timeout_s``, W) only
+    while the other node acknowledges its frames, at least every ``after_ms`` (X).
+    """
+
+    node: str
+    device: str = "/dev/watchdog"
+    after_ms: int = 8_000
+    timeout_s: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySettings:
     """``[policy]``. All times in ms.
 
@@ -164,6 +178,7 @@ class BrainSettings:
     fence: FenceSettings
     alerts: tuple[Receiver, ...]
     witness: WitnessSettings | None = None
+    self_fence: SelfFenceSettings | None = None
 
     @property
     def me(self) -> NodeSettings:

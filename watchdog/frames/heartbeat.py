@@ -54,6 +54,8 @@ class NodeFlags(IntFlag):
     """A planned restart or reload of the sender's watcher: its silence pages nobody for a moment."""
     WITNESS_OUT = 1 << 12
     RECORD_SICK = 1 << 13
+    SELF_FENCING = 1 << 14
+    """The sender feeds its hardware watchdog only while the receiver acknowledges its frames (Promise 3c)."""
 
 
 class YieldAnswer(IntEnum):
