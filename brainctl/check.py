@@ -21,11 +21,12 @@ from brainctl.local_network import local_addresses
 from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
-from fencing.plan.delay import check_delay, detection_spread_ms
+from fencing.plan.delay import check_delay
 from fencing.topology import topology_warnings
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
 from watchdog.groups import LoadedGroups, read_groups
+from watchdog.judgement.delays import spread_ms
 from watchdog.tracked_gate import gate_path, missing_gate
 
 LEAST_KEY_BYTES = 32
@@ -223,19 +224,8 @@ def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:
                     )
     for text in topology_warnings(brain.fence, {node.name: node.addresses for node in brain.nodes}):
         yield _warning(at.of(("fence", "level")), text, "see docs/FENCING.md")
-    for text in check_delay(brain.fence, spread_ms(brain)):
+    for text in check_delay(brain.fence, spread_ms(brain.paths, brain.policy)):
         yield _error(place, text, "without it automatic fencing stays refused: both nodes could fence each other")
-
-
-def spread_ms(brain: BrainSettings) -> int:
-    """Δ of this configuration: how far apart the two nodes may detect the same cut."""
-    return detection_spread_ms(
-        [p.silent_after_ms for p in brain.paths],
-        [p.interval_ms for p in brain.paths],
-        confirm_ms=brain.policy.confirm_ms,
-        census_window_ms=brain.policy.census_window_ms,
-        stall_ms=brain.policy.stall_ms,
-    )
 
 
 def _error(position: Position, message: str, remedy: str) -> Diagnostic:

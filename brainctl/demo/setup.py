@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from brainctl.demo.addresses import Plan
 from brainctl.demo.switch import INSIDE, SERVICE
-from fencing.plan.delay import detection_spread_ms, needed_delay_ms
-from watchdog.config.model import GroupKey, Mode, PolicySettings
+from fencing.plan.settings import FenceDevice, FenceLevel, FenceSettings
+from watchdog.config.model import GroupKey, Mode, PathKind, PathSettings, PolicySettings
+from watchdog.judgement.delays import least_delay_ms
 
 DAEMONS = ("vrrpd", "keepalived")
 MODES = tuple(mode.value for mode in Mode)
@@ -119,12 +120,7 @@ class Setup:
     @property
     def fence_delay_ms(self) -> int:
         """How long the lower-ranked node waits: what ``brainctl check`` asks for, and half a second more."""
-        policy = self.policy
-        spread = detection_spread_ms(
-            [self.silent_after_ms],
-            [self.interval_ms],
-            confirm_ms=policy.confirm_ms,
-            census_window_ms=policy.census_window_ms,
-            stall_ms=policy.stall_ms,
-        )
-        return needed_delay_ms(spread, self.device_deadline_ms) + 500
+        serial = PathSettings("serial", PathKind.SERIAL, "serial", self.interval_ms, self.silent_after_ms)
+        device = FenceDevice("outlet", "agent", "B", (), self.device_deadline_ms)
+        fence = FenceSettings(levels=(("B", (FenceLevel("outlet", (device,)),)),))
+        return least_delay_ms([serial], self.policy, fence) + 500

@@ -39,6 +39,11 @@ class FenceBudget:
             self._starts_ns.popleft()
         return max(0, self._per_hour - len(self._starts_ns))
 
+    @property
+    def starts_ns(self) -> tuple[int, ...]:
+        """The fences that count now."""
+        return tuple(self._starts_ns)
+
     def clear(self) -> None:
         """A person looked: open the latch and forget the past hour, so that the next fence is possible at once."""
         self.latched = False

@@ -55,14 +55,7 @@ class PowerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FenceRequested:
-    """Begin. The session waits ``delay_ms`` (the lower-ranked node's d, 0 for the other) before it prepares anything.
-
-    ``act_window_ms`` (0 = no end): no act begins later than this after that. The higher-ranked node of a pair without a
-    witness sets it to F, so that a long way through the levels cannot outlast the other node's delay (fencing/plan/delay.py).
-    """
-
-    delay_ms: int = 0
-    act_window_ms: int = 0
+    """Begin. Whose turn it is has been decided by the owner, who is asked again by SecondLookNeeded before every act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +111,9 @@ class ChannelHeard:
 
     ``channel`` is unique per (kind, place), e.g. "path/eth1" or "census/eth0/10.0.0.100"; channels and controls with the same
     ``medium`` fail together. ``interval_ms`` is how often it is normally heard: the channel counts as alive at the act only if it was
-    heard within twice that. ``solicited``: it speaks only when asked (report each unanswered question as ChannelAsked).
+    heard within twice that. ``solicited``: it speaks only when asked (report each unanswered question as ChannelAsked). ``open``:
+    anybody on the segment could have said it (ARP, adverts): it contradicts two enrolled readings of power devices with a page and
+    refutes nothing.
     """
 
     channel: str
@@ -126,6 +121,7 @@ class ChannelHeard:
     at_ns: int
     interval_ms: int
     solicited: bool = False
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

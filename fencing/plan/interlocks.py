@@ -16,6 +16,7 @@ class Interlock(Enum):
     NOT_MEASURED = "no fence check has passed yet: run brainctl fence check"
     DELAY_TOO_SHORT = "fence delay is too short and there is no witness: both nodes could fence each other"
     QUARANTINED = "this node was fenced itself and nobody has cleared it"
+    SUSPECT = "this node was fenced or ended without an orderly stop, and has heard neither the peer, a witness nor a person since"
     MAINTENANCE = "maintenance is on"
     SETTLING = "this daemon has just started and knows too little"
     ISOLATED = "this node is isolated: it cannot tell its own fault from the peer's"
@@ -47,6 +48,7 @@ class InterlockFacts:
     runner_up: bool
     open_fence: bool
     budget_left: int
+    suspect: bool = False
 
 
 def standing(facts: InterlockFacts) -> tuple[Interlock, ...]:
@@ -57,6 +59,7 @@ def standing(facts: InterlockFacts) -> tuple[Interlock, ...]:
         Interlock.NOT_MEASURED: facts.measured_ms <= 0,
         Interlock.DELAY_TOO_SHORT: not facts.delay_safe,
         Interlock.QUARANTINED: facts.quarantined,
+        Interlock.SUSPECT: facts.suspect,
         Interlock.MAINTENANCE: facts.maintenance,
         Interlock.SETTLING: not facts.settled,
         Interlock.ISOLATED: facts.isolated,

@@ -78,7 +78,6 @@ class Phase(Enum):
     """Where a session stands."""
 
     IDLE = "idle"
-    DELAYING = "delaying"
     PREPARING = "preparing"
     LOOKING = "looking"
     ACTING = "acting"
@@ -153,7 +152,7 @@ class FenceSession:
         self._probe_due_ns: int | None = None
         self._attempt = 0
         self._stop_reason = ""
-        self._no_act_after_ns: int | None = None
+        self._contradiction = ""
 
     # --- the Core protocol ---
 
@@ -162,13 +161,18 @@ class FenceSession:
         """Whether FenceFinished was returned."""
         return self.phase is Phase.FINISHED
 
+    @property
+    def acting(self) -> bool:
+        """Whether a device has been told off and has not reported yet."""
+        return self.phase is Phase.ACTING
+
     def handle(self, now_ns: int, event: FenceEvent) -> list[FenceCommand]:
         """Take one event in."""
         if self.finished:
             return []
         match event:
             case FenceRequested():
-                return self._requested(now_ns, event)
+                return self._requested(now_ns)
             case FenceWithdrawn():
                 return self._withdrawn(now_ns, event.reason)
             case IntentDurable():
@@ -232,26 +236,20 @@ class FenceSession:
 
     # --- begin and end ---
 
-    def _requested(self, now_ns: int, event: FenceRequested) -> list[FenceCommand]:
+    def _requested(self, now_ns: int) -> list[FenceCommand]:
         if self.phase is not Phase.IDLE:
             return []
-        if event.act_window_ms:
-            self._no_act_after_ns = now_ns + (event.delay_ms + event.act_window_ms) * NS_PER_MS
         if self._recovering:
             return self._recover(now_ns)
         if not any(level.devices for level in self._levels):
             return self._finish("no fence device is configured for this node")
-        if event.delay_ms > 0:
-            self.phase = Phase.DELAYING
-            self._deadline_ns = now_ns + event.delay_ms * NS_PER_MS
-            return []
         return self._prepare(now_ns, 1)
 
     def _withdrawn(self, now_ns: int, reason: str) -> list[FenceCommand]:
         if self._recovering:
             return []
         self._stop_reason = reason
-        if self.phase in (Phase.IDLE, Phase.DELAYING, Phase.PREPARING, Phase.LOOKING):
+        if self.phase in (Phase.IDLE, Phase.PREPARING, Phase.LOOKING):
             return self._stop_before_act(now_ns, reason)
         return []
 
@@ -362,8 +360,6 @@ class FenceSession:
             return []
         if not event.ok:
             return self._stop_before_act(now_ns, f"second look: {event.reason}")
-        if self._no_act_after_ns is not None and now_ns > self._no_act_after_ns:
-            return self._stop_before_act(now_ns, "too late to act: the other node's delay may be over")
         return self._act(now_ns)
 
     def _act(self, now_ns: int) -> list[FenceCommand]:
@@ -472,6 +468,9 @@ class FenceSession:
 
     def _target_heard(self, now_ns: int, event: ChannelHeard) -> list[FenceCommand]:
         act_end_ns = self._level.act_end_ns
+        if self.phase is Phase.VERIFYING and act_end_ns is not None and event.at_ns > act_end_ns and event.open and self._readable():
+            self._contradiction = event.channel
+            return []
         if self.phase is Phase.VERIFYING and act_end_ns is not None and event.at_ns > act_end_ns:
             return self._refuted(now_ns, f"heard on {event.channel} {(event.at_ns - act_end_ns) // NS_PER_MS} ms after the act")
         if self._ledger.contradicts(event):
@@ -515,7 +514,8 @@ class FenceSession:
         # A channel that was alive gets the chance to contradict the device.
         if self._ledger.any_alive_at_act and now_ns < self._quiet_end_ns():
             return ""
-        return f"{', '.join(self._level.readings)}: off, read twice, identity as enrolled"
+        doubt = f"; but {self._contradiction} answers in its name on the open network: look who" if self._contradiction else ""
+        return f"{', '.join(self._level.readings)}: off, read twice, identity as enrolled{doubt}"
 
     def _quiet_end_ns(self) -> int:
         return max(self._level.act_end_ns or 0, self._ledger.void_until_ns) + self._times.proof_silence_ms * NS_PER_MS
@@ -611,8 +611,6 @@ class FenceSession:
 
     def _phase_over(self, now_ns: int) -> list[FenceCommand]:
         match self.phase:
-            case Phase.DELAYING:
-                return self._prepare(now_ns, 1)
             case Phase.PREPARING:
                 return self._stop_before_act(now_ns, f"the intent was not durable within {self._times.barrier_ms} ms: we are sick")
             case Phase.LOOKING:

@@ -85,12 +85,12 @@ class World:
         for command in self.session.handle(self.now_ns, event):
             self._obey(command)
 
-    def start(self, **request: int) -> World:
+    def start(self) -> World:
         for name in self.channels:
             self._beat(name)
         for medium in self.controls:
             self._answer(medium)
-        self.at(500, lambda: FenceRequested(**request))
+        self.at(500, lambda: FenceRequested())
         return self
 
     def run(self, limit_ms: int = 300_000) -> World:

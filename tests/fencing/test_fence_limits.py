@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fencing.plan.budget import HOUR_NS, FenceBudget
-from fencing.plan.delay import check_delay, detection_spread_ms, margin_ms, needed_delay_ms
+from fencing.plan.delay import (
+    ORDER_VALID_MS,
+    act_ms,
+    bounded_ms,
+    check_delay,
+    detection_spread_ms,
+    margin_ms,
+    needed_delay_ms,
+    reading_ms,
+)
 from fencing.plan.interlocks import Interlock, InterlockFacts, standing
 from fencing.plan.settings import FenceDevice, FenceLevel, FenceSettings
 
@@ -57,10 +66,30 @@ def test_never_more_than_n_in_any_hour(limit: int, gaps: list[int]):
 # --- delay ---
 
 
+ONE = FenceDevice("x", "exec", "b", (), deadline_ms=2_000)
+SLOW = FenceDevice("y", "exec", "b", (), deadline_ms=20_000)
+
+
+def settings(*devices: FenceDevice, **changes: int) -> FenceSettings:
+    return FenceSettings(enabled=True, levels=(("b", (FenceLevel("l", devices),)),), measured_ms=1_000, **changes)
+
+
 def test_the_needed_delay_is_spread_and_fence_and_margin():
-    assert needed_delay_ms(2_000, 10_000) == 2_000 + 10_000 + 2_000
-    assert margin_ms(100) == 500
-    assert detection_spread_ms([1_000, 3_000], [200, 1_000], confirm_ms=1_000, census_window_ms=200, stall_ms=500) == 5_700
+    assert needed_delay_ms(2_000, 10_000) == 2_000 + 10_000 + margin_ms(12_000) and margin_ms(12_000) == 524
+    times = {"confirm_ms": 1_000, "census_window_ms": 200, "stall_ms": 500}
+    assert detection_spread_ms(1_000, 200, **times) == 1_000 + 2 * 200 + 1_000 + 2 * 200 + 500
+    asked = detection_spread_ms(1_000, 200, **times, yield_deadline_ms=5_000, acknowledged_every=4)
+    assert asked == 1_000 + 5 * 200 + 1_000 + 2 * 200 + 500 + 5_000, "case J12: where a path lives one way, the peer is asked first"
+
+
+def test_what_bounds_an_act_are_its_deadlines_and_not_what_was_measured():
+    """Cases J13 and D2: an act of 14 s with F measured 2.6 s; a reading of 2 s that left no time."""
+    assert reading_ms(ONE) == 2_000 and reading_ms(SLOW) == 5_000
+    assert act_ms([ONE, SLOW]) == 2_000 + 20_000 + 2 * ORDER_VALID_MS
+    assert bounded_ms(settings(ONE)) == 2_000 + 2_000 + ORDER_VALID_MS
+    assert bounded_ms(settings(ONE, SLOW)) == 5_000 + act_ms([ONE, SLOW])
+    assert check_delay(settings(SLOW, delay_ms=20_000), 2_000), "measured 1 s, but it may take 20"
+    assert check_delay(replace(settings(ONE), measured_ms=6_000, delay_ms=90_000), 2_000), "it took longer than its deadline allows"
 
 
 @pytest.mark.parametrize(
@@ -68,9 +97,9 @@ def test_the_needed_delay_is_spread_and_fence_and_margin():
     [
         (FenceSettings(enabled=False), False, False),
         (FenceSettings(enabled=True), False, True),
-        (FenceSettings(enabled=True, measured_ms=2_000), False, True),
-        (FenceSettings(enabled=True, measured_ms=2_000, delay_ms=4_499), False, True),
-        (FenceSettings(enabled=True, measured_ms=2_000, delay_ms=4_500), False, False),
+        (settings(ONE), False, True),
+        (settings(ONE, delay_ms=2_000 + 5_500 + 515 - 1), False, True),
+        (settings(ONE, delay_ms=2_000 + 5_500 + 515), False, False),
         (FenceSettings(enabled=True), True, False),
     ],
 )
@@ -96,6 +125,7 @@ OPEN = InterlockFacts(
     runner_up=True,
     open_fence=False,
     budget_left=1,
+    suspect=False,
 )
 SHUT = {
     "enabled": (False, Interlock.DISABLED),
@@ -104,6 +134,7 @@ SHUT = {
     "delay_safe": (False, Interlock.DELAY_TOO_SHORT),
     "quarantined": (True, Interlock.QUARANTINED),
     "maintenance": (True, Interlock.MAINTENANCE),
+    "suspect": (True, Interlock.SUSPECT),
     "settled": (False, Interlock.SETTLING),
     "isolated": (True, Interlock.ISOLATED),
     "reference_configured": (False, Interlock.NO_REFERENCE),

@@ -251,21 +251,11 @@ def test_no_answer_to_the_second_look_is_a_no():
     assert session.state is FenceState.NOT_DONE
 
 
-def test_the_delay_is_waited_for_and_the_returned_peer_withdraws_it():
-    w = world("pdu").start(delay_ms=5_000)
-    w.at(3_000, lambda: FenceWithdrawn("peer heard again"))
+def test_a_peer_that_returns_before_the_act_withdraws_it():
+    w = world("pdu").start()
+    w.at(510, lambda: FenceWithdrawn("peer heard again"))
     w.run()
-    assert (w.state, w.log[-1][0]) == (FenceState.NOT_DONE, 4_000 * MS)
-    waited = world("pdu").start(delay_ms=5_000).run()
-    assert waited.log[0][0] == 6_500 * MS
-
-
-def test_no_act_begins_after_the_act_window():
-    w = world("ipmi", "pdu")
-    w.devices["ipmi"] = VirtualDevice(acts=False)
-    w.start(act_window_ms=5_000).run()
-    assert w.acts == ["ipmi"]
-    assert w.state is FenceState.REFUTED
+    assert w.state is FenceState.NOT_DONE
 
 
 # --- failures ---
@@ -518,7 +508,7 @@ def test_after_a_crash_at_every_step_the_act_is_never_repeated(truth: bool):
 # --- whatever happens ---
 
 EVENTS = st.one_of(
-    st.builds(FenceRequested, st.sampled_from([0, 100])),
+    st.builds(FenceRequested),
     st.builds(FenceWithdrawn, st.just("x")),
     st.builds(IntentDurable, st.integers(0, 3)),
     st.builds(SecondLook, st.integers(0, 3), st.booleans(), st.just("x")),

@@ -10,7 +10,7 @@ are authentic and nothing more make it UNPROVEN: the peer lives but does not hea
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,7 +24,11 @@ FRAMES_TO_RECOVER = 3
 FLAPS = 3
 FLAP_WINDOW_NS = 60 * NS_PER_S
 FLAP_CALM_NS = 30 * NS_PER_S
-_RETIRED_NONCES = 32
+CANDIDATE_NS = 3 * NS_PER_S
+"""How long after its last frame a session that has not proved itself is still offered an echo."""
+_MAX_CANDIDATES = 4
+_MAX_WINDOWS = 32
+_RETIRED_NONCES = 256
 _FIGURE_FRAMES = 128
 
 
@@ -46,11 +50,15 @@ class PathStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one decoded heartbeat. ``new_session``: the peer started anew with this frame."""
+    """What became of one decoded heartbeat. ``new_session``: the peer's session was adopted with this frame. ``life``: an authentic
+    frame that proves nothing, but was not heard before and names the live session or a later one: the peer lives, or somebody plays a
+    recording
+    once."""
 
     reject: RejectReason | None = None
     proven: bool = False
     new_session: bool = False
+    life: bool = False
 
     @property
     def authentic(self) -> bool:
@@ -59,7 +67,11 @@ class Receipt:
 
 
 class PeerSession:
-    """Which incarnation of the peer is alive, over all paths. ``peer`` and ``node`` are names, ``nonce`` is our session."""
+    """Which incarnation of the peer is alive, over all paths. ``peer`` and ``node`` are names, ``nonce`` is our session.
+
+    A session is adopted only when it echoes our nonce: a recording cannot. Until then it is a *candidate*: our frames echo it too (every
+    other one), so that it can prove itself, and its frames are a sign of life and nothing more.
+    """
 
     def __init__(self, node: str, peer: str, nonce: bytes, silent_after_ns: int) -> None:
         self._node = node
@@ -68,10 +80,28 @@ class PeerSession:
         self._silent_after_ns = silent_after_ns
         self._retired: deque[bytes] = deque(maxlen=_RETIRED_NONCES)
         self._heard_ns: int | None = None
+        self._candidates: OrderedDict[bytes, int] = OrderedDict()
+        self._echoes = 0
         self.boot = b""
         self.epoch = -1
         self.nonce = NO_NONCE
-        """The peer's newest nonce: what our frames echo as ``receiver_nonce``."""
+        """The nonce of the adopted session."""
+        self.went_back = False
+        """Whether the adopted session has a lower epoch than the one before: the peer lost its state directory, or another machine took
+        over
+        its name."""
+
+    def echo(self, now_ns: int) -> bytes:
+        """What our next frame says as ``receiver_nonce``: the adopted session's nonce; in every other frame a candidate's, while there
+        is one."""
+        self._echoes += 1
+        for nonce in [n for n, seen_ns in self._candidates.items() if now_ns - seen_ns > CANDIDATE_NS]:
+            del self._candidates[nonce]
+        alive = self._heard_ns is not None and now_ns - self._heard_ns <= self._silent_after_ns
+        if self._candidates and (not alive or self._echoes % 2 == 0):
+            self._candidates.move_to_end(nonce := next(iter(self._candidates)))
+            return nonce
+        return self.nonce
 
     def admit(self, now_ns: int, heartbeat: Heartbeat) -> Receipt:
         """Grade a decoded frame by its names; the path still has to check the sequence."""
@@ -81,26 +111,35 @@ class PeerSession:
             return Receipt(RejectReason.UNKNOWN_NODE)
         proven = heartbeat.receiver_nonce == self._nonce and self._nonce != NO_NONCE
         new = heartbeat.nonce != self.nonce
-        if new:
-            if not self._is_newer(now_ns, heartbeat, proven):
-                return Receipt(RejectReason.OLD_SESSION)
-            if self.nonce != NO_NONCE:
-                self._retired.append(self.nonce)
-            self.boot, self.epoch, self.nonce = heartbeat.boot, heartbeat.epoch, heartbeat.nonce
-        elif heartbeat.epoch != self.epoch or heartbeat.boot != self.boot:
+        if not new and (heartbeat.epoch != self.epoch or heartbeat.boot != self.boot):
             return Receipt(RejectReason.OLD_SESSION)
+        if new and (heartbeat.nonce in self._retired or heartbeat.nonce == NO_NONCE):
+            return Receipt(RejectReason.OLD_SESSION)
+        if new and not proven:
+            return self._candidate(now_ns, heartbeat)
+        if new:
+            alive = self._heard_ns is not None and now_ns - self._heard_ns <= self._silent_after_ns
+            if heartbeat.epoch <= self.epoch and alive:
+                return Receipt(RejectReason.OLD_SESSION)
+            self._adopt(heartbeat)
         if proven:
             self._heard_ns = now_ns
-        return Receipt(None, proven, new)
+        return Receipt(None, proven, new, life=True)
 
-    def _is_newer(self, now_ns: int, heartbeat: Heartbeat, proven: bool) -> bool:
-        if heartbeat.nonce in self._retired or heartbeat.nonce == NO_NONCE:
-            return False
-        if heartbeat.epoch > self.epoch:
-            return True
-        # A peer that lost its state directory starts counting from 1 again. Believe it only if it answers our session and
-        # the incarnation that we knew is gone.
-        return proven and (self._heard_ns is None or now_ns - self._heard_ns > self._silent_after_ns)
+    def _candidate(self, now_ns: int, heartbeat: Heartbeat) -> Receipt:
+        """Not the session that we know, and no proof. Of an earlier epoch it may prove itself, but is no sign of life: recordings have
+        those."""
+        if heartbeat.nonce not in self._candidates and len(self._candidates) >= _MAX_CANDIDATES:
+            self._candidates.popitem(last=False)
+        self._candidates[heartbeat.nonce] = now_ns
+        return Receipt(life=heartbeat.epoch > self.epoch)
+
+    def _adopt(self, heartbeat: Heartbeat) -> None:
+        if self.nonce != NO_NONCE:
+            self._retired.append(self.nonce)
+        self._candidates.pop(heartbeat.nonce, None)
+        self.went_back = self.epoch > heartbeat.epoch
+        self.boot, self.epoch, self.nonce = heartbeat.boot, heartbeat.epoch, heartbeat.nonce
 
 
 class PathState:
@@ -121,6 +160,7 @@ class PathState:
         self._listening_since_ns = started_ns
         self._usable = True
         self._window = _ReplayWindow()
+        self._others: OrderedDict[bytes, _ReplayWindow] = OrderedDict()
         self._figures = _Figures()
         self._in_a_row = 0
         self._announced = NO_NONCE
@@ -132,8 +172,10 @@ class PathState:
         Returns the final grade. A refused frame is counted and changes nothing else.
         """
         reject = session.reject
-        if reject is None and not self._window.admit(heartbeat):
+        if reject is None and not self._window_of(heartbeat).admit(heartbeat):
             reject = RejectReason.REPLAYED
+        if reject is None and session.proven:
+            self._promote(heartbeat)
         if reject is not None:
             self.reject(reject)
             return Receipt(reject)
@@ -142,12 +184,28 @@ class PathState:
         self.frames += 1
         self._figures.add(now_ns, heartbeat)
         self.last_authentic_ns = now_ns
-        self.peer_hears = bool(heartbeat.hears >> bit & 1)
         if session.proven:
+            self.peer_hears = bool(heartbeat.hears >> bit & 1)
             self._prove(now_ns)
         elif self.status in (PathStatus.WAITING, PathStatus.SILENT):
             self._set(PathStatus.UNPROVEN, "the peer's frames do not answer our session: it does not hear us, or they are replayed")
         return session
+
+    def _window_of(self, heartbeat: Heartbeat) -> _ReplayWindow:
+        """Sessions that have not proved themselves have windows of their own: a recording plays once and does not disturb the live
+        session."""
+        if heartbeat.nonce == self._window.nonce:
+            return self._window
+        window = self._others.setdefault(heartbeat.nonce, _ReplayWindow())
+        self._others.move_to_end(heartbeat.nonce)
+        while len(self._others) > _MAX_WINDOWS:
+            self._others.popitem(last=False)
+        return window
+
+    def _promote(self, heartbeat: Heartbeat) -> None:
+        """The session has proved itself: loss is counted in its window."""
+        if heartbeat.nonce in self._others:
+            self._window = self._others.pop(heartbeat.nonce)
 
     def reject(self, reason: RejectReason) -> None:
         """Count a frame that was refused (here or by the codec)."""
@@ -256,18 +314,18 @@ class PathState:
 class _ReplayWindow:
     """Sliding window over the sequence numbers of one session (as in RFC 4303 section 3.4.3), and what is missing in it."""
 
-    __slots__ = ("_highest", "_nonce", "_seen", "_started")
+    __slots__ = ("_highest", "_seen", "_started", "nonce")
 
     def __init__(self) -> None:
-        self._nonce = NO_NONCE
+        self.nonce = NO_NONCE
         self._highest = 0
         self._seen = 0
         self._started = 0
 
     def admit(self, heartbeat: Heartbeat) -> bool:
         """True if the frame is neither a duplicate nor older than the window."""
-        if heartbeat.nonce != self._nonce:
-            self._nonce = heartbeat.nonce
+        if heartbeat.nonce != self.nonce:
+            self.nonce = heartbeat.nonce
             self._highest = heartbeat.sequence
             self._started = heartbeat.sequence
             self._seen = 1

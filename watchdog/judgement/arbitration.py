@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
 
-from fencing.plan.settings import FenceSettings
-from watchdog.config.model import NodeSettings
 from watchdog.frames.heartbeat import NodeFlags
 
 
@@ -128,21 +126,3 @@ def flags(facts: HealthFacts) -> NodeFlags:
         if on:
             value |= flag
     return value
-
-
-def fence_delay_ms(me: NodeSettings, peer: NodeSettings, fence: FenceSettings) -> int:
-    """Promise 5: the lower-ranked node waits d before it acts; the other acts at once."""
-    return 0 if me.rank < peer.rank else fence.delay_ms
-
-
-def fence_settings_refusal(target: str, fence: FenceSettings) -> str:
-    """Why this configuration may not fence by itself, or "". ``brainctl check`` says the same with line numbers."""
-    if not fence.enabled:
-        return "fencing is not enabled"
-    if not fence.levels_for(target):
-        return f"no fence level is configured for {target}"
-    if fence.measured_ms <= 0:
-        return "F was never measured: run brainctl fence check"
-    if fence.delay_ms <= fence.measured_ms:  # Promise 5: d >= delta + F + margin, or both nodes could be fenced
-        return f"delay_ms {fence.delay_ms} does not exceed the measured F of {fence.measured_ms} ms"
-    return ""

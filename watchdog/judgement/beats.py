@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from base.core import NS_PER_MS
-from watchdog.config.model import PathKind
-from watchdog.frames.heartbeat import Heartbeat, NodeFlags
+from dataclasses import replace
+
+from base.core import NS_PER_MS, NS_PER_S
+from watchdog.config.model import PathKind, PathSettings
+from watchdog.frames.heartbeat import OLDEST_VERSION, VERSION, Heartbeat, NodeFlags
 from watchdog.judgement.arbitration import health
 from watchdog.judgement.commands import SendFrame
 from watchdog.judgement.state import WatcherState
+from watchdog.judgement.terms import told_terms
 
 LINE_BITS = 64 * 10
 """The longest frame on a serial line, with start and stop bits."""
@@ -62,19 +65,32 @@ class Beats:
         state = self._state
         self._beat_sent[name] = now_ns
         path = state.contact.settings[name]
+        frame = state.contact.next_frame(now_ns, name)
+        turns = state.contact.turns
+        left_ns = max(0, (state.maintenance_until_ns or 0) - now_ns)
         beat = Heartbeat(
             node=state.settings.self_name,
             boot=state.started.boot,
             epoch=state.started.incarnation,
-            sequence=state.contact.next_sequence(name),
+            sequence=frame.sequence,
             nonce=state.started.nonce,
-            receiver_nonce=state.contact.session.nonce,
+            receiver_nonce=state.contact.session.echo(now_ns),
             hears=state.contact.hears_mask(),
             health=health(state.health_facts(now_ns)),
             flags=state.flags(now_ns),
             groups=state.reports(now_ns),
             sent_ns=now_ns,
             episode=state.incidents.episodes.number,
+            terms=told_terms(turns.terms, turns.acknowledges(now_ns), left_ns // NS_PER_S),
         )
-        state.out.append(SendFrame(name, state.contact.encode(name, beat)))
+        for version in self._versions(path, frame.sequence):
+            state.out.append(SendFrame(name, state.contact.encode(name, replace(beat, version=version))))
         self._beats[name] = now_ns + path.interval_ms * NS_PER_MS
+
+    def _versions(self, path: PathSettings, sequence: int) -> tuple[int, ...]:
+        """The newest first: its receiver then knows the other for a copy. A serial line has no time for both, so they take turns."""
+        if not self._state.contact.speaks_old:
+            return (VERSION,)
+        if path.kind is PathKind.SERIAL:
+            return (VERSION if sequence % 2 else OLDEST_VERSION,)
+        return (VERSION, OLDEST_VERSION)

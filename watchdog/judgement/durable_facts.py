@@ -38,12 +38,20 @@ class SavedWindow:
 @dataclass(frozen=True, slots=True)
 class DurableFacts:
     """``maintenance``: of this node; ``peer_maintenance``: what the peer told of its own. ``acknowledged``: incidents that a person has
-    taken (ids). ``handovers``: groups ("51/4") that an operator gave away and that this node must not take back by itself yet."""
+    taken (ids). ``handovers``: groups ("51/4") that an operator gave away and that this node must not take back by itself yet.
+    ``turn_terms``: fingerprint of the terms that both nodes had acknowledged (turns.py). ``fence_starts``: boot id (hex) and
+    CLOCK_BOOTTIME of the fences of the last hour. ``ended_in_order``: whether the last run said goodbye, None = there was none.
+    ``suspect``: see
+    suspicion.py."""
 
     maintenance: SavedWindow | None = None
     peer_maintenance: SavedWindow | None = None
     acknowledged: tuple[str, ...] = ()
     handovers: tuple[str, ...] = ()
+    turn_terms: str = ""
+    fence_starts: tuple[tuple[str, int], ...] = ()
+    ended_in_order: bool | None = None
+    suspect: bool = False
 
 
 NOTHING_DURABLE = DurableFacts()
@@ -57,7 +65,25 @@ def durable_facts(values: Mapping[str, JsonValue]) -> DurableFacts:
         peer_maintenance=_window(values.get("peer_maintenance")),
         acknowledged=_words(values.get("acknowledged")),
         handovers=_words(values.get("handovers")),
+        turn_terms=_word(values.get("turn_terms")),
+        fence_starts=_starts(values.get("fence_starts")),
+        ended_in_order=None if not isinstance(ended := values.get("ended_in_order"), bool) else ended,
+        suspect=values.get("suspect") is True,
     )
+
+
+def _word(value: JsonValue) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _starts(value: JsonValue) -> tuple[tuple[str, int], ...]:
+    pairs = value if isinstance(value, list) else []
+    good = [
+        (pair[0], pair[1])
+        for pair in pairs
+        if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int) and 0 <= pair[1] < 1 << 63
+    ]
+    return tuple(good)[-MAX_KEPT:]
 
 
 def _window(value: JsonValue) -> SavedWindow | None:

@@ -1,7 +1,8 @@
 """PURE: when the peer is fenced and what comes of it. Drives one FenceSession (fencing/plan) at a time and translates both ways.
 
-The session owns levels, identity, proof and recovery; this file owns the decision to start, the delay, the second look, the durable
-intent (Promise 2), the budget (Promise 7) and what the outcome means for gates and pages.
+The session owns levels, identity, proof and recovery; this file owns the decision to start and its turn (turns.py), the second look, the
+durable intent (Promise 2), the budget (Promise 7) and what the outcome means for gates and pages. Attempts go on while they are safe:
+one that certainly did nothing is made again in the same turn; one that may have acted is a person's, or a reading's (power_watch.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from fencing.plan.commands import (
     RunDevice,
     SecondLookNeeded,
 )
+from fencing.plan.delay import act_ms
 from fencing.plan.events import (
+    NOT_CARRIED_OUT,
     ChannelAsked,
     ChannelHeard,
     ControlHeard,
@@ -34,14 +37,17 @@ from fencing.plan.events import (
 )
 from fencing.plan.interlocks import Interlock
 from fencing.plan.session import FenceSession, FenceTimes
+from fencing.plan.settings import FenceSettings
 from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, RunFence
 from watchdog.judgement.events import FenceReported
 from watchdog.judgement.group_actor import situation_of
 from watchdog.judgement.hooks import PASSING_LOOKS, Hooks
 from watchdog.judgement.ladder import Rung, rungs
-from watchdog.judgement.stages import Stage
+from watchdog.judgement.power_watch import PowerWatch
 from watchdog.judgement.state import WatcherState
+from watchdog.judgement.terms import differences
+from watchdog.judgement.turns import TurnRefusal
 from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
 
 CENSUS_INTERVAL_MS = 500
@@ -49,7 +55,28 @@ CENSUS_INTERVAL_MS = 500
 MAX_PROBED_GROUPS = 4
 LOOK_AGAIN_MS = 250
 """How long after a second look that was in doubt it is repeated."""
-DANGERS = (Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG)
+ATTEMPT_PAUSE_MS = 1_000
+"""After an attempt that certainly did nothing."""
+PASSING_LOCKS = frozenset({Interlock.STALLED, Interlock.SETTLING})
+PASSING_TURNS = frozenset({TurnRefusal.NOT_YET, TurnRefusal.PEER_ACTS})
+CERTAIN = NOT_CARRIED_OUT | {DeviceOutcome.SUCCESS}
+"""Outcomes after which nothing can take effect any more."""
+NO_BOOT = b"?"
+
+
+def armed_by(fence: FenceSettings, target: str) -> bool:
+    """Whether this configuration may fence by itself at all (flag ARMED)."""
+    return fence.enabled and fence.measured_ms > 0 and any(level.devices for level in fence.levels_for(target))
+
+
+def remembered_starts(state: WatcherState) -> tuple[int, ...]:
+    """When fences of the peer were started, by this run's clock. Of another boot nobody knows for certain how long ago that was: it
+    counts from this machine's start. A record without them has only wall times."""
+    started = state.started
+    boot = started.boot.hex()
+    kept = tuple(start_ns if of_boot == boot else 0 for of_boot, start_ns in started.durable.fence_starts)
+    by_wall = tuple(state.started_ns - max(0, started.wall_ns - wall_ns) for wall_ns in started.recent_fence_wall_ns)
+    return kept if len(kept) >= len(by_wall) else by_wall
 
 
 class FenceControl:
@@ -58,15 +85,14 @@ class FenceControl:
     def __init__(self, state: WatcherState, hooks: Hooks) -> None:
         self._state = state
         self._hooks = hooks
-        started = state.started
         settings = state.settings
-        recent = tuple(state.started_ns - max(0, started.wall_ns - wall_ns) for wall_ns in started.recent_fence_wall_ns)
-        self.budget = FenceBudget(settings.fence.budget_per_hour, recent_ns=recent, latched=started.latched)
+        self.power = PowerWatch(state)
+        self.budget = FenceBudget(settings.fence.budget_per_hour, recent_ns=remembered_starts(state), latched=state.started.latched)
         self.target = settings.peer.name
         self.session: FenceSession | None = None
         self.last: dict[str, JsonValue] | None = None
         self._scope = PAIR_SCOPE
-        self._open = list(started.open_fences)
+        self._open = list(state.started.open_fences)
         self._manual = False
         self._taken = False
         self._orders = 0
@@ -77,8 +103,11 @@ class FenceControl:
         self._look_again_ns: int | None = None
         self._attempts: dict[tuple[int, str, str], int] = {}
         self._spent = False
-        self._danger_ns: int | None = None
+        self._again_ns = 0
         self._refusal = ""
+        self._wake_ns: int | None = None
+        self._acted_on_boot = b""
+        state.fence_armed = armed_by(settings.fence, self.target)
 
     @property
     def scope(self) -> str:
@@ -94,7 +123,8 @@ class FenceControl:
 
     def step(self, now_ns: int) -> None:
         """Verify what a crash left open, start a fence that is due, withdraw one whose reason is gone."""
-        self._watch_danger(now_ns)
+        self._wake_ns = None
+        self.power.step(now_ns, acting=self.session is not None)
         if self.session is not None:
             self._withdraw_if_unfounded(now_ns)
             return
@@ -104,40 +134,41 @@ class FenceControl:
         scope = self._scope_to_fence(now_ns)
         if not scope or self._spent:
             return
+        if now_ns < self._again_ns:
+            self._wake_ns = self._again_ns
+            return
         locks = self._hooks.may_fence(now_ns)
-        delay_ms = self._hooks.fence_delay_ms()
+        turn = self._hooks.turn_refusal(now_ns, self._act_ms(1))
         if locks:
-            passing = set(locks) <= {Interlock.STALLED, Interlock.SETTLING}
-            self._refused(scope, "; ".join(lock.value for lock in locks), page=not passing)
-        elif not delay_ms and self._too_late(now_ns):
-            self._refused(scope, "it is too late for the node that acts first: the other one may be fencing already")
+            if Interlock.BUDGET in locks:
+                self._latch()
+            self._refused(now_ns, scope, "; ".join(lock.value for lock in locks), page=not set(locks) <= PASSING_LOCKS)
+        elif turn is not None:
+            self._refused(now_ns, scope, self._turn_words(now_ns, turn), page=turn not in PASSING_TURNS)
         else:
-            self._start(now_ns, scope, delay_ms, manual=False)
+            self._start(now_ns, scope, manual=False)
 
-    def _watch_danger(self, now_ns: int) -> None:
-        """When the present danger was first confirmed: both nodes count their turns from there."""
-        tracks = [self._state.pair, *(view.track for view in self._state.groups.values())]
-        dangerous = [t for t in tracks if t.verdict in DANGERS and t.stage is not Stage.CLEAR]
-        if not dangerous:
-            # Not knowing (settling, a stall) is not the end of a danger: it would give the first node a second turn.
-            if self._state.trusted(now_ns) and self._state.pair.verdict is not Verdict.UNKNOWN:
-                self._danger_ns = None
-        elif self._danger_ns is None and any(t.is_confirmed() for t in dangerous):
-            self._danger_ns = now_ns
+    def _turn_words(self, now_ns: int, turn: TurnRefusal) -> str:
+        """The refusal, with both values where the nodes differ, and when the next turn is."""
+        turns = self._state.contact.turns
+        self._wake_ns = turns.next_turn_ns(now_ns)
+        words = turn.value
+        if turn is TurnRefusal.TERMS_DIFFER and turns.peer_terms is not None:
+            words += f" ({', '.join(differences(turns.terms, turns.peer_terms, self._state.settings.self_name, self.target))})"
+        if self._wake_ns is not None:
+            words += "; the next turn is when the peer has been silent for d"
+        return words
 
-    def _first_turn_ms(self) -> int:
-        """Promise 5: how long after the danger was confirmed the first node may still begin. The detection spread that the other
-        node's delay allows for contains one confirmation and one census too many (both nodes wait for theirs): that is our time to
-        prepare. What the delay has above its minimum comes on top."""
-        policy, fence = self._state.settings.policy, self._state.settings.fence
-        spare_ms = fence.delay_ms - self._hooks.detection_spread_ms() - fence.measured_ms
-        return policy.confirm_ms + policy.census_window_ms + max(0, spare_ms)
+    def _act_ms(self, level: int) -> int:
+        """F of the act itself: the deadlines of the level's devices, one after the other."""
+        levels = self._state.settings.fence.levels_for(self.target)
+        return act_ms(levels[level - 1].devices) if level <= len(levels) else 0
 
-    def _too_late(self, now_ns: int) -> bool:
-        if self._danger_ns is None:
-            return False
-        asked_ms = self._state.settings.policy.yield_deadline_ms if self._state.contact.on_a_path(now_ns) else 0
-        return now_ns - self._danger_ns > (self._first_turn_ms() + asked_ms) * NS_PER_MS
+    def _latch(self) -> None:
+        """Promise 7: a fence is due and the hour's budget is used up: from now on a person is needed, whatever the clocks do."""
+        if not self.budget.latched:
+            self.budget.latched = True
+            self._state.record_node("latch", True)
 
     def order_off(self, now_ns: int, who: str) -> str:
         """A person orders the fence: no verdict is needed, but a durable intent and an armed runner are. Returns "" or why not."""
@@ -150,7 +181,7 @@ class FenceControl:
         if not self._state.runner_up:
             return "the fence runner is not armed; braind's log says why"
         self._state.record_action(PAIR_SCOPE, "fence_off", self.target, f"ordered by {who}")
-        self._start(now_ns, PAIR_SCOPE, 0, manual=True)
+        self._start(now_ns, PAIR_SCOPE, manual=True)
         return ""
 
     def order_on(self, now_ns: int, who: str) -> str:
@@ -169,13 +200,15 @@ class FenceControl:
     def clear_latch(self) -> None:
         """A person looked."""
         self.budget.clear()
-        self._spent = False
-        self._danger_ns = None
+        self._spent, self._again_ns = False, 0
         self._state.record_node("latch", False)
+        self._remember_starts()
 
     def _scope_to_fence(self, now_ns: int) -> str:
         """The scope whose confirmed verdict asks for the fence rung, "" if none does."""
         state = self._state
+        if state.contact.lives(now_ns) and not state.contact.on_a_path(now_ns):
+            return ""  # an authentic frame of a session that cannot answer yet: the peer is not fenced for a silence that is not one
         for view in state.groups.values():
             if view.track.verdict is Verdict.SPLIT_BRAIN and Rung.FENCE in rungs(situation_of(self._state, now_ns, view)):
                 return view.scope
@@ -184,14 +217,12 @@ class FenceControl:
             return "" if excused or state.contact.on_a_path(now_ns) else PAIR_SCOPE
         return ""
 
-    def _start(self, now_ns: int, scope: str, delay_ms: int, *, manual: bool) -> None:
+    def _start(self, now_ns: int, scope: str, *, manual: bool) -> None:
         self._scope, self._manual, self._taken, self._refusal = scope, manual, False, ""
         levels = self._state.settings.fence.levels_for(self.target)
         self.session = FenceSession(self._next_order_id(), self.target, levels, self._times())
-        self._state.publish(f"fence of {self.target}: requested, delay {delay_ms} ms")
-        # Promise 5: the node that waits has no window, the one that acts first must be done when the other's wait is over.
-        window_ms = 0 if manual or delay_ms else self._first_turn_ms()
-        self._run(now_ns, self.session.handle(now_ns, FenceRequested(delay_ms, window_ms)))
+        self._state.publish(f"fence of {self.target}: requested")
+        self._run(now_ns, self.session.handle(now_ns, FenceRequested()))
 
     def _recover(self, now_ns: int) -> None:
         """Promise 2: what a crash left open is unknown and only read, never repeated."""
@@ -212,7 +243,7 @@ class FenceControl:
             second_look_ms=1_000 + 3 * policy.census_window_ms + self._state.contact.slowest_silent_ns // NS_PER_MS,
         )
 
-    def _refused(self, scope: str, why: str, *, page: bool = True) -> None:
+    def _refused(self, now_ns: int, scope: str, why: str, *, page: bool = True) -> None:
         """Fencing is due and forbidden: say why, once per reason; page unless it will pass by itself."""
         if why == self._refusal:
             return
@@ -231,6 +262,8 @@ class FenceControl:
             return
         if state.in_maintenance(now_ns) or state.peer_excused(now_ns):
             self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("maintenance or a planned stop")))
+        elif state.contact.lives(now_ns) and not state.contact.on_a_path(now_ns) and not self._acted_on_boot:
+            self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("an authentic frame of the peer arrives: it lives")))
         elif self._scope == PAIR_SCOPE and state.contact.on_a_path(now_ns):
             self._run(now_ns, self.session.handle(now_ns, FenceWithdrawn("the peer is heard again")))
         elif self._scope != PAIR_SCOPE:
@@ -308,6 +341,9 @@ class FenceControl:
             self._probe_target(now_ns)
             return
         self._looking = None
+        if not why and not self._manual:
+            turn = self._hooks.turn_refusal(now_ns, self._act_ms(command.level))
+            why = self._turn_words(now_ns, turn) if turn is not None else ""
         if not why and not self._taken:
             why = self._take_budget(now_ns)
         self.feed(now_ns, SecondLook(command.level, not why, why))
@@ -315,15 +351,24 @@ class FenceControl:
     def _take_budget(self, now_ns: int) -> str:
         """Promise 7: budget. One fence of the hour's is used up at the last moment before the act; "" or why it must not be."""
         if self._hooks.budget_left(now_ns) <= 0:
-            self.budget.latched = True
-            self._state.record_node("latch", True)
-            return "the fence budget of this hour is used up; a person must clear the latch"
+            self._latch()
+            return Interlock.BUDGET.value
         self.budget.take(now_ns)
+        self._remember_starts()
         self._taken = True
         return ""
 
+    def _remember_starts(self) -> None:
+        """Durable by count and by this boot's clock: neither a step of the wall clock nor a restart forgets a fence."""
+        boot = self._state.started.boot.hex()
+        starts: list[JsonValue] = [[boot, start_ns] for start_ns in self.budget.starts_ns]
+        self._state.record_node("fence_starts", starts)
+
     def _run_device(self, now_ns: int, command: RunDevice) -> None:
         if command.action == "off":
+            # Promise 5: while this may take effect we acknowledge nothing.
+            self._state.contact.turns.act_begins(now_ns, self._act_ms(command.level))
+            self._acted_on_boot = self._state.contact.session.boot or NO_BOOT
             self._state.announced_fence = True
             self._state.beat_wanted = True
         self._attempts[command.level, command.device, command.action] = command.attempt
@@ -382,9 +427,11 @@ class FenceControl:
             "detail": end.detail,
             "at_ns": now_ns,
         }
-        # One fence per outage: a second try could meet the other node's turn. A person, or hearing the peer, makes a new one possible.
-        self._spent = True
-        if end.state is FenceState.NOT_DONE:
+        # What certainly did nothing is tried again while the turn lasts. What may have acted is never repeated by itself: only a person,
+        # a reading of the devices, or hearing the peer goes on from there.
+        self._spent = end.state is not FenceState.NOT_DONE
+        self._again_ns = now_ns + ATTEMPT_PAUSE_MS * NS_PER_MS
+        if end.state in (FenceState.NOT_DONE, FenceState.REFUTED):
             state.announced_fence = False
         if self._hooks.trusts_claim(end.state):  # Promise 3: only a proved fence counts
             state.announced_fence = True
@@ -415,10 +462,18 @@ class FenceControl:
         return at_ns if isinstance(at_ns, int) else 0
 
     def peer_heard(self) -> None:
-        """A proven frame: the peer lives. What was proved about it is over, and a new fence may become necessary one day."""
-        self._state.peer_proved_off = ""
-        if self.session is None:
-            self._spent = False
+        """A proven frame: the peer lives. What was proved about it is over, and a new fence may become necessary one day. The same boot as
+        when it was told off: it never was off, and nobody is to think so."""
+        state = self._state
+        state.peer_proved_off = ""
+        if self.session is not None:
+            return
+        self._spent, self._again_ns = False, 0
+        if self._acted_on_boot and state.contact.session.boot == self._acted_on_boot and state.announced_fence:
+            state.announced_fence = False
+            state.beat_wanted = True
+            state.record_action(PAIR_SCOPE, "fence", self.target, "it was never off: the same boot is heard again", "refuted")
+        self._acted_on_boot = b""
 
     def peer_acknowledged_fence(self) -> None:
         """The peer says that it is quarantined: it knows."""
@@ -434,6 +489,8 @@ class FenceControl:
 
     def reported(self, now_ns: int, event: FenceReported) -> None:
         """The runner finished one device action."""
+        if self.power.reported(now_ns, event):
+            return
         if self.session is None or event.order_id != self.session.order_id:
             return
         if event.action == "off" and event.outcome is DeviceOutcome.SUCCESS:
@@ -453,6 +510,8 @@ class FenceControl:
                 event.detail,
             ),
         )
+        if event.action == "off" and DeviceOutcome(event.outcome.value) in CERTAIN and (self.session is None or not self.session.acting):
+            self._state.contact.turns.act_ended(now_ns)
 
     def _win_caches_back(self, now_ns: int) -> None:
         """The fenced node may have owned our addresses where we could not see it: its neighbours still send to a dead MAC."""
@@ -468,7 +527,9 @@ class FenceControl:
 
     def census_heard(self, now_ns: int, at: LinkAddress) -> None:
         """The peer's MAC answered for an address."""
-        self.feed(now_ns, ChannelHeard(f"census/{at.interface}/{at.address}", at.interface, now_ns, CENSUS_INTERVAL_MS, True))
+        self.feed(
+            now_ns, ChannelHeard(f"census/{at.interface}/{at.address}", at.interface, now_ns, CENSUS_INTERVAL_MS, solicited=True, open=True)
+        )
 
     def census_asked(self, now_ns: int, sent_ns: int, at: LinkAddress) -> None:
         """A whole window is over."""
@@ -490,6 +551,7 @@ class FenceControl:
 
     def runner_lost(self, now_ns: int, reason: str) -> None:
         """The fence runner is gone."""
+        self.power.runner_lost(now_ns)
         self.feed(now_ns, RunnerLost(reason))
 
     # --- time ---
@@ -497,15 +559,19 @@ class FenceControl:
     def on_deadline(self, now_ns: int) -> None:
         """The session's timers."""
         self.look_if_ready(now_ns)
+        if self._wake_ns is not None and now_ns >= self._wake_ns:
+            self._state.touch(PAIR_SCOPE)
+        self.power.step(now_ns, acting=self.session is not None)
         due = self.session.next_deadline() if self.session is not None else None
         if self.session is not None and due is not None and now_ns >= due:
             self._run(now_ns, self.session.on_deadline(now_ns))
 
     def next_deadline(self) -> int | None:
-        """The session's, or when a second look that a stall put off is due."""
-        if self.session is None:
-            return None
-        return min((t for t in (self.session.next_deadline(), self._look_again_ns) if t is not None), default=None)
+        """The session's, the next reading, the next turn or attempt, or when a second look that a stall put off is due."""
+        times = [self._wake_ns, self.power.next_deadline()]
+        if self.session is not None:
+            times += [self.session.next_deadline(), self._look_again_ns]
+        return min((t for t in times if t is not None), default=None)
 
     def to_json(self, now_ns: int) -> dict[str, JsonValue]:
         """For status."""
@@ -522,6 +588,8 @@ class FenceControl:
             "measured_ms": fence.measured_ms,
             "budget": {**_as_dict(self.budget.snapshot()), "left": self._hooks.budget_left(now_ns)},
             "latched": self.budget.latched,
+            "turn": self._state.contact.turns.to_json(now_ns),
+            "reading": self.power.to_json(),
             "refused": self._refusal,
             "running": self.session.snapshot() if self.session is not None else None,
             "last": last,

@@ -36,6 +36,12 @@ def released_for_good(state: WatcherState, now_ns: int, view: GroupView) -> bool
     return state.census.complete_since(view.scope, view.report_ns)
 
 
+_UNTRUSTED = {
+    GateReason.QUARANTINED: "this node was fenced and nobody has cleared it",
+    GateReason.SUSPECT: "this node ended without an orderly stop and has heard nobody since",
+}
+
+
 class GateKeeper:
     """For the groups of one watcher; the memory is in the views."""
 
@@ -94,9 +100,10 @@ class GateKeeper:
             if gate.state is not GateState.OPEN:
                 self._order(now_ns, view, GateState.OPEN, "observe mode holds nobody")
             return
-        if state.quarantined:
-            if gate.why is not GateReason.QUARANTINED:
-                self.hold(now_ns, view, GateReason.QUARANTINED, "this node was fenced and nobody has cleared it")
+        if state.quarantined or state.suspect:
+            why = GateReason.QUARANTINED if state.quarantined else GateReason.SUSPECT
+            if gate.why is not why:
+                self.hold(now_ns, view, why, _UNTRUSTED[why])
             if view.own:
                 self._remover.want(view, now_ns)
             return
@@ -150,7 +157,7 @@ class GateKeeper:
     def _may_release(self, now_ns: int, view: GroupView) -> bool:
         """Whether the standing reason of a hold is gone."""
         state, gate = self._state, view.gate
-        if gate.why is GateReason.QUARANTINED:
+        if gate.why in _UNTRUSTED:
             return True
         if not (state.settled(now_ns) and state.trusted(now_ns)):
             return False

@@ -77,6 +77,8 @@ class GateReason(Enum):
     UNFIT = "unfit"
     """The peer is fitter to serve the group and took it (moving.py)."""
     QUARANTINED = "quarantined"
+    SUSPECT = "suspect"
+    """This node ended without an orderly stop and has heard nobody since."""
     STRICT = "strict"
     """Nobody has granted it yet."""
     HANDOVER = "handover"

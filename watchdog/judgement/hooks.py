@@ -11,6 +11,7 @@ from typing import Protocol
 from fencing.plan.commands import FenceState
 from fencing.plan.interlocks import Interlock
 from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.turns import TurnRefusal
 
 UNSURE_ISOLATION = "it is not certain that this node is not isolated"
 NO_REFERENCE_LATELY = "no reference answered lately"
@@ -57,8 +58,8 @@ class Hooks(Protocol):
         """Whether this end of a fence counts as proof that the peer is off."""
         ...
 
-    def fence_delay_ms(self) -> int:
-        """Promise 5: how long this node waits before it fences."""
+    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | None:
+        """Promise 5: why an act that is over within ``act_ms`` may not begin now; None if it may."""
         ...
 
     def detection_spread_ms(self) -> int:

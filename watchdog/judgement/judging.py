@@ -17,6 +17,8 @@ def contact_of(state: WatcherState, now_ns: int) -> Contact:
     """What we hear of the peer node (see Contact)."""
     if state.contact.on_a_path(now_ns):
         return Contact.HEARD if state.contact.on_every_path() else Contact.DEGRADED
+    if state.contact.lives(now_ns):
+        return Contact.WATCHER_SILENT  # frames that cannot answer us yet: a new session, or one way only; they prove life and nothing else
     if any(view.heard_fresh(now_ns) for view in state.groups.values()):
         return Contact.WATCHER_SILENT
     claims_vip = any(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS
 from watchdog.judgement import events
+from watchdog.judgement.agreement import Agreement
 from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.hooks import Hooks
@@ -16,12 +17,15 @@ from watchdog.judgement.verdict import PAIR_SCOPE
 class NodeIntake:
     """Keeps the surroundings up to date."""
 
-    def __init__(self, state: WatcherState, hooks: Hooks, fence: FenceControl, troubles: Troubles, devices: DeviceWatch) -> None:
+    def __init__(
+        self, state: WatcherState, hooks: Hooks, fence: FenceControl, troubles: Troubles, devices: DeviceWatch, agreement: Agreement
+    ) -> None:
         self._state = state
         self._troubles = troubles
         self._devices = devices
         self._hooks = hooks
         self._fence = fence
+        self._agreement = agreement
 
     def reference_answered(self, now_ns: int, event: events.ReferenceAnswered) -> None:
         """A reference target answered."""
@@ -90,6 +94,7 @@ class NodeIntake:
 
     def persisted(self, now_ns: int, event: events.Persisted) -> None:
         """The recorder has committed a barrier."""
+        self._agreement.persisted(event.barrier)
         self._fence.persisted(now_ns, event.barrier)
 
     def recorder_changed(self, now_ns: int, event: events.RecorderChanged) -> None:
@@ -131,4 +136,5 @@ class NodeIntake:
         self._state.stopping = not event.restarting
         self._state.restarting = event.restarting
         self._state.record_node("clean_stop", True)
+        self._state.record_node("ended_in_order", True)
         self._state.beat_wanted = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from base.core import NS_PER_MS
-from watchdog.judgement import events
+from watchdog.judgement import events, suspicion
 from watchdog.judgement.durable_facts import LONGEST_MS
 from watchdog.judgement.events import OperatorAction
 from watchdog.judgement.evidence import Owner
@@ -65,6 +65,7 @@ class OperatorOrders:
             case OperatorAction.CLEAR_QUARANTINE:
                 state.quarantined = False
                 state.record_node("quarantine", "")
+                suspicion.end(state, f"cleared by {event.who}")
             case OperatorAction.CLEAR_LATCH:
                 self._fence.clear_latch()
             case OperatorAction.CONFIRM_OFF:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
 from watchdog.frames.heartbeat import NO_NONCE, Heartbeat, NodeFlags
-from watchdog.judgement import events
+from watchdog.judgement import events, suspicion
+from watchdog.judgement.agreement import Agreement
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_actor import GroupActor
@@ -23,10 +24,12 @@ WINDOW_SLACK_NS = 5 * NS_PER_S
 class PeerIntake:
     """Turns frames into evidence, and requests into answers."""
 
-    def __init__(self, state: WatcherState, actor: GroupActor, fence: FenceControl) -> None:
+    def __init__(self, state: WatcherState, actor: GroupActor, fence: FenceControl, agreement: Agreement) -> None:
         self._state = state
         self._actor = actor
         self._fence = fence
+        self._agreement = agreement
+        self._unfenced = False
 
     def bytes_received(self, now_ns: int, event: events.BytesReceived) -> None:
         """A frame: only a *proven* one (frames/path_state.py) is evidence."""
@@ -37,9 +40,13 @@ class PeerIntake:
             return
         if receipt.new_session:
             self._peer_restarted(now_ns)
+        if receipt.life:
+            state.peer_proved_off = ""  # a proof ends when the target is heard again, however little its frame proves
         if receipt.proven:
+            suspicion.end(state, f"{state.settings.peer.name} is heard")
             self._fence.peer_heard()
             self._fence.frame_heard(now_ns, event.path)
+        self._agreement.note()
         if (state.contact.hears_mask(), state.contact.on_a_path(now_ns)) != heard_before:
             self.path_status_changed(now_ns)
         if beat is None:
@@ -102,7 +109,9 @@ class PeerIntake:
         if beat.flags & NodeFlags.QUARANTINED and state.announced_fence:
             self._fence.peer_acknowledged_fence()
             state.beat_wanted = True
-        if beat.flags & NodeFlags.FENCING and not state.quarantined:
+        if not beat.flags & NodeFlags.FENCING:
+            self._unfenced = True
+        elif not state.quarantined and not self._unfenced:
             self._quarantine(now_ns, "the peer says that it fenced this node")
 
     def _peer_maintenance(self, now_ns: int, beat: Heartbeat) -> None:
@@ -118,7 +127,8 @@ class PeerIntake:
             state.set_peer_maintenance(now_ns, now_ns + (told_s * NS_PER_S or EXCUSED_MS * NS_PER_MS))
 
     def _quarantine(self, now_ns: int, why: str) -> None:
-        """Promise 7: a node that was fenced starts quarantined; one that learns it later is so from then on."""
+        """Promise 7: a node that was fenced starts quarantined. A run that had heard the peer before it fenced was never off: that
+        fence failed."""
         state = self._state
         state.quarantined = True
         state.record_node("quarantine", why)

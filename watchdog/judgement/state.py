@@ -74,6 +74,8 @@ class WatcherState:
     peer_answered_ns: int | None = None
     segment_answered_ns: int | None = None
     announced_fence: bool = False
+    suspect: bool = False
+    fence_armed: bool = False
     pair_wake_ns: int | None = None
     beat_wanted: bool = False
     rows: int = 0
@@ -236,11 +238,16 @@ class WatcherState:
     def flags(self, now_ns: int) -> NodeFlags:
         """The flags of our next frame."""
         value = flags(self.health_facts(now_ns))
-        if self.witness.out:
-            value |= NodeFlags.WITNESS_OUT
-        if self.restarting:
-            value |= NodeFlags.RESTARTING
-        return value | NodeFlags.FENCING if self.announced_fence else value
+        for on, flag in (
+            (self.announced_fence, NodeFlags.FENCING),
+            (self.contact.turns.acting(now_ns), NodeFlags.ACTING),
+            (self.suspect, NodeFlags.SUSPECT),
+            (self.witness.out, NodeFlags.WITNESS_OUT),
+            (self.restarting, NodeFlags.RESTARTING),
+            (self.fence_armed and self.runner_up and self.recorder_up, NodeFlags.ARMED),
+        ):
+            value |= flag if on else NodeFlags.NONE
+        return value
 
     def reports(self, now_ns: int) -> tuple[GroupReport, ...]:
         """Our word about every group for the next frame."""

@@ -13,16 +13,17 @@ from typing import Any
 
 from base.core import NS_PER_MS, JsonValue
 from fencing.plan.commands import FenceState
-from fencing.plan.delay import check_delay, detection_spread_ms
+from fencing.plan.delay import bounded_ms, check_delay
 from fencing.plan.interlocks import Interlock, InterlockFacts, standing
 from watchdog.config.model import BrainSettings, GroupSettings
-from watchdog.judgement import events
-from watchdog.judgement.arbitration import fence_delay_ms
+from watchdog.judgement import events, suspicion
+from watchdog.judgement.agreement import Agreement
 from watchdog.judgement.asking import STALLED_ELECTION_INTERVALS
 from watchdog.judgement.beats import Beats
 from watchdog.judgement.census import Census
 from watchdog.judgement.commands import GateState, ProbeReference, WatcherCommand
 from watchdog.judgement.contact import PeerContact
+from watchdog.judgement.delays import spread_ms
 from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.events import WatcherEvent
 from watchdog.judgement.evidence import Ledger, Owner
@@ -42,7 +43,9 @@ from watchdog.judgement.stages import Stage, Track
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.status import status_document
 from watchdog.judgement.surroundings import Surroundings
+from watchdog.judgement.terms import own_terms
 from watchdog.judgement.troubles import Troubles
+from watchdog.judgement.turns import TurnRefusal, Turns
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, Isolation
 from watchdog.judgement.wire_intake import WireIntake
 from watchdog.judgement.witness_intake import WitnessIntake
@@ -187,7 +190,7 @@ class WatcherCore:
             started=event,
             started_ns=now_ns,
             ledger=Ledger(event.incarnation),
-            contact=PeerContact(settings, self._key, event.nonce, now_ns),
+            contact=PeerContact(settings, self._key, event.nonce, now_ns, self._turns(now_ns, event)),
             census=Census(policy.census_interval_ms, policy.census_window_ms, now_ns),
             surroundings=Surroundings(settings.references, now_ns, settings.self_name),
             incidents=IncidentBook(settings.cluster),
@@ -200,6 +203,8 @@ class WatcherCore:
             peer_addresses=settings.peer.addresses,
         )
         state.restore_windows(now_ns)
+        suspicion.begin(state)
+        agreement = Agreement(state)
         actor, fence = GroupActor(state, self), FenceControl(state, self)
         wire = WireIntake(state, fence)
         troubles = Troubles(state)
@@ -209,7 +214,7 @@ class WatcherCore:
             fence=fence,
             judge=Judge(state, self, actor),
             beats=Beats(state, now_ns),
-            peer=PeerIntake(state, actor, fence),
+            peer=PeerIntake(state, actor, fence, agreement),
             wire=wire,
             orders=OperatorOrders(state, actor, fence),
             troubles=troubles,
@@ -217,7 +222,7 @@ class WatcherCore:
             gate_trust=GateTrust(state, troubles),
             witness=WitnessIntake(state, troubles),
         )
-        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles, devices))
+        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles, devices, agreement))
         self._configure_groups(now_ns, event.groups)
         scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
@@ -228,6 +233,12 @@ class WatcherCore:
         for view in state.groups.values():
             view.wake_ns = settled_ns
         state.touch_all()
+
+    def _turns(self, now_ns: int, event: events.Started) -> Turns:
+        """Whose turn it is. What an open fence of an earlier run told a device may still take effect."""
+        fence = self.settings.fence
+        acting_ns = now_ns + bounded_ms(fence) * NS_PER_MS if event.open_fences else 0
+        return Turns(own_terms(self.settings), now_ns, agreed=event.durable.turn_terms, acting_until_ns=acting_ns)
 
     def _make_handlers(self, parts: _Parts, node: NodeIntake) -> dict[type, Callable[[int, Any], None]]:
         return {
@@ -380,19 +391,13 @@ class WatcherCore:
                 runner_up=state.runner_up,
                 open_fence=bool(self.fence.open_fences),
                 budget_left=self.budget_left(now_ns),
+                suspect=state.suspect,
             )
         )
 
     def detection_spread_ms(self) -> int:
         """Δ of Promise 5 for this configuration."""
-        policy, paths = self.settings.policy, self.settings.paths
-        return detection_spread_ms(
-            [p.silent_after_ms for p in paths],
-            [p.interval_ms for p in paths],
-            confirm_ms=policy.confirm_ms,
-            census_window_ms=policy.census_window_ms,
-            stall_ms=policy.stall_ms,
-        )
+        return spread_ms(self.settings.paths, self.settings.policy)
 
     def budget_left(self, now_ns: int) -> int:
         """Promise 7: budget."""
@@ -416,6 +421,8 @@ class WatcherCore:
             return "the recorder is gone"
         if refuted:
             return ""  # an earlier level was refuted: that the peer is heard is the reason to go on
+        if state.contact.lives(now_ns) and not state.contact.on_a_path(now_ns):
+            return "an authentic frame of the peer arrives, although it cannot answer us yet: it lives"
         contact = contact_of(state, now_ns)
         if contact in (Contact.SILENT, Contact.KERNEL_ONLY) or self._still_split(now_ns):
             return ""
@@ -438,9 +445,9 @@ class WatcherCore:
         """Promise 3: proof. A claim is not one."""
         return state is FenceState.PROVED
 
-    def fence_delay_ms(self) -> int:
+    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | None:
         """Promise 5: no mutual fencing."""
-        return fence_delay_ms(self.settings.me, self.settings.peer, self.settings.fence)
+        return self.state.contact.turns.may_begin(now_ns, act_ms)
 
     def distrust_ns(self, stalled_ns: int) -> int:
         """Promise 8: stalls. As long as the slowest path needs to be called silent, and a little."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fencing.plan.delay import detection_spread_ms, needed_delay_ms
 from fencing.plan.settings import FenceDevice, FenceLevel, FenceSettings
 from watchdog.config.model import (
     BrainSettings,
@@ -21,6 +20,7 @@ from watchdog.config.model import (
     PolicySettings,
     ReferenceSettings,
 )
+from watchdog.judgement.delays import least_delay_ms
 from watchdog.simulator.faults import Fault
 
 NODES = ("A", "B")
@@ -191,15 +191,7 @@ def identity_of(target: str, level: int) -> str:
 
 def asked_delay_ms(options: Options) -> int:
     """d as ``brainctl check`` asks for it: the smallest delay at which it has nothing to say."""
-    paths, policy = paths_of(options), policy_of(options, "A")
-    spread_ms = detection_spread_ms(
-        [path.silent_after_ms for path in paths],
-        [path.interval_ms for path in paths],
-        confirm_ms=policy.confirm_ms,
-        census_window_ms=policy.census_window_ms,
-        stall_ms=policy.stall_ms,
-    )
-    return needed_delay_ms(spread_ms, options.measured_ms)
+    return least_delay_ms(paths_of(options), policy_of(options, "A"), FenceSettings(levels=_levels(options)))
 
 
 def policy_of(options: Options, node: str) -> PolicySettings:
@@ -207,7 +199,7 @@ def policy_of(options: Options, node: str) -> PolicySettings:
     return PolicySettings(mode=options.mode_of(node), confirm_ms=options.confirm_ms, yield_deadline_ms=options.yield_deadline_ms)
 
 
-def _fence(options: Options) -> FenceSettings:
+def _levels(options: Options) -> tuple[tuple[str, tuple[FenceLevel, ...]], ...]:
     def level(target: str, number: int) -> FenceLevel:
         identity = identity_of(target, number) if options.enrolled else ""
         name = switch_name(target, number)
@@ -215,10 +207,13 @@ def _fence(options: Options) -> FenceSettings:
             f"level{number}", (FenceDevice(name, "agent", target, (("worth", "power"),), options.device_deadline_ms, identity),)
         )
 
-    levels = tuple((target, tuple(level(target, n + 1) for n in range(options.fence_levels))) for target in NODES)
+    return tuple((target, tuple(level(target, n + 1) for n in range(options.fence_levels))) for target in NODES)
+
+
+def _fence(options: Options) -> FenceSettings:
     return FenceSettings(
         enabled=options.fence_enabled and options.fence_levels > 0,
-        levels=levels,
+        levels=_levels(options),
         delay_ms=options.delay_ms or asked_delay_ms(options),
         measured_ms=options.measured_ms,
         budget_per_hour=options.budget_per_hour,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchdog.frames.errors import RejectReason
-from watchdog.frames.heartbeat import Heartbeat, NodeFlags
+from watchdog.frames.heartbeat import NO_NONCE, Heartbeat, NodeFlags
 from watchdog.frames.path_state import FLAP_CALM_NS, FRAMES_TO_RECOVER, PathState, PathStatus, PeerSession, Receipt
 
 MS = 1_000_000
@@ -88,7 +88,8 @@ def test_a_frame_without_my_nonce_proves_nothing() -> None:
     it = Listener()
     receipt = it.hear(receiver_nonce=b"oldnonce")
     assert receipt.authentic and not receipt.proven and not it.path.hears
-    assert it.path.status is PathStatus.UNPROVEN and it.session.nonce == PEERS, "but I learn whom to answer"
+    assert it.path.status is PathStatus.UNPROVEN and it.session.echo(it.now) == PEERS, "but I learn whom to answer"
+    assert it.session.nonce == NO_NONCE, "and adopt nobody"
     assert it.hear().proven and it.path.hears
     for _ in range(6):
         it.hear(receiver_nonce=b"oldnonce")

@@ -27,6 +27,7 @@ from watchdog.config.model import (
 )
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
+from watchdog.judgement.delays import least_delay_ms
 from watchdog.judgement.watcher import WatcherCore
 
 KEY = b"k" * 32
@@ -47,10 +48,11 @@ def make_settings(node: str, mode: Mode = Mode.RESOLVE, *, serial: bool = True, 
             f"pdu{level}-{target}", "agent", target, (("worth", "power"),), 3_000, identity=f"outlet-{target}" if level != 0 else ""
         )
 
+    levels_of = tuple((t, tuple(FenceLevel(f"l{n}", (device(t, n),)) for n in range(1, levels + 1))) for t in ("a", "b"))
     fences = FenceSettings(
         enabled=fence,
-        levels=tuple((t, tuple(FenceLevel(f"l{n}", (device(t, n),)) for n in range(1, levels + 1))) for t in ("a", "b")),
-        delay_ms=9_000,
+        levels=levels_of,
+        delay_ms=least_delay_ms(paths, PolicySettings(), FenceSettings(levels=levels_of)),
         measured_ms=3_000,
     )
     return BrainSettings(
@@ -102,6 +104,7 @@ class Node:
     sent: list[tuple[int, c.WatcherCommand]] = field(default_factory=list)
     incarnation: int = 1
     recorder_delay_ms: int = 5
+    powered: bool = True
 
     @property
     def peer(self) -> str:
@@ -207,7 +210,13 @@ class Lab:
             node.vrrp.down_ns = self.now + node.vrrp.skewed_ns()
         self.tell(node, e.LocalDaemonChanged(process))
 
+    def crash(self, node: Node) -> None:
+        """The machine hangs for good; its outlet still reads ON."""
+        self.power_off(node)
+        node.powered = True
+
     def power_off(self, node: Node) -> None:
+        node.powered = False
         node.kernel = node.braind = False
         node.held.clear()
         node.vrrp.process = e.DaemonState.STOPPED
@@ -237,7 +246,7 @@ class Lab:
 
     def run(self, seconds: float) -> None:
         end = self.now + round(seconds * 1_000) * NS_PER_MS
-        for _ in range(2_000_000):
+        for _ in range(200_000):
             times = [self.queue[0][0] if self.queue else end]
             for node in self.nodes.values():
                 if node.braind and node.frozen_ns is None:
@@ -460,7 +469,7 @@ class Lab:
         else:
 
             def read() -> None:
-                on = target.kernel and not (deaf and self.lying_status)
+                on = target.powered and not (deaf and self.lying_status)
                 report(e.DeviceOutcome.SUCCESS, e.PowerState.ON if on else e.PowerState.OFF)
 
             self.later(30, read)

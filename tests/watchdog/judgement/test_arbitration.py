@@ -6,10 +6,8 @@ import itertools
 
 import pytest
 
-from fencing.plan.delay import check_delay
-from fencing.plan.settings import FenceDevice, FenceLevel, FenceSettings
 from watchdog.config.model import NodeSettings
-from watchdog.judgement.arbitration import HealthFacts, Standing, fence_delay_ms, flags, health, keeps
+from watchdog.judgement.arbitration import HealthFacts, Standing, flags, health, keeps
 
 A, B = NodeSettings("a", 1), NodeSettings("b", 2)
 
@@ -66,23 +64,3 @@ def test_flags_tell_the_same_facts() -> None:
     for facts in all_health_facts():
         value = flags(facts)
         assert ("QUARANTINED" in str(value.name)) == facts.quarantined if value else not facts.quarantined
-
-
-@pytest.mark.parametrize(("me", "peer"), [(A, B), (B, A)])
-def test_exactly_one_node_acts_at_once(me: NodeSettings, peer: NodeSettings) -> None:
-    settings = FenceSettings(enabled=True, delay_ms=9_000, measured_ms=3_000)
-    mine, theirs = fence_delay_ms(me, peer, settings), fence_delay_ms(peer, me, settings)
-    assert sorted((mine, theirs)) == [0, 9_000]
-
-
-@pytest.mark.parametrize("delay_ms", [0, 3_000, 5_000, 9_000])
-def test_the_waiting_node_finds_the_other_one_done(delay_ms: int) -> None:
-    """Promise 5: for every d that the check accepts, the first node's effect comes before the other's act."""
-    spread_ms, measured_ms = 3_200, 3_000
-    level = FenceLevel("l", (FenceDevice("d", "agent", "b", ()),))
-    settings = FenceSettings(enabled=True, levels=(("b", (level,)),), delay_ms=delay_ms, measured_ms=measured_ms)
-    if not check_delay(settings, spread_ms):
-        for detected_late_ms in (-spread_ms, 0, spread_ms):
-            first_effect = max(0, detected_late_ms) + measured_ms
-            second_act = max(0, -detected_late_ms) + delay_ms
-            assert first_effect < second_act

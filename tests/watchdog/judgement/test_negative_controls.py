@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from base.core import NS_PER_MS
 from fencing.plan.commands import FenceState
 from fencing.plan.interlocks import Interlock
 from tests.watchdog.judgement.lab import Lab
@@ -60,8 +61,8 @@ class ForgetsFences(WatcherCore):
 
 
 class NoDelay(WatcherCore):
-    def fence_delay_ms(self) -> int:
-        return 0
+    def turn_refusal(self, now_ns: int, act_ms: int) -> None:
+        return None
 
 
 class KeepsWhenIsolated(WatcherCore):
@@ -93,7 +94,7 @@ def unproved_fence_leaves_one_owner(core: type[WatcherCore]) -> bool:
             (target, tuple(replace(level, devices=tuple(replace(d, identity="") for d in level.devices)) for level in found))
             for target, found in settings.fence.levels
         )
-        return replace(settings, fence=replace(settings.fence, levels=levels, enabled=settings.self_name == "b"))
+        return replace(settings, fence=replace(settings.fence, levels=levels))
 
     lab = Lab(Mode.STRICT, core=core, tweak=unenrolled)
     lab.run(10)
@@ -107,8 +108,10 @@ def late_isolation_stops_the_fence(core: type[WatcherCore]) -> bool:
     """The node that waits loses its reference while it waits."""
     lab = Lab(core=core)
     lab.run(10)
-    lab.power_off(lab.nodes["a"])
-    lab.run(8)
+    lab.crash(lab.nodes["a"])
+    turns = lab.nodes["b"].core.state.contact.turns
+    lab.run(5)
+    lab.run_until(lambda: (turns.next_turn_ns(lab.now) or 0) - lab.now < 2_000 * NS_PER_MS, 40)
     lab.nodes["b"].reference = False
     lab.run(20)
     return not lab.nodes["b"].offs()

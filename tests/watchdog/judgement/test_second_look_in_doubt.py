@@ -44,7 +44,8 @@ def test_a_doubt_that_stays_ends_the_fence_with_its_reason_and_nothing_done() ->
     assert any(NO_REFERENCE_LATELY in str(page["summary"]) for page in a.alerts())
 
 
-def test_a_reason_that_does_not_pass_is_final_at_once() -> None:
-    a = cut("quarantine, maintenance or a planned stop", 1_000).nodes["a"]
-    assert not a.offs()
-    assert isinstance(a.core, Doubtful) and a.core.looks == 1
+def test_a_reason_that_does_not_pass_ends_the_attempt_at_once_and_a_new_one_is_made_while_the_turn_lasts() -> None:
+    """Case J5: one hiccup must not end the only attempt of an outage."""
+    a = cut("quarantine, maintenance or a planned stop", 2).nodes["a"]
+    assert isinstance(a.core, Doubtful) and a.core.looks == 3
+    assert len(a.offs()) == 1 and a.fences()[-1] == "proved"
