@@ -11,8 +11,6 @@ OPEN: dict[str, str] = {
     "J1-resolve-vrrpd": "health",
     "J1-strict-keepalived": "health",
     "J1-strict-vrrpd": "health",
-    "J15": "turns",
-    "J16": "turns",
     "J19-ack": "holding",
     "J2-keepalived": "health",
     "J2-no-fence": "health",

@@ -242,8 +242,9 @@ CASES = (
     Case(
         "J15",
         (RESOLVE, VRRPD, PATHS, LEAST, "budget_per_hour=1"),
-        ("crash B at 12s for 25s", "crash B at 70s for 25s"),
-        lambda told: _latched(told),
+        # Not crashes: a node without power reads OFF, which needs no fence.
+        ("cut everything at 12s for 20s", "turn on B at 33s", "clear B at 40s", "cut everything at 70s for 40s"),
+        both(lambda told: _latched(told), lambda told: _fenced_once_by_a(told)),
         130,
     ),
     Case(
@@ -257,7 +258,7 @@ CASES = (
             "kill braind of A at 46s for 1s",
             "cut everything at 70s for 30s",
         ),
-        lambda told: _fences_at_most(told, 1),
+        both(lambda told: _latched(told), lambda told: _fenced_once_by_a(told)),
         105,
     ),
     Case(
@@ -317,6 +318,11 @@ def _never_fenced(told: Chronicle, node: str) -> None:
 def _latched(told: Chronicle) -> None:
     latched = [fields for _, _, _, fields in told.rows if fields.get("key") == "latch" and fields.get("value")]
     assert latched, "the budget was used up and the latch did not shut"
+
+
+def _fenced_once_by_a(told: Chronicle) -> None:
+    """A's budget for B is used up; that B then acts in its own turn is another budget."""
+    assert [act[1:] for act in told.told_off].count(("A", "B")) == 1, told.told_off
 
 
 def _fences_at_most(told: Chronicle, number: int) -> None:

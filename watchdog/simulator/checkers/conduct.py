@@ -23,7 +23,7 @@ class Planned(Checker):
         """Look for fences and pages."""
         if not all(fault.planned for fault in self.world.options.faults):
             return
-        if type(command) is RunFence:
+        if type(command) is RunFence and command.action == "off":
             self.broken(node, f"fences {command.target} in a run of planned changes")
         elif type(command) is Persist:
             for row in command.rows:
