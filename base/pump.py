@@ -115,6 +115,10 @@ class Pump:
             if mask:
                 raise
 
+    def set_stall_ns(self, stall_ns: int) -> None:
+        """How late a wake-up must be to count as a stall, from now on."""
+        self._stall_ns = stall_ns
+
     def stop(self) -> None:
         """Leave ``run`` after the current turn."""
         self._running = False

@@ -36,9 +36,9 @@ class ServiceManager:
         """A reload begins; ``ready`` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
-    def stopping(self) -> None:
-        """The service ends by itself."""
-        self._send("STOPPING=1")
+    def stopping(self, status: str = "") -> None:
+        """The service ends by itself; ``status`` is one line for ``systemctl status``."""
+        self._send("STOPPING=1" + (f"\nSTATUS={' '.join(status.split())}" if status else ""))
 
     def alive(self) -> None:
         """Feed the watchdog."""

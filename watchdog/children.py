@@ -69,6 +69,8 @@ class Children:
         self._restored: Restored | None = None
         self._incarnation = 0
         self._orders_underway = 0
+        self._then: Callable[[Restored], None] | None = None
+        self._asked_at = 0
         self._recorder_ok = False
         self._recorder = Child(
             pump,
@@ -130,6 +132,26 @@ class Children:
         self._pager.stop()
         self._recorder.send({"op": "goodbye"})
         self._recorder.stop()
+
+    def restore_again(self, incarnation: int, then: Callable[[Restored], None]) -> None:
+        """For a reload: what is durable now, told once everything handed over so far is on the disk. ``then`` is called once."""
+        self._incarnation = incarnation
+        self._then = then
+        self._asked_at = self._link.newest
+        if not self._recorder.send({"op": "restore", "incarnation": incarnation}):
+            self._then = None
+            then(NOTHING_KNOWN)
+
+    def reload(self, brain: BrainSettings, incarnation: int) -> None:
+        """Take over another configuration: the recorder goes on, the other two are told."""
+        self._brain = brain
+        self._incarnation = incarnation
+        devices = all_devices(brain.fence)
+        self._has_devices = bool(devices)
+        if devices and self._runner.child.pid is None:
+            self._runner.start()
+        self._runner.rearm(devices)
+        self._pager.reload(brain)
 
     @property
     def fence_underway(self) -> bool:
@@ -199,6 +221,13 @@ class Children:
             self._feed(RecordSpaceChanged(bool(space.get("low")), int(space.get("free_bytes", 0))))
 
     def _restore(self, restored: Restored) -> None:
+        if (then := self._then) is not None:
+            self._then = None
+            if self._link.newest != self._asked_at:
+                self.restore_again(self._incarnation, then)  # rows were handed over meanwhile: they belong to it
+            else:
+                then(restored)
+            return
         first = self._restored is None
         self._restored = restored
         self._record_is(restored.durable)

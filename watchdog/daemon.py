@@ -64,6 +64,7 @@ from watchdog.judgement.events import (
 )
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.keepalived_gate import KeepalivedGate
+from watchdog.record.messages import Restored
 from watchdog.senses import Senses
 from watchdog.service import Service
 from watchdog.witness.child import WitnessChild
@@ -92,33 +93,51 @@ class Daemon:
     def __init__(
         self, options: argparse.Namespace, loaded: LoadedBrain, groups: LoadedGroups, key: bytes, log: Log, core_factory: CoreFactory
     ) -> None:
-        brain = loaded.settings
-        self.options, self.brain, self.log = options, brain, log
-        self.groups = groups
-        self.core = core_factory(brain, key=key)
-        self.journal = Journal()
+        self.options, self.log = options, log
+        self._core_factory = core_factory
         self._inbox: deque[WatcherEvent] = deque()
         self._busy = False
         self._started = False
+        self._reloading = False
         self._stop_at_ns: int | None = None
+        self._run = LastRun()
         self._subscribers: list[Client] = []
         self.started_ns = now_ns()
+        brain = loaded.settings
         self.pump = Pump(
             next_deadline=self._next_deadline,
             on_deadline=self._on_deadline,
             on_stall=self._on_stall,
             stall_ns=brain.policy.stall_ms * NS_PER_MS,
         )
+        self.children = Children(self.pump, brain, brain.fence, options.state_dir, self.feed, log)
+        self.service = Service(ServiceManager())
+        self._build(loaded, groups, key)
+        self.control = ControlServer(
+            self.pump,
+            os.path.join(options.run_dir, "braind.sock"),
+            {
+                "status": (self._op_status, False),
+                "subscribe": (self._op_subscribe, False),
+                "journal": (self._op_journal, True),
+                "operate": (self._op_operate, True),
+            },
+        )
+
+    def _build(self, loaded: LoadedBrain, groups: LoadedGroups, key: bytes) -> None:
+        """Everything that a configuration makes: core, senses, gate, witness. The children and the control socket outlive a reload."""
+        brain = self.brain = loaded.settings
+        self.groups = groups
+        self.core = self._core_factory(brain, key=key)
+        self.journal = Journal()
         self.gate: Gate = (
             VrrpdGate(self.pump, brain.gate, self.feed)
             if brain.gate.daemon == "vrrpd"
             else KeepalivedGate(brain.gate, brain.policy.mode, self.feed)
         )
-        self.senses = Senses(self.pump, brain, groups, self.feed, log)
-        self.children = Children(self.pump, brain, brain.fence, options.state_dir, self.feed, log)
+        self.senses = Senses(self.pump, brain, groups, self.feed, self.log)
         self.config_watch = ConfigWatch(brain.gate.config, groups, self._groups_changed, self._groups_refused)
-        self.service = Service(ServiceManager())
-        self.witness = WitnessChild(self.pump, brain, self.feed, log)
+        self.witness = WitnessChild(self.pump, brain, self.feed, self.log)
         self._parts = (self.gate, self.senses, self.children, self.witness, self.config_watch, self.service)
         self._hands: dict[type, Callable[[Any], None]] = {
             SendFrame: self.senses.send_frame,
@@ -134,16 +153,6 @@ class Daemon:
             ReleaseLease: self.witness.release,
             PublishStatus: self._publish,
         }
-        self.control = ControlServer(
-            self.pump,
-            os.path.join(options.run_dir, "braind.sock"),
-            {
-                "status": (self._op_status, False),
-                "subscribe": (self._op_subscribe, False),
-                "journal": (self._op_journal, True),
-                "operate": (self._op_operate, True),
-            },
-        )
 
     # ---- events in, commands out --------------------------------------------------------------------------------------
 
@@ -228,21 +237,53 @@ class Daemon:
         self.feed(CommandFailed("read keepalived.conf", str(diagnostics[0]) if diagnostics else "unreadable"))
 
     def reload(self) -> None:
-        """SIGHUP: a valid new brain.toml restarts the watcher in place; an invalid one changes nothing."""
+        """SIGHUP: a valid new brain.toml puts a new watcher in this one's place; an invalid one changes nothing.
+
+        The old watcher goes on until the recorder has told what is durable; then it says that it restarts, and within some ms the new one
+        speaks. The recorder and its open database stay. A new *version* of the program takes a restart of the service.
+        """
+        if self._reloading or self._stop_at_ns is not None:
+            return
         try:
-            prepare(self.options)
+            prepared = prepare(self.options)
         except (ConfigError, SecretError) as error:
             self.log.error(f"reload refused, nothing changed: {error}")
             return
         if self.children.fence_underway:
             self.log.error("reload refused: a fence is under way; try again when it has ended")
             return
-        self.log.info("configuration is valid; restarting in place")
+        self.log.info("configuration is valid; taking it over")
         self.service.reloading()
-        # The new program has no handlers yet and would die of a second SIGHUP: signals wait until _install_signals lets them in.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self.shut_down(clean=True)
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  our own interpreter and arguments
+        self._reloading = True
+        self.children.restore_again(
+            self._run.incarnation + 1, lambda restored: self.pump.call_soon(lambda: self._swap(*prepared, restored))
+        )
+
+    def _swap(self, loaded: LoadedBrain, groups: LoadedGroups, key: bytes, restored: Restored) -> None:
+        """The new watcher in the place of the old one; the peer hears RESTARTING last from the old one."""
+        self._reloading = False
+        if self._stop_at_ns is not None or not restored.durable or self.children.fence_underway:
+            self.log.error(f"reload refused, nothing changed: {restored.problem or 'a fence or a stop came between'}")
+            self.service.started(now_ns())
+            return
+        self.feed(Stopping(restarting=True))
+        self._started = False
+        self._close_watch()
+        self._inbox.clear()
+        self._run = LastRun(max(self._run.incarnation + 1, restored.incarnation), self._run.boot_id, False)
+        try:
+            write_run(self.options.state_dir, self._run)
+        except OSError as error:
+            self.log.error(f"the number of this run could not be written: {error}")  # the record has it too
+        self.pump.set_stall_ns(loaded.settings.policy.stall_ms * NS_PER_MS)
+        self.children.reload(loaded.settings, self._run.incarnation)
+        gc.unfreeze()
+        self._build(loaded, groups, key)
+        try:
+            self._begin(restored, same_boot=True)
+        except OSError as error:
+            self.log.error(f"the new configuration cannot be started: {error}")
+            self.pump.stop()
 
     # ---- control socket -----------------------------------------------------------------------------------------------
 
@@ -305,9 +346,13 @@ class Daemon:
             self.log.error(damage)
         self._run = LastRun(last.incarnation + 1, boot_id(), False)
         write_run(self.options.state_dir, self._run)
-        self.witness.start(self._run.incarnation)
         restored = self.children.start(self._run.incarnation, RESTORE_TIMEOUT_NS)
+        self._begin(restored, same_boot=last.boot_id == self._run.boot_id)
+
+    def _begin(self, restored: Restored, *, same_boot: bool) -> None:
+        """Open the senses and tell the core where it is; from now on the watcher watches."""
         self.senses.start()
+        self.witness.start(self._run.incarnation)
         boot = bytes.fromhex(boot_id().replace("-", ""))[:8]
         event = Started(
             wall_ns=wall_ns(),
@@ -321,7 +366,7 @@ class Daemon:
             open_fences=restored.open_fences,
             recent_fence_wall_ns=restored.recent_fence_wall_ns,
             seen_peer_before=restored.seen_peer,
-            same_boot=last.boot_id == self._run.boot_id,
+            same_boot=same_boot,
             macs=self.senses.own_macs(),
             open_incidents=restored.open_incidents,
             durable=durable_facts(restored.facts),
@@ -339,16 +384,33 @@ class Daemon:
     def request_stop(self) -> None:
         """SIGTERM: tell the peer, write the last rows, then leave."""
         if self._stop_at_ns is None:
-            self.service.stopping()
+            self.service.stopping(self._held_words())
             self.feed(Stopping())
             self._stop_at_ns = now_ns() + STOP_GRACE_NS
+
+    def _held_words(self) -> str:
+        """What stays held when this watcher ends: the gate keeps what it says, and whoever stops braind must know it."""
+        status = self.core.snapshot()
+        groups = status.get("groups") if isinstance(status, dict) else None
+        held = []
+        for group in groups if isinstance(groups, list) else []:
+            if isinstance(group, dict) and isinstance(gate := group["gate"], dict) and gate["state"] == "held":
+                held.append(f"{group['name']} ({group['group']}): {gate['reason']}")
+        if not held:
+            return ""
+        text = f"stopping while this node is held: {'; '.join(held)}; {self.brain.gate.daemon} stays held until braind runs again"
+        self.log.warning(f"{text}, see docs/UPGRADE.md")
+        return text
+
+    def _close_watch(self) -> None:
+        self.senses.close()
+        self.gate.close()
+        self.witness.stop()
 
     def shut_down(self, *, clean: bool) -> None:
         """Close everything; with ``clean`` the next start knows that this end was orderly."""
         self.control.close()
-        self.senses.close()
-        self.gate.close()
-        self.witness.stop()
+        self._close_watch()
         self.children.stop()
         if clean:
             try:

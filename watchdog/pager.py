@@ -58,17 +58,19 @@ class Pager:
         self._on_rejected = on_rejected
         self._record_ok = False
         self._kept: list[_Kept] = []
-        self.child: Child | None = None
-        if brain.alerts:
-            self.child = Child(
-                pump,
-                "delivery",
-                [sys.executable, "-m", "alerts.delivery", "--database", os.path.join(state_dir, "brain.db")],
-                self._received,
-                on_up=self._up,
-                on_down=lambda reason: log.limited("delivery", f"delivery is down: {reason}"),
-                env=environment,
-            )
+        self._pump, self._state_dir, self._environment = pump, state_dir, environment
+        self.child = self._make_child() if brain.alerts else None
+
+    def _make_child(self) -> Child:
+        return Child(
+            self._pump,
+            "delivery",
+            [sys.executable, "-m", "alerts.delivery", "--database", os.path.join(self._state_dir, "brain.db")],
+            self._received,
+            on_up=self._up,
+            on_down=lambda reason: self._log.limited("delivery", f"delivery is down: {reason}"),
+            env=self._environment,
+        )
 
     # ---- what the watcher tells ---------------------------------------------------------------------------------------
 
@@ -103,6 +105,19 @@ class Pager:
         """A person has taken the incident: no escalation."""
         if self.child is not None:
             self.child.send({"op": "acknowledged", "incident": incident, "who": who})
+
+    def reload(self, brain: BrainSettings) -> None:
+        """Other receivers: the process that runs is told; one that is needed only now, or no more, is started or ended."""
+        had, self._brain = self.child is not None, brain
+        if brain.alerts and not had:
+            self.child = self._make_child()
+            self.child.start()
+        elif not brain.alerts and self.child is not None:
+            self.child.stop()
+            self.child = None
+            self._kept.clear()
+        elif self.child is not None:
+            self.child.send(self._configuration())
 
     # ---- life ---------------------------------------------------------------------------------------------------------
 
@@ -148,6 +163,11 @@ class Pager:
 
     def _up(self) -> None:
         assert self.child is not None
+        self.child.send(self._configuration())
+        for kept in self._kept:  # a new process knows nothing of what an earlier one was told past the record
+            kept.sent = False
+
+    def _configuration(self) -> JsonObject:
         receivers = [
             {
                 "name": r.name,
@@ -158,9 +178,7 @@ class Pager:
             }
             for r in self._brain.alerts
         ]
-        self.child.send({"op": "configure", "cluster": self._brain.cluster, "receivers": receivers})
-        for kept in self._kept:  # a new process knows nothing of what an earlier one was told past the record
-            kept.sent = False
+        return {"op": "configure", "cluster": self._brain.cluster, "receivers": receivers}
 
     def _received(self, message: JsonObject) -> None:
         if "failing" in message:

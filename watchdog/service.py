@@ -25,9 +25,9 @@ class Service:
         """The program is about to be put in place anew; ``started`` ends it."""
         self._manager.reloading()
 
-    def stopping(self) -> None:
-        """An orderly end begins."""
-        self._manager.stopping()
+    def stopping(self, what_stays: str = "") -> None:
+        """An orderly end begins; ``what_stays`` is shown by ``systemctl status``."""
+        self._manager.stopping(what_stays)
 
     def next_deadline(self) -> int | None:
         """When systemd must hear of us; None without its watchdog."""

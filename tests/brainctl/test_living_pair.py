@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -153,7 +155,7 @@ def test_a_reload_restarts_in_place_and_a_bad_file_changes_nothing(pair: Pair, s
 
 
 def test_a_signal_that_comes_while_it_restarts_waits_for_its_turn(pair: Pair) -> None:
-    """The program that has just been put in place has no handlers yet; SIGHUP would end it."""
+    """Ever more signals while one reload is under way: they are dropped or obeyed, and none ends it."""
     process = pair.brain["b"].process
     assert process is not None
     before = epoch(pair, "b")
@@ -165,6 +167,59 @@ def test_a_signal_that_comes_while_it_restarts_waits_for_its_turn(pair: Pair) ->
     assert wait(pair, lambda: epoch(pair, "b") > before, 30)
     assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 30), status(pair, "a")["problems"]
     assert status(pair, "b")["daemon"]["pid"] == process.pid
+
+
+def incidents(pair: Pair, role: str) -> int:
+    with sqlite3.connect(pair.directory / role / "state/brain.db") as db:
+        return int(db.execute("SELECT count(*) FROM incidents").fetchone()[0])
+
+
+def test_reloads_are_silence_at_the_peer(pair: Pair) -> None:
+    """A reload is announced and takes no longer than a beat's patience: no path falls silent, nobody is paged (N8, S7)."""
+    before = incidents(pair, "a"), incidents(pair, "b")
+    process = pair.brain["b"].process
+    assert process is not None
+    for _ in range(4):
+        number = epoch(pair, "b")
+        process.send_signal(signal.SIGHUP)
+        assert wait(pair, lambda number=number: epoch(pair, "b") > number, 10)  # type: ignore[misc]
+        pair.observer.run(2.5)
+    assert (incidents(pair, "a"), incidents(pair, "b")) == before
+    paths = status(pair, "a")["status"]["paths"]
+    gaps = {path["name"]: path["longest_gap_ms"] for path in paths if path["kind"] != "serial"}
+    assert gaps and max(gaps.values()) < 1_000, gaps
+    assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 20), status(pair, "a")["problems"]
+
+
+def test_no_text_in_brain_toml_ends_the_running_daemon(pair: Pair) -> None:
+    """Every key of its own file in turn, left out or given what fits nowhere: SIGHUP is refused or obeyed, and braind goes on (A8, J20)."""
+    process = pair.brain["b"].process
+    assert process is not None
+    path = pair.directory / "b" / "brain.toml"
+    good = path.read_text()
+    number = epoch(pair, "b")
+    lines = good.splitlines(keepends=True)
+    keys = [i for i, line in enumerate(lines) if re.match(r"\s*\w+ *=", line)]
+    values = ["", "[" * 5_000 + "]" * 5_000, "9" * 4_301, '"a\\u0000"', "{ x = [[[]]] }"]
+    texts = [
+        "".join([*lines[:i], f"{lines[i].partition('=')[0]}= {value}\n" if value else "", *lines[i + 1 :]])
+        for at, i in enumerate(keys)
+        for value in values[at % len(values) :: len(values)]
+    ]
+    texts += ["[[path]]\n", "\x00", "a" + ".a" * 5_000 + " = 1\n", good + "[[path]]\nname = 'x'\n"]
+    try:
+        for text in texts:
+            path.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            pair.observer.run(0.15)
+            assert process.poll() is None, text[:300]
+    finally:
+        path.write_text(good)
+    pair.observer.run(1)
+    process.send_signal(signal.SIGHUP)
+    assert wait(pair, lambda: epoch(pair, "b") > number, 20)
+    assert status(pair, "b")["daemon"]["pid"] == process.pid
+    assert wait(pair, lambda: status(pair, "b")["exit"] == 0 and status(pair, "a")["exit"] == 0, 30), status(pair, "a")["problems"]
 
 
 def test_a_split_is_critical_and_explained(pair: Pair) -> None:

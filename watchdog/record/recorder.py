@@ -430,6 +430,7 @@ class Recorder:
         asked = message.get("incarnation")
         asked = asked if isinstance(asked, int) and not isinstance(asked, bool) else None
         problem = ""
+        self.flush()
         try:
             self._ensure_open()
             db = self.store.db

@@ -99,7 +99,7 @@ def read_restored(db: Database, *, asked_incarnation: int | None, boot: str, wal
     last = last if isinstance(last, int) and 0 < last < MAX_INCARNATION else 0
     clean = facts.get("clean_stop")
     return Restored(
-        incarnation=last if last and watcher and run.get("watcher") == watcher else max(asked_incarnation or 0, last + 1),
+        incarnation=max(asked_incarnation or 0, last if last and watcher and run.get("watcher") == watcher else last + 1),
         same_boot=bool(run) and run.get("boot") == boot,
         clean_stop=not run or clean == last,
         quarantined=is_set(facts.get("quarantine")),
