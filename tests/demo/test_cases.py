@@ -28,6 +28,7 @@ CASES: tuple[tuple[str, str, str], ...] = (
     ("gateway-reboots", "vrrpd", "strict"),
     ("gateway-reboots-after-stop", "keepalived", "resolve"),
     ("owner-shuts-down", "keepalived", "strict"),
+    ("watcher-stops-first", "vrrpd", "strict"),
     ("foreign-elsewhere", "vrrpd", "resolve"),
     ("stranger", "keepalived", "resolve"),
     ("nopreempt", "keepalived", "resolve"),

@@ -9,7 +9,7 @@ from brainctl.demo.scenarios.holding import GateLate, HoldEnds, HoldIgnored, Hol
 from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, RoutedPeers, SameVrid, SixGroups, TwoLans, TwoLansSync
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
-from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown
+from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown, WatcherStopsFirst
 from brainctl.demo.scenarios.strangers import Foreign, ForgedFrames
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -34,6 +34,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     GatewayReboots(),
     GatewayRebootsAfterStop(),
     OwnerShutsDown(),
+    WatcherStopsFirst(),
     Foreign(),
     ForeignElsewhere(),
     ForgedFrames(),

@@ -6,7 +6,6 @@ The failure of a listed scenario is told and does not count; one that holds agai
 from __future__ import annotations
 
 KNOWN_FAILING: dict[str, str] = {
-    "two-lans": "T3, health",
     "two-lans-sync": "T3, health",
     "same-vrid": "T10, address",
     "routed-peers": "T8, health",

@@ -50,13 +50,8 @@ class GatewayRebootsAfterStop(GatewayReboots):
     usual = False
 
     def end_standby(self, stage: Stage) -> None:
-        """systemd's order: braind, the VRRP daemon, power."""
-        stage.say("B is shut down: braind, the VRRP daemon, power")
-        node = stage.node("B")
-        for job in ("braind", "vrrp"):
-            node.signal(job, signal.SIGTERM)
-            stage.wait(f"B's {job} has ended", lambda job=job: not node.running(job), 15.0)  # type: ignore[misc]
-        stage.lab.unpower("B")
+        """By the order of the units."""
+        shut_down(stage, "B", ("vrrp", "braind"))
         stage.hold(3.0)
 
 
@@ -65,21 +60,54 @@ class OwnerShutsDown(Scenario):
 
     name = "owner-shuts-down"
     case = "J2"
-    story = "A, the owner, is shut down in order: braind, the VRRP daemon, power. B owns the address as soon as A released it"
+    story = "A, the owner, is shut down by the order of the units, then its power goes: B owns the address as soon as A released it"
     modes = ("resolve", "strict")
     usual = False
+    order: tuple[str, ...] = ("vrrp", "braind")
 
     def play(self, stage: Stage) -> None:
-        """systemd's order: braind is stopped after the VRRP daemon where its unit says so."""
+        """Shut down, and see what becomes of the address."""
         stage.moment()
-        stage.say("A is shut down: braind, the VRRP daemon, power")
-        node = stage.node("A")
-        for job in ("braind", "vrrp"):
-            node.signal(job, signal.SIGTERM)
-            stage.wait(f"A's {job} has ended", lambda job=job: not node.running(job), 15.0)  # type: ignore[misc]
-        stage.lab.unpower("A")
+        shut_down(stage, "A", self.order)
+        self.afterwards(stage)
+
+    def afterwards(self, stage: Stage) -> None:
+        """B serves."""
         stage.wait("B serves the client", stage.served_by("B"), 25.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Released is released."""
         return Expectation("B owns the address", owners=("B",), split=False, outage_ms=9_000.0)
+
+
+class WatcherStopsFirst(OwnerShutsDown):
+    """Somebody stops braind first: nobody is there any more who could release."""
+
+    name = "watcher-stops-first"
+    story = (
+        "A, the owner, is shut down, its braind first, then its power goes: B owns the address, or (strict) a critical page says why not"
+    )
+    order = ("braind", "vrrp")
+
+    def afterwards(self, stage: Stage) -> None:
+        """B serves, or a person knows."""
+        served, paged = stage.served_by("B"), stage.paged(r'"severity": "critical"|CRITICAL')
+        stage.wait("B serves the client, or a critical page says why not", lambda: served() or paged(), 25.0)
+        if stage.setup.mode != "strict":
+            stage.wait("B serves the client", served, 10.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """strict may choose no service, but not in silence."""
+        if mode == "strict":
+            return Expectation("B owns the address, or a critical page", split=False)
+        return super().expect(mode, daemon)
+
+
+def shut_down(stage: Stage, name: str, order: tuple[str, ...]) -> None:
+    """What systemd does: one unit after the other, each to its end, then the power."""
+    stage.say(f"{name} is shut down: {', '.join(order)}, power")
+    node = stage.node(name)
+    for job in order:
+        node.signal(job, signal.SIGTERM)
+        stage.wait(f"{name}'s {job} has ended", lambda job=job: not node.running(job), 15.0)  # type: ignore[misc]
+    stage.lab.unpower(name)
