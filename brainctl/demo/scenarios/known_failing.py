@@ -6,11 +6,9 @@ The failure of a listed scenario is told and does not count; one that holds agai
 from __future__ import annotations
 
 KNOWN_FAILING: dict[str, str] = {
-    "two-lans-sync": "T3, health",
     "same-vrid": "T10, address",
     "routed-peers": "T8, health",
     "gateway-reboots-after-stop": "T4, health",
-    "owner-shuts-down": "J2, health and holding",
     "stranger": "A1, address and health",
     "watcher-crashes": "N1 J7, address and health",
     "descriptors-run-out": "A7, address",

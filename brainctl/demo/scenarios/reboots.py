@@ -85,7 +85,7 @@ class WatcherStopsFirst(OwnerShutsDown):
 
     name = "watcher-stops-first"
     story = (
-        "A, the owner, is shut down, its braind first, then its power goes: B owns the address, or (strict) a critical page says why not"
+        "A, the owner, is shut down, its braind first, then its power goes: B owns the address, or (strict) a critical page says why"
     )
     order = ("braind", "vrrp")
 
