@@ -84,9 +84,7 @@ class WatcherStopsFirst(OwnerShutsDown):
     """Somebody stops braind first: nobody is there any more who could release."""
 
     name = "watcher-stops-first"
-    story = (
-        "A, the owner, is shut down, its braind first, then its power goes: B owns the address, or (strict) a critical page says why"
-    )
+    story = "A, the owner, is shut down, its braind first, then its power goes: B owns the address, or (strict) a critical page says why"
     order = ("braind", "vrrp")
 
     def afterwards(self, stage: Stage) -> None:
