@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from base.core import NS_PER_S
-from watchdog.judgement.commands import BridgeAdvert, ProbeOwners, ProbeReference, WatcherCommand
+from watchdog.judgement.commands import BridgeAdvert, ProbeOwners, ProbeReference, PublishStatus, WatcherCommand
 from watchdog.simulator.options import NODES
 from watchdog.simulator.process import Life
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from watchdog.simulator.world import World
 
 CALM_AFTER_NS = 3 * NS_PER_S
-ROUTINE = (ProbeOwners, ProbeReference, BridgeAdvert)
+ROUTINE = (ProbeOwners, ProbeReference, BridgeAdvert, PublishStatus)
 """Commands that a healthy pair gives for ever; frames are not even shown to this class."""
 
 

@@ -35,6 +35,7 @@
     move gateway at 10s                    the reference has another MAC from now on
     set mode of B to observe at 10s        B's braind is restarted with another mode; also ``set rank of B to 1``, ``set delay of B to
                                            3000``, ``set key of B to other``
+    lose witness of A at 10s               A cannot reach the witness (``lose witness``: neither can); ``slow witness``
     vouch at A at 20s                      a person tells A that its peer is off; ``clear A``: quarantine and latch; ``order off at A``
 
 Instead of a time, ``on intent`` means: when the first intent to fence has become durable, and ``on fence``: when a power switch is told
@@ -88,6 +89,8 @@ _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("move-gateway", r"move gateway"),
     ("device", rf"device (?P<value>[12]) of {_NODE} (?P<link>{_HABIT})"),
     ("device-time", rf"device (?P<level>[12]) of {_NODE} (?P<link>acts|reads) in (?P<value>\d+)ms"),
+    ("lose-witness", rf"lose witness(?: of {_NODE})?"),
+    ("slow-witness", r"slow witness"),
     ("foreign", r"foreign claims"),
     ("hand-address", rf"address by hand on {_NODE}"),
     ("forge", rf"forge (?P<link>adverts|goodbye|arp|gateway) of {_NODE}"),

@@ -19,6 +19,8 @@ from watchdog.config.model import (
     PerNode,
     PolicySettings,
     ReferenceSettings,
+    WitnessKind,
+    WitnessSettings,
 )
 from watchdog.judgement.delays import least_delay_ms
 from watchdog.simulator.faults import Fault
@@ -87,6 +89,7 @@ class Options:
     """False: no node answers ARP for its own address (arp_ignore)."""
     lans: int = 1
     """Service LANs: with 2, every second group lives on eth2, with a reference of its own."""
+    witness: bool = False
     references: int = 1
     """Reference hosts on the first LAN (if ``reference``)."""
 
@@ -249,4 +252,7 @@ def settings_of(options: Options, node: str) -> BrainSettings:
         references=references,
         fence=_fence(options),
         alerts=(),
+        witness=WitnessSettings(WitnessKind.ETCD, lease_ms=3 * options.measured_ms, endpoints=("http://10.9.0.1:2379",))
+        if options.witness
+        else None,
     )

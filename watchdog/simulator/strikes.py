@@ -57,6 +57,8 @@ class Strikes:
                 gateway = self._world.gateways["gateway"]
                 gateway.mac = "02:00:00:00:01:fe"
                 return lambda: setattr(gateway, "mac", MACS["gateway"])
+            case "lose-witness" | "slow-witness":
+                return self._strike_witness(fault)
             case "set":
                 return self._change_settings(fault)
             case "revert":
@@ -150,6 +152,21 @@ class Strikes:
         child = brain.recorder if fault.link == "recorder" else brain.runner
         child.killed()
         return child.restarted
+
+    def _strike_witness(self, fault: Fault) -> Undo:
+        witness = self._world.witness
+        nodes = [fault.node] if fault.node else list(NODES)
+        if fault.verb == "slow-witness":
+            witness.slow += 1
+            return lambda: setattr(witness, "slow", witness.slow - 1)
+        for node in nodes:
+            witness.lost[node] += 1
+
+        def found() -> None:
+            for node in nodes:
+                witness.lost[node] -= 1
+
+        return found
 
     def _pace(self, fault: Fault) -> Undo:
         switch = self._world.switches.get(switch_name(fault.node, fault.level))

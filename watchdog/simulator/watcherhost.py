@@ -15,7 +15,9 @@ from watchdog.judgement.commands import (
     ProbeOwners,
     ProbeReference,
     PublishStatus,
+    ReleaseLease,
     RemoveAddress,
+    RequestLease,
     Row,
     RunFence,
     SendFrame,
@@ -113,6 +115,7 @@ class BrainHost(Process):
         for event in (started, *self._surroundings()):
             self.take(now_ns, event)
         self._count_traffic(self.starts)
+        self.world.witness.poll(self, self.starts)
 
     def _count_traffic(self, starts: int) -> None:
         """The kernel's counters, once a second: clients are heard on every port that passes anything."""
@@ -276,6 +279,10 @@ class BrainHost(Process):
                     self.world.vrrp[node].set_gate(command)
                 case BridgeAdvert():
                     self.world.vrrp[node].bridge(command)
+                case RequestLease():
+                    self.world.witness.request(self, command)
+                case ReleaseLease():
+                    self.world.witness.release(self, command)
                 case RunFence():
                     self.runner.run(command)
                 case PublishStatus():

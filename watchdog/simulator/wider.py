@@ -153,6 +153,13 @@ def _gateway_moves(rng: random.Random, _options: Options) -> list[str]:
     return lines
 
 
+def _witness(rng: random.Random, _options: Options) -> list[str]:
+    """The witness is lost or slow for one or both, in a cut."""
+    what = rng.choice(("lose witness", f"lose witness of {rng.choice(NODES)}", "slow witness"))
+    trouble = rng.choice(("cut everything", "cut everything", "drop vrrp", f"crash {rng.choice(NODES)}"))
+    return [f"{what} at {_at(rng)} for {_for(rng, 5, 30)}", f"{trouble} at {_at(rng)} for {_for(rng, 12, 30)}"]
+
+
 WIDER_STORIES: dict[str, tuple[int, Callable[[random.Random, Options], list[str]]]] = {
     "dead-port": (9, _dead_port),
     "shutdown": (5, _shutdown),
@@ -168,6 +175,7 @@ WIDER_STORIES: dict[str, tuple[int, Callable[[random.Random, Options], list[str]
     "outlets": (4, _outlets),
     "by-hand": (4, _by_hand),
     "gateway-moves": (3, _gateway_moves),
+    "witness": (6, _witness),
 }
 """Name -> (weight, what goes wrong)."""
 
@@ -190,5 +198,6 @@ def widen(rng: random.Random, options: Options) -> Options:
         node_addresses=rng.random() < 0.9,
         answers_arp=rng.random() < 0.93,
         yield_deadline_ms=rng.choice((1_500, 1_500, 1_500, 5_000)),
+        witness=rng.random() < 0.25,
         measured_ms=rng.choice((MEASURED_F_MS, MEASURED_F_MS, 3_000)),
     )

@@ -37,6 +37,7 @@ from watchdog.simulator.scheduler import Scheduler, Streams, Trace
 from watchdog.simulator.stranger import Stranger
 from watchdog.simulator.vrrphost import GateFiles, VrrpHost
 from watchdog.simulator.watcherhost import BrainHost
+from watchdog.simulator.witness import Witness
 
 if TYPE_CHECKING:
     from watchdog.simulator.checkers.observer import Observer
@@ -113,6 +114,7 @@ class World:
         self.owners: dict[str, tuple[str, ...]] = {vip: () for group in self.groups["A"] for vip in group.vips}
         for checker in checkers:
             checker.begin(self)
+        self.witness = Witness(self)
         self.calm = Calm(self)
         self._sort_checkers()
 
