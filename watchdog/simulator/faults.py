@@ -3,6 +3,7 @@
     cut eth0 at 10s                        the service LAN no longer carries anything between the nodes
     cut eth0 of A at 10s for 5s            A's port carries nothing (its carrier stays)
     cut eth0 from A to B at 10s            one way only; also eth1, serial, everything
+    heal everything at 12s for 300ms       what is cut works again for a moment
     pull eth0 of A at 10s                  A's interface loses its carrier
     drop vrrp at 10s                       a firewall drops protocol 112 (``drop vrrp from A to B``: one way)
     lose 20% on eth0 at 10s                also duplicate, corrupt, reorder; ``delay 80ms on eth0``
@@ -63,6 +64,7 @@ _LINK = r"(?P<link>eth0|eth1|eth2|serial|everything)"
 _HABIT = "lies-always|lies|slow|late|refuses|unreachable|busy|wrong-outlet|shared-outlet"
 _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("cut", rf"cut {_LINK}{_WAY}"),
+    ("heal", rf"heal {_LINK}{_WAY}"),
     ("cut-management", rf"cut management of {_NODE}"),
     ("pull", rf"pull (?P<link>eth0|eth1|eth2) of {_NODE}"),
     ("drop-vrrp", rf"drop vrrp{_WAY}"),

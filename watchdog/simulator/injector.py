@@ -35,6 +35,7 @@ class FaultInjector:
         self._world = world
         self._undo: list[Callable[[], None]] = []
         self.active = 0
+        self.lasting: list[Fault] = []
         """Faults that hold something down right now."""
         self._strikes = Strikes(world)
         self._waiting = [fault for fault in world.options.faults if fault.at_ns < 0]
@@ -64,12 +65,16 @@ class FaultInjector:
         undo = self._begin(fault)
         lasts = fault.verb not in PASSING
         self.active += lasts
+        if lasts:
+            self.lasting.append(fault)
         done = [False]
 
         def end() -> None:
             if not done[0]:
                 done[0] = True
                 self.active -= lasts
+                if lasts:
+                    self.lasting.remove(fault)
                 self._world.note("fault", f"over: {fault.text}")
                 undo()
                 self._world.owners_may_have_changed()
@@ -92,6 +97,8 @@ class FaultInjector:
                 return self._impair(fault)
             case "pause" | "kill" | "stop" | "reload" | "crash":
                 return self._strike(fault)
+            case "heal":
+                return self._heal_briefly(fault)
             case "drop-path":
                 return self._drop_path(fault)
             case "turn-on":
@@ -159,6 +166,18 @@ class FaultInjector:
                 link.cut -= 1
 
         return mend
+
+    def _heal_briefly(self, fault: Fault) -> Callable[[], None]:
+        """Every cut of these links ends, and is there again afterwards if its own end has not come meanwhile."""
+        was_cut = [(link, link.cut) for link in self._links(fault)]
+        for link, cut in was_cut:
+            link.cut -= cut
+
+        def cut_again() -> None:
+            for link, cut in was_cut:
+                link.cut += cut
+
+        return cut_again
 
     def _drop_path(self, fault: Fault) -> Callable[[], None]:
         """A firewall drops one kind of traffic on every network, one way or both."""

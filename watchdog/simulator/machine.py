@@ -27,6 +27,8 @@ class Kernel:
         self.service_address = address
         self.powered = True
         self.boots = 1
+        self.clock_start_ns = 0
+        """What CLOCK_BOOTTIME reads at a boot: 0, but for a search that wants to know a time when it sees one."""
         self.boot_at_ns = -world.streams.of(f"{name}/boot").randrange(1000, 900_000) * NS_PER_S
         self.frozen = 0
         """Faults that hold the whole machine, its kernel too (suspend, VM pause)."""

@@ -109,7 +109,7 @@ class World:
             self.brains[name] = BrainHost(self, kernel, self.settings[name], self.groups[name])
             self.machines[name].processes = {"vrrp": self.vrrp[name], "braind": self.brains[name]}
             self.serial.handlers[name] = self.brains[name].serial
-        self._injector = FaultInjector(self)
+        self.injector = FaultInjector(self)
         self._adverts: dict[AdvertBytes, tuple[int, int, tuple[str, ...], str] | None] = {}
         self.owners: dict[str, tuple[str, ...]] = {vip: () for group in self.groups["A"] for vip in group.vips}
         for checker in checkers:
@@ -145,7 +145,7 @@ class World:
         """Safety phase (faults), then healing phase (everything is repaired)."""
         self.run_until(self.options.safety_ns)
         self.repaired_ns = self.scheduler.now_ns
-        self._injector.heal()
+        self.injector.heal()
         self.run_until(self.options.safety_ns + self.options.healing_ns)
         for checker in self.checkers:
             checker.finish()
@@ -158,7 +158,7 @@ class World:
                 rng = self.streams.of(f"{name}/start")
                 self.scheduler.after(int(rng.random() * 800 * NS_PER_MS), self.vrrp[name].start)
                 self.scheduler.after(int(rng.random() * 800 * NS_PER_MS), self.brains[name].start)
-            self._injector.schedule()
+            self.injector.schedule()
             self.scheduler.after(POLL_NS, self._poll)
         self.scheduler.run_until(end_ns)
 
@@ -168,7 +168,7 @@ class World:
         self._counted = self.trace.count
         for checker in self._on_poll:
             checker.poll()
-        if self.quick and self._injector.active == 0 and self.calm.is_calm():
+        if self.quick and self.injector.active == 0 and self.calm.is_calm():
             end_ns = self.options.safety_ns + (self.options.healing_ns if self.healing else 0)
             self.scheduler.skip_quiet(KEPT_QUIET_NS, end_ns)
         self.scheduler.after(POLL_NS, self._poll)
@@ -249,7 +249,7 @@ class World:
     def committed(self, node: str, rows: tuple[Row, ...]) -> None:
         """Rows are durable now."""
         if any(row.kind is RowKind.FENCE for row in rows):
-            self._injector.moment(ON_INTENT, node)
+            self.injector.moment(ON_INTENT, node)
         for checker in self.checkers:
             checker.committed(node, rows)
 
@@ -259,7 +259,7 @@ class World:
         for checker in self.checkers:
             checker.device(node, switch, command)
         if command.action == "off":
-            self._injector.moment(ON_FENCE, node)
+            self.injector.moment(ON_FENCE, node)
 
     def life_changed(self, node: str, process: str) -> None:
         """A process started, died, hung or came back."""
@@ -345,7 +345,7 @@ class World:
         self.note(node, "power on")
         kernel.powered = True
         kernel.boots += 1
-        kernel.boot_at_ns = self.scheduler.now_ns
+        kernel.boot_at_ns = self.scheduler.now_ns - kernel.clock_start_ns
         for checker in self.checkers:
             checker.power(node, True, "")
         rng = self.streams.of(f"{node}/start")

@@ -8,6 +8,8 @@ from watchdog.simulator.checker import Checker
 from watchdog.simulator.checkers.observer import NEVER, Observer, other
 
 FRESH_NS = 3_500 * NS_PER_MS
+FORGING = ("forge", "flood", "foreign")
+"""A stranger can make anybody believe in a second owner: that may page, and nothing more (promise 11)."""
 STALE_TRUTH_NS = 2_500 * NS_PER_MS
 """How long a fact may outlive what it was about: the slowest path's silence plus a census interval."""
 
@@ -52,7 +54,7 @@ class Evidence(Checker):
         report = peer_held and now_ns - told.last_frame() <= FRESH_NS
         if sum((holds, answers, advert, report)) < 2:
             self.broken(node, f"split of {scope} confirmed on {holds=} {answers=} {advert=} {report=}")
-        if not peer_held and not any(fault.verb in ("forge", "flood", "foreign") for fault in self.world.options.faults):
+        if not peer_held and not any(verb in self._observer.struck for verb in FORGING):
             self.broken(node, f"split of {scope} confirmed, but there were no two owners in the last {STALE_TRUTH_NS // NS_PER_MS} ms")
         since_ns = self._suspected.get((node, scope))
         confirm_ns = self.world.options.confirm_ms * NS_PER_MS

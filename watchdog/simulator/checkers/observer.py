@@ -24,6 +24,7 @@ from watchdog.simulator.options import MACS, NODES, virtual_mac
 from watchdog.simulator.process import Life
 
 if TYPE_CHECKING:
+    from watchdog.simulator.faults import Fault
     from watchdog.simulator.power import PowerSwitch
     from watchdog.simulator.world import World
 
@@ -86,6 +87,10 @@ class Observer(Checker):
         """Node -> order id -> (at, level, state) as emitted."""
         self.surely_down: dict[str, dict[str, str]] = {name: {} for name in NODES}
         """Node -> how it knows that the other one certainly cannot serve: "proved", "stopped in order", "vouched"."""
+        self.owned_since: dict[str, int] = dict.fromkeys(self.world.owners, 0)
+        """Since when each address has had the owners that it has."""
+        self.struck: dict[str, None] = {}
+        """The verbs of the faults that struck so far."""
         self._cut_off: dict[str, tuple[int, bool]] = {}
         self.pauses: list[tuple[int, str, str]] = []
         self.last_disturbance_ns = 0
@@ -208,6 +213,14 @@ class Observer(Checker):
         """Remember every order to turn a machine off."""
         if command.action == "off":
             self.off_calls.append((self.now_ns, node, switch, command))
+
+    def fault(self, fault: Fault) -> None:
+        """Remember what strikes."""
+        self.struck[fault.verb] = None
+
+    def owners(self, vip: str, before: tuple[str, ...], now: tuple[str, ...]) -> None:
+        """Remember since when."""
+        self.owned_since[vip] = self.now_ns
 
     def power(self, node: str, on: bool, why: str) -> None:
         """Remember when machines lost or got power."""

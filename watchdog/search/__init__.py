@@ -1,0 +1,1 @@
+"""Exhaustive search over short schedules of faults, with the cores of the daemons."""
