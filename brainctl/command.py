@@ -22,6 +22,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("brainctl.replay", "run a journal through the same core and compare every command"),
     "demo": ("brainctl.demo.command", "a whole data centre in namespaces: split it and watch"),
     "simulate": ("brainctl.simulate", "the same cores in a virtual world with seeded faults"),
+    "search": ("brainctl.search", "every short schedule of faults, tried on the same cores"),
 }
 
 

@@ -76,9 +76,8 @@ class _Progress:
             return
         self._told_s = coverage.took_s
         left = f", {max(0, self._budget_s - coverage.took_s):.0f} s left" if self._budget_s else ""
-        text = (
-            f"{coverage.units_done}/{coverage.units} first faults, {coverage.schedules} schedules, {len(coverage.findings)} findings{left}"
-        )
+        done = f"{coverage.units_done}/{coverage.units} first faults"
+        text = f"{done}, {coverage.schedules} schedules, {len(coverage.findings)} findings{left}"
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
 

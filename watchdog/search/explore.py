@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS, NS_PER_S
@@ -227,8 +227,8 @@ def play_schedule(configuration: Configuration, schedule: tuple[tuple[int, str],
     return explorer._play_out(world, log, schedule)
 
 
-def work(explorer: Explorer, units: Iterator[Step]) -> None:
-    """Play units one after the other, each in a child of one settled pair."""
+def work(explorer: Explorer, units: list[Step], done: Callable[[], None]) -> None:
+    """Play units one after the other, each in a child of one settled pair; ``done`` after each that was not cut short."""
     world, log = explorer.prepare()
     gc.collect()
     gc.freeze()  # what is never freed is not copied when a child touches its reference count
@@ -236,6 +236,8 @@ def work(explorer: Explorer, units: Iterator[Step]) -> None:
         if explorer.expired():
             return
         in_a_child(lambda step=step: explorer.explore(world, log, step))  # type: ignore[misc]
+        if not explorer.expired():
+            done()
 
 
 def expires_at(end_s: float) -> Callable[[], bool]:

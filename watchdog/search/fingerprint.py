@@ -1,8 +1,8 @@
 """What a pair will do from now on, in 64 bits: two worlds with one fingerprint count as the same state.
 
-Every value that the cores remember is looked at. A time is taken relative to the node's own clock, in steps of ``STEP_MS`` and no older
-than ``OLD_MS``; numbers that only count up (frames, probes, orders), nonces and texts are left out. That is an abstraction: states
-that differ by less are not told apart.
+Every value that the cores remember is looked at. A time is taken relative to the node's own clock, in steps of ``STEP_MS``, no older
+than ``OLD_MS`` and no further away than ``FAR_MS``; numbers that only count up (frames, probes, orders), nonces, texts and the rhythm
+of probes and readings are left out. That is an abstraction: states that differ by less are not told apart.
 """
 
 from __future__ import annotations
@@ -19,20 +19,72 @@ if TYPE_CHECKING:
     from watchdog.simulator.world import World
 
 STEP_MS = 400
-OLD_MS = 20_000
+OLD_MS = 8_000
+FAR_MS = 16_000
 TIMES_FROM_NS = 10**16
 """Clocks of searched worlds start so late that no other number is as large as their times."""
 CLOCK_START_NS = 10**17
 COUNTERS = frozenset(
-    (
-        "number", "sequence", "_sequence", "_next", "_next_id", "_next_probe", "probe_id", "epoch", "_epoch", "incarnation", "newest_order_id",
-        "order_id", "id", "dedup_key", "count", "_count", "_used", "started", "settings", "_settings", "last", "text", "summary", "reason",
-        "detail", "_rows", "rows", "out", "_keys", "_codecs", "_codec", "nonce", "_nonce", "_window", "window", "_barrier", "barrier",
-        "frames", "_in_a_row", "advert_sent_age_ms", "advert_heard_age_ms", "_sequences", "_rotation", "_peer_sent_ns", "counters", "_gaps_ns",
-        "_offsets_ns", "grant_epoch", "grant_expires_ns", "sent", "errors",
-    )
-)  # fmt: skip
-"""Attributes that only count, name or tell."""
+    {
+        "number",
+        "sequence",
+        "_sequence",
+        "_next",
+        "_next_id",
+        "_next_probe",
+        "probe_id",
+        "epoch",
+        "_epoch",
+        "incarnation",
+        "newest_order_id",
+        "order_id",
+        "id",
+        "dedup_key",
+        "count",
+        "_count",
+        "_used",
+        "started",
+        "settings",
+        "_settings",
+        "last",
+        "text",
+        "summary",
+        "reason",
+        "detail",
+        "_rows",
+        "rows",
+        "out",
+        "_keys",
+        "_codecs",
+        "_codec",
+        "nonce",
+        "_nonce",
+        "_window",
+        "window",
+        "_barrier",
+        "barrier",
+        "frames",
+        "_in_a_row",
+        "advert_sent_age_ms",
+        "advert_heard_age_ms",
+        "_sequences",
+        "_rotation",
+        "_peer_sent_ns",
+        "counters",
+        "_gaps_ns",
+        "_offsets_ns",
+        "grant_epoch",
+        "grant_expires_ns",
+        "sent",
+        "errors",
+        "due_ns",
+        "asked_ns",
+        "_asking_until_ns",
+        "trial_due_ns",
+        "_last_announce_ns",
+    }
+)
+"""Attributes that only count, name, tell or beat time."""
 
 
 def fingerprint(world: World, *more: object) -> bytes:
@@ -73,7 +125,7 @@ def _values(thing: Any, now_ns: int, level: int, seen: set[int]) -> Iterator[obj
     elif isinstance(thing, bool | None):
         yield thing
     elif isinstance(thing, int):
-        yield max(-OLD_MS, (thing - now_ns) // NS_PER_MS) // STEP_MS if thing > TIMES_FROM_NS else thing
+        yield min(FAR_MS, max(-OLD_MS, (thing - now_ns) // NS_PER_MS)) // STEP_MS if thing > TIMES_FROM_NS else thing
     elif isinstance(thing, str):
         yield thing if len(thing) < 20 else ""
     elif isinstance(thing, dict):

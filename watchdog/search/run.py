@@ -88,7 +88,7 @@ Unit = tuple[Configuration, Step]
 
 
 def dealt(pairs: Sequence[Configuration], limits: Limits, start: int, core: type[WatcherCore]) -> list[Unit]:
-    """Every unit, in an order that ``start`` rotates: a search that ends early has looked at something else each time, everywhere a little."""
+    """Every unit, in an order that ``start`` rotates: a search that ends early looks at something else each time."""
     units = [(pair, step) for pair in pairs for step in Explorer(pair, limits, lambda _: None, core=core).units()]
     random.Random(f"{start}/order").shuffle(units)  # noqa: S311 - reproducible on purpose
     return units
@@ -151,21 +151,18 @@ def _worker(
         def report(outcome: Outcome, pair: Configuration = pair) -> None:
             _write(writer, {"pair": str(pair), "schedule": outcome.schedule, "violations": [v[:300] for v in outcome.violations[:3]]})
 
-        for step in batch:
-            run_in_child(Explorer(pair, limits, report, expired, core, seen), step)
-            if not expired():
-                _write(writer, {"done": 1})
+        run_in_child(Explorer(pair, limits, report, expired, core, seen), batch, lambda: _write(writer, {"done": 1}))
     os._exit(0)
 
 
 BATCH = 64
 
 
-def run_in_child(explorer: Explorer, step: Step) -> None:
-    """Settle a pair and play one unit, in a process whose memory is given back afterwards."""
+def run_in_child(explorer: Explorer, steps: list[Step], done: Callable[[], None]) -> None:
+    """Settle a pair and play units, in a process whose memory is given back afterwards; ``done`` is called after each whole unit."""
     child = os.fork()
     if child == 0:
-        work(explorer, iter((step,)))
+        work(explorer, steps, done)
         os._exit(0)
     os.waitpid(child, 0)
 
