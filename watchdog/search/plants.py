@@ -8,6 +8,7 @@ from watchdog.judgement.arbitration import Defect
 from watchdog.judgement.events import Started
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
+from watchdog.judgement.turns import TurnRefusal
 from watchdog.judgement.watcher import WatcherCore
 
 
@@ -30,11 +31,11 @@ class BlindToThePort(WatcherCore):
 
 
 class NoTurns(WatcherCore):
-    """Rank 2 does not wait: both may act on the same cut (J10)."""
+    """Takes no turns: both may act on the same cut (J10)."""
 
-    def fence_delay_ms(self) -> int:
-        """Never waits."""
-        return 0
+    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | None:
+        """It is always our turn."""
+        return None
 
 
 class DeafToNewSessions(WatcherCore):
