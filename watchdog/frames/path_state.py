@@ -344,6 +344,8 @@ class _ReplayWindow:
     @property
     def loss_percent(self) -> int:
         """Share of the last WINDOW_FRAMES frames of this session that did not arrive."""
+        if self.nonce == NO_NONCE:
+            return 0
         expected = min(WINDOW_FRAMES, self._highest - self._started + 1)
         return round(100 * (expected - self._seen.bit_count()) / expected)
 

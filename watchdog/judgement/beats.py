@@ -67,6 +67,7 @@ class Beats:
         path = state.contact.settings[name]
         frame = state.contact.next_frame(now_ns, name)
         turns = state.contact.turns
+        nonce, acknowledged = state.contact.answer(now_ns)
         left_ns = max(0, (state.maintenance_until_ns or 0) - now_ns)
         beat = Heartbeat(
             node=state.settings.self_name,
@@ -74,14 +75,14 @@ class Beats:
             epoch=state.started.incarnation,
             sequence=frame.sequence,
             nonce=state.started.nonce,
-            receiver_nonce=state.contact.session.echo(now_ns),
+            receiver_nonce=nonce,
             hears=state.contact.hears_mask(),
             health=health(state.health_facts(now_ns)),
             flags=state.flags(now_ns),
             groups=state.reports(now_ns),
             sent_ns=now_ns,
             episode=state.incidents.episodes.number,
-            terms=told_terms(turns.terms, turns.acknowledges(now_ns), left_ns // NS_PER_S),
+            terms=told_terms(turns.terms, acknowledged, left_ns // NS_PER_S),
         )
         for version in self._versions(path, frame.sequence):
             state.out.append(SendFrame(name, state.contact.encode(name, replace(beat, version=version))))

@@ -112,6 +112,13 @@ class PeerContact:
         """The frame for a path."""
         return self._codecs[name].encode(heartbeat)
 
+    def answer(self, now_ns: int) -> tuple[bytes, FrameId | None]:
+        """What our next frame says to the peer: the nonce that it echoes, and the frame that it acknowledges. Frames are numbered anew
+        in every
+        session: one that offers an echo to a session that has not proved itself acknowledges nothing."""
+        nonce = self.session.echo(now_ns)
+        return nonce, self.turns.acknowledges(now_ns) if nonce == self.session.nonce else None
+
     def next_frame(self, now_ns: int, name: str) -> FrameId:
         """The name of the frame that leaves now; counts the frames of one path from 1."""
         self._sequences[name] = (self._sequences[name] + 1) & 0xFFFFFFFF

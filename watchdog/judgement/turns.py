@@ -132,8 +132,8 @@ class Turns:
             self.agreed, self._agreed_before = "", False
         elif terms.acknowledged is not None:
             sent_ns = self._sent.get(terms.acknowledged)
-            if sent_ns is not None and (self.acknowledged_ns is None or sent_ns > self.acknowledged_ns):
-                self.acknowledged_ns = sent_ns
+            if sent_ns is not None:
+                self.acknowledged_ns = max(self.acknowledged_ns or 0, sent_ns)
                 self.agreed, self._agreed_before = self.terms.fingerprint(), True
 
     def peer_restarted(self) -> None:
