@@ -18,6 +18,7 @@ import sys
 from bench import outage
 from bench.faults import report
 from bench.faults.catalogue import BY_NAME
+from bench.fence_devices import measure_fence_devices, print_table
 from bench.lvs import measure_lvs
 from bench.observer import real_time
 from bench.takeover import measure_takeover
@@ -29,7 +30,7 @@ MEMORY_GOAL_MIB = 60.0
 LVS_SMALLEST_NOISE = 0.1
 """The wait for the next check is random: the medians of a few runs may be equal by luck."""
 DEFAULT_PARTS = ("takeover", "detection", "idle", "faults")
-PARTS = (*DEFAULT_PARTS, "outage", "lvs")
+PARTS = (*DEFAULT_PARTS, "outage", "lvs", "fence")
 KEYS = ("advert_ms", "address_ms", "arp_ms")
 
 
@@ -102,7 +103,7 @@ def main() -> int:
         action="append",
         default=[],
         metavar="PART",
-        help="takeover, detection, idle, faults[:NAME], outage[:NAME or :all] or lvs; may be repeated",
+        help="takeover, detection, idle, faults[:NAME], outage[:NAME or :all], lvs or fence; may be repeated",
     )
     parser.add_argument("--runs", type=int, default=15, help="interleaved runs, splits (%(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="idle measurement (%(default)s)")
@@ -157,6 +158,13 @@ def measure(wanted: list[str], options: argparse.Namespace) -> tuple[dict[str, o
                 goals[f"vrrpd ≤ {MEMORY_GOAL_MIB:.0f} MiB PSS"] = idle["vrrp_pss_mib"] <= MEMORY_GOAL_MIB
     if "lvs" in wanted:
         results["lvs"], goals["LVS: removed and restored, ratio ≤ 1 + noise"] = lvs(options.runs)
+    if "fence" in wanted:
+        table = measure_fence_devices(options.runs)
+        results["fence"] = table
+        print_table(table)
+        for fault, row in table.items():
+            ours, agent = (float(str(row[who]["median_ms"])) for who in ("ours", "agent"))
+            goals[f"fence {fault}: ours not later than the agent"] = ours <= agent
     if faults := report.chosen(wanted):
         rows = report.run(faults)
         results["faults"] = rows
