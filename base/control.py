@@ -2,10 +2,15 @@
 
 Request ``{"v":1,"id":…,"op":…,…}`` → ``{"id":…,"ok":…}`` or ``{"id":…,"error":{"code","where","remedy"}}``. Root may act, members of group
 ``brainctl`` may read, nobody else gets in. Clients are bounded in number, and one that does not read is dropped.
+
+Readers take half of the places at most and a few each; who may act (root, braind) finds a place always: if need be, the connection that
+was silent for longest goes. One that asks nothing for IDLE_NS and has not subscribed is closed. A socket file that vanished (somebody
+cleaned /run) is made again within a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -17,11 +22,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from base.channel import Channel, JsonObject, LineDecoder, ProtocolError, encode_line
+from base.clock import now_ns
+from base.core import NS_PER_S
 from base.pump import Pump
 
 PROTOCOL_VERSION = 1
 READER_GROUP = "brainctl"
 MAX_CLIENTS = 32
+MAX_READERS = MAX_CLIENTS // 2
+MAX_READERS_OF_A_USER = MAX_READERS // 2
+IDLE_NS = 30 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,10 @@ class Client:
 
     peer: Peer
     channel: Channel
+    heard_ns: int = 0
+    """When it asked something last, or came."""
+    subscribed: bool = False
+    """It waits for what is pushed: its silence is no idleness."""
 
     def push(self, message: JsonObject) -> bool:
         """Send a line without an id; False if the client is gone or does not read (it is dropped then)."""
@@ -68,25 +82,52 @@ Handler = Callable[[Client, JsonObject], Any]
 class ControlServer:
     """Listens on ``path``; ``handlers`` maps an op to (handler, acts). Ops with ``acts`` need root."""
 
-    def __init__(self, pump: Pump, path: str, handlers: dict[str, tuple[Handler, bool]]) -> None:
+    def __init__(self, pump: Pump, path: str, handlers: dict[str, tuple[Handler, bool]], *, idle_ns: int = IDLE_NS) -> None:
         self._pump = pump
         self.path = path
         self._handlers = handlers
+        self._idle_ns = idle_ns
         self._clients: dict[int, Client] = {}
         self.refused_clients = 0
+        _join_readers()
+        self._listener = self._listen()
+        pump.add_chore(self._tend)
+
+    def _listen(self) -> socket.socket:
+        path = self.path
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         _remove_stale(path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._listener.bind(path)
-        gid = _reader_gid()
-        if gid is not None and os.geteuid() == 0:
-            os.chown(path, 0, gid)
-        os.chmod(path, 0o660)
-        self._listener.listen(16)
-        pump.add_reader(self._listener, self._accept)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            listener.bind(path)
+            gid = _reader_gid()
+            if gid is not None and os.geteuid() == 0:
+                os.chown(path, 0, gid)
+            os.chmod(path, 0o660)
+            listener.listen(16)
+        except OSError:
+            listener.close()
+            raise
+        self._pump.add_reader(listener, self._accept)
+        return listener
+
+    def _tend(self, at_ns: int) -> None:
+        """Close who is idle; listen again where the socket file is gone."""
+        for client in list(self._clients.values()):
+            if not client.subscribed and at_ns - client.heard_ns > self._idle_ns:
+                client.channel.close("idle")
+        if not os.path.lexists(self.path):
+            try:
+                fresh = self._listen()
+            except OSError:
+                return  # no room or no right now: tried again in a second
+            self._pump.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = fresh
 
     def close(self) -> None:
         """Close every client and remove the socket file."""
+        self._pump.remove_chore(self._tend)
         self._pump.remove_reader(self._listener)
         self._listener.close()
         for client in list(self._clients.values()):
@@ -102,17 +143,31 @@ class ControlServer:
                 sock, _addr = self._listener.accept()
             except (BlockingIOError, OSError):
                 return
-            peer = _peer_of(sock)
-            if len(self._clients) >= MAX_CLIENTS or peer is None:
-                self.refused_clients += 1
-                sock.close()
-                continue
+            self.admit(sock, _peer_of(sock))
+
+    def admit(self, sock: socket.socket, peer: Peer | None) -> None:
+        """Serve this connection, or close it: nobody that may come in, or no place left for him."""
+        if peer is None or not self._has_room(peer):
+            self.refused_clients += 1
+            sock.close()
+        else:
             self._serve(sock, peer)
+
+    def _has_room(self, peer: Peer) -> bool:
+        """For who may act room is made."""
+        readers = [client for client in self._clients.values() if not client.peer.may_act]
+        if not peer.may_act:
+            of_user = sum(client.peer.uid == peer.uid for client in readers)
+            return len(readers) < MAX_READERS and of_user < MAX_READERS_OF_A_USER and len(self._clients) < MAX_CLIENTS
+        if len(self._clients) >= MAX_CLIENTS:
+            silent = min(readers or self._clients.values(), key=lambda client: (client.subscribed, client.heard_ns))
+            silent.channel.close("its place is needed")
+        return len(self._clients) < MAX_CLIENTS
 
     def _serve(self, sock: socket.socket, peer: Peer) -> None:
         key = sock.fileno()
         channel = Channel(self._pump, sock, lambda request: self._answer(key, request), lambda _why: self._forget(key))
-        self._clients[key] = Client(peer, channel)
+        self._clients[key] = Client(peer, channel, now_ns())
 
     def _forget(self, key: int) -> None:
         self._clients.pop(key, None)
@@ -121,6 +176,7 @@ class ControlServer:
         client = self._clients.get(key)
         if client is None:
             return
+        client.heard_ns = now_ns()
         answer: JsonObject = {"id": request.get("id")}
         try:
             answer["ok"] = self._dispatch(client, request)
@@ -143,6 +199,14 @@ class ControlServer:
         if acts and not client.peer.may_act:
             raise RequestError("permission", f"op {op}", "run this as root")
         return handler(client, request)
+
+
+def _join_readers() -> None:
+    """A socket that is made again belongs to the readers' group, too; without capabilities only a member of it can see to that."""
+    gid = _reader_gid()
+    if gid is not None and os.geteuid() == 0:
+        with contextlib.suppress(PermissionError):
+            os.setgroups(sorted({*os.getgroups(), gid}))
 
 
 def _reader_gid() -> int | None:

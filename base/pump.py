@@ -59,6 +59,8 @@ class Pump:
         self._running = False
         self._after: list[Callable[[], None]] = []
         self._aside: Aside | None = None
+        self._chores: list[Callable[[int], None]] = []
+        self._chores_ns = 0
 
     @property
     def aside(self) -> Aside:
@@ -92,6 +94,14 @@ class Pump:
         fd = source if isinstance(source, int) else source.fileno()
         self._writers.pop(fd, None)
         self._update(fd)
+
+    def add_chore(self, chore: Callable[[int], None]) -> None:
+        """Call ``chore(now_ns)`` about once a second, after everything that is due. It must be short."""
+        self._chores.append(chore)
+
+    def remove_chore(self, chore: Callable[[int], None]) -> None:
+        """Call it no more."""
+        self._chores.remove(chore)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run ``callback`` after the current drain, before deadlines."""
@@ -161,6 +171,10 @@ class Pump:
         self._seen_ns = current_ns
         if deadline_ns is not None and deadline_ns <= current_ns:
             self._on_deadline(current_ns)
+        elif self._chores and current_ns - self._chores_ns >= MAX_SILENCE_NS:
+            self._chores_ns = current_ns
+            for chore in list(self._chores):
+                chore(current_ns)
 
     def run(self) -> None:
         """Turn until ``stop`` is called."""

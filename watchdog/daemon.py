@@ -305,6 +305,7 @@ class Daemon:
         }
 
     def _op_subscribe(self, client: Client, _request: dict[str, Any]) -> dict[str, Any]:
+        client.subscribed = True
         self._subscribers.append(client)
         return {"subscribed": True}
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.channel import JsonObject
-from base.control import MAX_CLIENTS, Client, ControlClient, ControlServer, RequestError
+from base.control import MAX_CLIENTS, MAX_READERS, MAX_READERS_OF_A_USER, Client, ControlClient, ControlServer, Peer, RequestError
 from base.core import NS_PER_MS
 from base.pump import Pump
 
@@ -144,3 +144,80 @@ def test_an_answer_that_is_too_long_is_an_error_and_not_the_end(server: Server) 
         assert b"too_large" in raw.recv(65536)
     with ControlClient(server.server.path) as client:
         assert client.call("echo", x=1) == 1
+
+
+ROOT, BRAIND = Peer(1, 0, 0, True), Peer(2, 0, 0, True)
+
+
+def admitted(server: ControlServer, peer: Peer) -> socket.socket:
+    """The far end of a connection by this peer."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    near.setblocking(False)
+    far.setblocking(False)
+    server.admit(near, peer)
+    return far
+
+
+def is_open(far: socket.socket) -> bool:
+    try:
+        return far.recv(1) != b""
+    except BlockingIOError:
+        return True
+
+
+def test_idle_readers_lock_nobody_out(tmp_path: Path) -> None:
+    """32 idle readers kept root's status and a restarted braind out: no yield, no grant, silence (A9)."""
+    pump = Pump(next_deadline=lambda: None, on_deadline=lambda _n: None)
+    server = ControlServer(pump, str(tmp_path / "z.sock"), {})
+    users = [Peer(100 + n, 1000 + n % 8, 1000, False) for n in range(4 * MAX_READERS)]
+    readers = [admitted(server, user) for user in users]
+    assert sum(map(is_open, readers)) == MAX_READERS
+    assert sum(is_open(admitted(server, Peer(9, 2000, 1000, False))) for _ in range(MAX_CLIENTS)) == 0
+    own = [admitted(server, ROOT) for _ in range(2 * MAX_CLIENTS)]
+    assert is_open(own[-1]) and is_open(admitted(server, BRAIND))
+    server.close()
+    pump.close()
+
+
+def test_one_user_has_a_few_places(tmp_path: Path) -> None:
+    pump = Pump(next_deadline=lambda: None, on_deadline=lambda _n: None)
+    server = ControlServer(pump, str(tmp_path / "z.sock"), {})
+    assert sum(is_open(admitted(server, Peer(1, 1000, 1000, False))) for _ in range(MAX_CLIENTS)) <= MAX_READERS_OF_A_USER
+    server.close()
+    pump.close()
+
+
+def test_who_is_idle_is_closed_and_who_subscribed_is_not(tmp_path: Path) -> None:
+    pump = Pump(next_deadline=lambda: None, on_deadline=lambda _n: None)
+
+    def subscribe(client: Client, _request: JsonObject) -> object:
+        client.subscribed = True
+        return {}
+
+    server = ControlServer(pump, str(tmp_path / "z.sock"), {"subscribe": (subscribe, False)}, idle_ns=50 * NS_PER_MS)
+    idle, waiting = admitted(server, ROOT), admitted(server, BRAIND)
+    waiting.sendall(b'{"v":1,"id":1,"op":"subscribe"}\n')
+    for _ in range(40):
+        pump.turn(50 * NS_PER_MS)
+        if not is_open(idle):
+            break
+    assert not is_open(idle)
+    assert is_open(waiting)
+    server.close()
+    pump.close()
+
+
+def test_a_socket_whose_directory_vanished_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "z.sock"
+    made = Server(str(path))
+    try:
+        path.unlink()
+        path.parent.rmdir()
+        for _ in range(100):
+            if path.exists():
+                break
+            threading.Event().wait(0.05)
+        with ControlClient(str(path)) as client:
+            assert client.call("echo", x=1) == 1
+    finally:
+        made.close()

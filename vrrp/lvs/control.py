@@ -57,6 +57,7 @@ class LvsControl:
         self._subscribers = [client for client in self._subscribers if not client.channel.closed and client.push(message)]
 
     def _subscribe(self, client: Client, _request: JsonObject) -> JsonObject:
+        client.subscribed = True
         if client not in self._subscribers:
             self._subscribers.append(client)
         return {}
