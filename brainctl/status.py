@@ -15,10 +15,11 @@ from typing import Any
 from base.control import ControlClient, RequestError
 from brainctl.options import add_common, control_socket, database, no_daemon
 from brainctl.output import age, paint, table
+from watchdog.judgement.verdict import Verdict, severity
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 _WORDS = {OK: ("OK", "green"), WARNING: ("WARNING", "yellow"), CRITICAL: ("CRITICAL", "red"), UNKNOWN: ("UNKNOWN", "magenta")}
-_GRADE = {"HEALTHY": OK, "PATH_DEGRADED": WARNING, "MISCONFIGURED": WARNING, "UNKNOWN": WARNING}
+_GRADE = {v.value: OK if v is Verdict.HEALTHY else WARNING if severity(v) == "warning" else CRITICAL for v in Verdict}
 WATCH_INTERVAL_S = 1.0
 
 
@@ -81,6 +82,7 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
             found.append(
                 (level, f"{_scope_name(scope)}: {scope['verdict']} {scope.get('stage') or ''}: {scope['reason']}".replace(" : ", ": "))
             )
+    found += _gates(status)
     fence = status["fence"]
     if fence["latched"]:
         found.append((CRITICAL, "the fence latch is shut: brainctl fence clear latch"))
@@ -104,17 +106,40 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
     return (found[0][0] if found else OK), [text for _, text in found]
 
 
+def _gates(status: Document) -> list[tuple[int, str]]:
+    """Holds that do not hold, and daemons that could not be held. strict without a gate that is obeyed is not armed: two may own."""
+    found = []
+    strict, runs = status["mode"] == "strict", status["surroundings"]["daemon"] == "running"
+    for group in status["groups"]:
+        gate = group["gate"]
+        if gate["fails"]:
+            found.append((CRITICAL, f"{_scope_name(group)}: held ({gate['reason']}), but the VRRP daemon owns it all the same"))
+        if gate["obedience"].startswith("not_") and status["mode"] != "observe" and runs:
+            what = "strict is not armed: " if strict else ""
+            words = f"{_scope_name(group)}: {what}the VRRP daemon cannot be held: {gate['obedience_detail']}"
+            found.append((CRITICAL if strict else WARNING, words))
+    return found
+
+
+def _gate_word(gate: Document) -> str:
+    if gate["fails"] or gate["obedience"].startswith("not_"):
+        return paint(f"{gate['state']}, not obeyed", "red")
+    return str(gate["state"])
+
+
 def _scope_name(scope: Document) -> str:
     return f"{scope['name']} {scope['group']}" if "group" in scope else "pair"
 
 
 def _record(args: argparse.Namespace, *, check: bool = True) -> Document:
     """The record's health; never raises."""
-    from watchdog.record.queries import RecordUnavailable, open_record  # sqlite-utils is slow to import
+    from watchdog.record.queries import RecordClosed, RecordUnavailable, open_record  # sqlite-utils is slow to import
 
     try:
         with open_record(database(args)) as record:
             return asdict(record.health(check=check))
+    except RecordClosed as error:
+        return {"closed": str(error)}  # members of the group brainctl see the status; braind itself says whether it can write
     except RecordUnavailable as error:
         return {"problem": str(error), "remedy": error.remedy}
 
@@ -218,7 +243,7 @@ def _groups(status: Document) -> str:
                 shown,
                 group["state"],
                 str(group["priority"]),
-                group["gate"]["state"],
+                _gate_word(group["gate"]),
                 f"{_verdict(group)} {group['reason']}",
             ]
         )

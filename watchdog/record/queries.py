@@ -34,6 +34,10 @@ class RecordUnavailable(Exception):
         self.remedy = remedy
 
 
+class RecordClosed(RecordUnavailable):
+    """It is there and not for this user: nothing is wrong with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamped:
     """Who wrote a row and when. ``row_id`` is unique within its table."""
@@ -569,8 +573,14 @@ def _unavailable(path: str, error: sqlite3.Error) -> RecordUnavailable:
 
 def open_record(path: str) -> Record:
     """Open the record for reading; raises RecordUnavailable (no file, damaged, newer schema, no permission)."""
-    if not os.path.exists(path):
-        raise RecordUnavailable(f"there is no record at {path}", "braind has not run here yet, or --state-dir is another")
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise RecordClosed(
+            f"{path} may not be read by this user", "run it as root: the record holds what an attacker would like to know"
+        ) from None
+    except OSError:
+        raise RecordUnavailable(f"there is no record at {path}", "braind has not run here yet, or --state-dir is another") from None
     try:
         db = _open_readonly(path)
     except sqlite3.Error as error:
