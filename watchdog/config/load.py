@@ -80,15 +80,16 @@ def parse_brain(text: str, file: str, node: str | None = None) -> LoadedBrain:
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        diagnostics.error(_toml_position(file, text, str(error)), f"not TOML: {error}", "mend the syntax at this place")
+        diagnostics.error(toml_position(file, text, str(error)), f"not TOML: {error}", "mend the syntax at this place")
         raise ConfigError(diagnostics) from None
     positions = locate(file, text)
-    settings = _Loader(data, positions, diagnostics).load(node)
+    settings = Loader(data, positions, diagnostics).load(node)
     diagnostics.raise_if_errors()
     return LoadedBrain(settings, tuple(diagnostics), positions)
 
 
-def _toml_position(file: str, text: str, message: str) -> Position:
+def toml_position(file: str, text: str, message: str) -> Position:
+    """Where tomllib found its error."""
     if "end of document" in message:
         lines = text.splitlines() or [""]
         return Position(file, len(lines), len(lines[-1]) + 1)
@@ -112,7 +113,7 @@ def _parameter_text(value: Any) -> str | None:
     return None
 
 
-class _Loader:
+class Loader:
     """Walks the tables in the order in which the file is documented."""
 
     def __init__(self, data: dict[str, Any], positions: Positions, diagnostics: Diagnostics) -> None:
@@ -140,6 +141,7 @@ class _Loader:
         return {} if value is None else value
 
     def load(self, node: str | None) -> BrainSettings:
+        """The whole of brain.toml."""
         if self._top.integer("version", 0, 0, 1 << 31) != 1:
             self._top.error(("version",), "version must be 1", "write version = 1 as the first line")
         cluster = self._table(self._section("cluster"), ("cluster",))
