@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from base.control import ControlClient, RequestError
+from brainctl import outside
 from brainctl.options import add_common, control_socket, database, no_daemon
 from brainctl.output import age, paint, table
 from watchdog.judgement.verdict import Verdict, severity
@@ -61,6 +62,8 @@ def show(args: argparse.Namespace) -> int:
     code, problems = grade(document, record)
     if args.json:
         print(json.dumps({"exit": code, "word": _WORDS[code][0], "problems": problems, **document, "record": record}))
+    elif document["status"].get("watch_only"):
+        print(outside.render(document["status"], code, problems))
     else:
         print(render(document, record, code, problems, audit=args.audit))
     return code
@@ -70,6 +73,8 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
     """The exit status and every reason for it, worst first."""
     status = document["status"]
     found: list[tuple[int, str]] = []
+    if status.get("watch_only"):
+        return outside.grade(status)
     if not status.get("started"):
         return UNKNOWN, ["braind has not finished starting"]
     for scope in (status["pair"], *status["groups"]):

@@ -28,6 +28,7 @@ from base.pump import Pump
 from base.secrets import SecretError, read_secret_file
 from base.signals import SignalReader
 from base.systemd import ServiceManager
+from watchdog import observer
 from watchdog.children import Children
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config_watch import ConfigWatch
@@ -78,12 +79,13 @@ CoreFactory = Callable[..., WatcherCore]
 def parser() -> argparse.ArgumentParser:
     """The command line of braind."""
     p = argparse.ArgumentParser(prog="braind", description="Watches this node and its peer for split brain. Stays in the foreground.")
-    p.add_argument("--config", default="/etc/brainctl/brain.toml", help="brain.toml (%(default)s)")
+    p.add_argument("--config", help="brain.toml, or watch.toml with --watch-only (in /etc/brainctl)")
     p.add_argument("--node", help="name of this node (default: the host name)")
     p.add_argument("--run-dir", default="/run/brainctl", help="control socket and gate (%(default)s)")
     p.add_argument("--state-dir", default="/var/lib/brainctl", help="record and durable state (%(default)s)")
     p.add_argument("--log-json", action="store_true", help="log one JSON object a line")
     p.add_argument("--test", action="store_true", help="check the configuration and exit")
+    p.add_argument("--watch-only", action="store_true", help="a third host: judge the pairs of watch.toml, page, act on nobody")
     return p
 
 
@@ -451,6 +453,9 @@ def main(argv: list[str] | None = None, core_factory: CoreFactory = WatcherCore)
     """
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     log = Log("braind", 2, options.log_json)
+    options.config = options.config or f"/etc/brainctl/{'watch' if options.watch_only else 'brain'}.toml"
+    if options.watch_only:
+        return observer.run(options, log)
     try:
         loaded, groups, key = prepare(options)
     except (ConfigError, SecretError) as error:

@@ -4,7 +4,7 @@ Everything here is open evidence (K2, K3): it pages and acts on nobody. A *claim
 
 - K2: the answers of the last whole census, by the MAC that gave them; a node's MACs are those given by hand, else those that answered for
   the node's own address. Behind a virtual MAC two owners show as every request answered twice.
-- K3: adverts, by their source address, fresh for three of their intervals.
+- K3: adverts, by their source address or else their MAC (over IPv6 the source is link-local), fresh for three of their intervals.
 
 A verdict is suspected at once and confirmed when it still stands after ``confirm_ms`` and a whole census; two owners, moreover, only when
 each of them has claimed the address anew since. So the short overlap of a planned handover is never confirmed.
@@ -228,7 +228,9 @@ class PairObserver:
         if group is None or event.outgoing:
             return
         node = self._node_with(event.source_ip)
-        owner, source = node or Owner.OTHER, f"router {event.source_ip}"
+        owner, source = node or self._owner_of(event.source_mac, event.source_mac), f"router {event.source_ip}"
+        if owner is Owner.OTHER and is_virtual(event.source_mac):
+            return  # IPv6 from a virtual MAC: neither address nor MAC says which node it is
         if event.priority == 0:
             self._ledger.retract(str(group.key), EvidenceKind.K3_ADVERT, source)
             return
