@@ -49,16 +49,21 @@ from watchdog.judgement.state import WatcherState
 from watchdog.judgement.terms import differences
 from watchdog.judgement.turns import TurnRefusal
 from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
+from watchdog.judgement.witnessing import WitnessRefusal
 
 CENSUS_INTERVAL_MS = 500
 """How often a census channel is heard while a session asks for probes (every 250 ms, plus the window)."""
 MAX_PROBED_GROUPS = 4
 LOOK_AGAIN_MS = 250
 """How long after a second look that was in doubt it is repeated."""
+TURN_AGAIN_MS = 20
+"""How long after the witness was asked to renew the turn its answer is looked for."""
 ATTEMPT_PAUSE_MS = 1_000
 """After an attempt that certainly did nothing."""
 PASSING_LOCKS = frozenset({Interlock.STALLED, Interlock.SETTLING})
-PASSING_TURNS = frozenset({TurnRefusal.NOT_YET, TurnRefusal.PEER_ACTS})
+PASSING_TURNS: frozenset[TurnRefusal | WitnessRefusal] = frozenset(
+    {TurnRefusal.NOT_YET, TurnRefusal.PEER_ACTS, WitnessRefusal.ASKED, WitnessRefusal.PEER_HAS_IT}
+)
 CERTAIN = NOT_CARRIED_OUT | {DeviceOutcome.SUCCESS}
 """Outcomes after which nothing can take effect any more."""
 NO_BOOT = b"?"
@@ -133,13 +138,15 @@ class FenceControl:
             return
         scope = self._scope_to_fence(now_ns)
         if not scope or self._spent:
+            self._turn_not_needed(now_ns)
             return
         if now_ns < self._again_ns:
             self._wake_ns = self._again_ns
             return
         locks = self._hooks.may_fence(now_ns)
-        turn = self._hooks.turn_refusal(now_ns, self._act_ms(1))
+        turn = None if locks else self._hooks.turn_refusal(now_ns, self._act_ms(1))
         if locks:
+            self._turn_not_needed(now_ns)
             if Interlock.BUDGET in locks:
                 self._latch()
             self._refused(now_ns, scope, "; ".join(lock.value for lock in locks), page=not set(locks) <= PASSING_LOCKS)
@@ -148,8 +155,19 @@ class FenceControl:
         else:
             self._start(now_ns, scope, manual=False)
 
-    def _turn_words(self, now_ns: int, turn: TurnRefusal) -> str:
+    def _turn_not_needed(self, now_ns: int) -> None:
+        """The witness gets the turn back, unless an act of ours may still take effect: then it runs out by itself."""
+        witness = self._state.witness
+        if self._state.contact.turns.acting(now_ns):
+            witness.leave()
+        else:
+            witness.done(now_ns)
+        self._state.out.extend(witness.take_commands())
+
+    def _turn_words(self, now_ns: int, turn: TurnRefusal | WitnessRefusal) -> str:
         """The refusal, with both values where the nodes differ, and when the next turn is."""
+        if isinstance(turn, WitnessRefusal):
+            return turn.value
         turns = self._state.contact.turns
         self._wake_ns = turns.next_turn_ns(now_ns)
         words = turn.value
@@ -340,10 +358,13 @@ class FenceControl:
             self._look_again_ns = now_ns + LOOK_AGAIN_MS * NS_PER_MS
             self._probe_target(now_ns)
             return
-        self._looking = None
         if not why and not self._manual:
             turn = self._hooks.turn_refusal(now_ns, self._act_ms(command.level))
+            if turn is WitnessRefusal.ASKED and now_ns < self._look_until_ns:
+                self._look_again_ns = now_ns + TURN_AGAIN_MS * NS_PER_MS
+                return  # the turn has grown short and is being renewed
             why = self._turn_words(now_ns, turn) if turn is not None else ""
+        self._looking = None
         if not why and not self._taken:
             why = self._take_budget(now_ns)
         self.feed(now_ns, SecondLook(command.level, not why, why))
@@ -431,6 +452,7 @@ class FenceControl:
         # a reading of the devices, or hearing the peer goes on from there.
         self._spent = end.state is not FenceState.NOT_DONE
         self._again_ns = now_ns + ATTEMPT_PAUSE_MS * NS_PER_MS
+        self._turn_not_needed(now_ns)  # an attempt that came to nothing must not keep the turn from a node that reaches its devices
         if end.state in (FenceState.NOT_DONE, FenceState.REFUTED):
             state.announced_fence = False
         if self._hooks.trusts_claim(end.state):  # Promise 3: only a proved fence counts

@@ -12,6 +12,7 @@ from fencing.plan.commands import FenceState
 from fencing.plan.interlocks import Interlock
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.turns import TurnRefusal
+from watchdog.judgement.witnessing import WitnessRefusal
 
 UNSURE_ISOLATION = "it is not certain that this node is not isolated"
 NO_REFERENCE_LATELY = "no reference answered lately"
@@ -58,7 +59,7 @@ class Hooks(Protocol):
         """Whether this end of a fence counts as proof that the peer is off."""
         ...
 
-    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | None:
+    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | WitnessRefusal | None:
         """Promise 5: why an act that is over within ``act_ms`` may not begin now; None if it may."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS, NS_PER_S
+from watchdog.config.model import PathKind
 from watchdog.frames.heartbeat import NO_NONCE, Heartbeat, NodeFlags
 from watchdog.judgement import events, suspicion
 from watchdog.judgement.agreement import Agreement
@@ -93,9 +94,20 @@ class PeerIntake:
         if changed or view.track.stage is not Stage.CLEAR or view.gate.why:
             self._state.touch(view.scope)
 
+    def _witness_acknowledged(self, beat: Heartbeat) -> None:
+        """Which of our frames the peer has accepted, for the rule of the witness: frames of a serial line do not count there."""
+        contact = self._state.contact
+        frame = beat.terms.acknowledged if beat.terms is not None else None
+        if frame is None or frame.path >= len(contact.order) or contact.settings[contact.order[frame.path]].kind is PathKind.SERIAL:
+            return
+        sent_ns = contact.turns.sent_at_ns(frame)
+        if sent_ns is not None:
+            self._state.witness.peer_acknowledged(sent_ns)
+
     def _peer_flags(self, now_ns: int, beat: Heartbeat) -> None:
         state = self._state
         state.witness.peer_said(beat.sent_ns, bool(beat.flags & NodeFlags.WITNESS_OUT))
+        self._witness_acknowledged(beat)
         self._peer_maintenance(now_ns, beat)
         announced = bool(beat.flags & ANNOUNCED)
         if announced is not state.peer_announced:

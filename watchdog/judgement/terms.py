@@ -27,6 +27,7 @@ def settings_digest(settings: BrainSettings) -> int:
         sorted((r.name, r.address, r.interval_ms, r.silent_after_ms) for r in settings.references),
         settings.policy,
         (fence.enabled, sorted(levels), fence.delay_ms, fence.budget_per_hour, fence.proof_silence_ms),
+        settings.witness.shared() if settings.witness is not None else (),
     )
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=4, person=b"brain-terms").digest(), "big")
 

@@ -38,6 +38,10 @@ class TurnRefusal(Enum):
     SUSPECT = "this node ended without an orderly stop or was fenced, and has heard nobody since: it takes and fences nothing"
 
 
+DISAGREEMENTS = frozenset({TurnRefusal.PEER_TOO_OLD, TurnRefusal.TERMS_UNKNOWN, TurnRefusal.TERMS_DIFFER, TurnRefusal.SUSPECT})
+"""They forbid an act with a witness too."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnTerms:
     """Ours. ``digest`` of everything that must be equal on both nodes; ``delay_ms`` is d."""
@@ -96,6 +100,10 @@ class Turns:
         self._order.append(frame)
         while len(self._order) > MAX_REMEMBERED:
             del self._sent[self._order.popleft()]
+
+    def sent_at_ns(self, frame: FrameId) -> int | None:
+        """When a frame of ours left; None for one that is not remembered."""
+        return self._sent.get(frame)
 
     def old_terms_forgotten(self) -> None:
         """It is durable that the terms of an earlier run are void: from now on ours may be acknowledged."""

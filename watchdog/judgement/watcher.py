@@ -45,11 +45,11 @@ from watchdog.judgement.status import status_document
 from watchdog.judgement.surroundings import Surroundings
 from watchdog.judgement.terms import own_terms
 from watchdog.judgement.troubles import Troubles
-from watchdog.judgement.turns import TurnRefusal, Turns
+from watchdog.judgement.turns import DISAGREEMENTS, TurnRefusal, Turns
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, Isolation
 from watchdog.judgement.wire_intake import WireIntake
 from watchdog.judgement.witness_intake import WitnessIntake
-from watchdog.judgement.witnessing import Witnessing
+from watchdog.judgement.witnessing import TurnRule, Witnessing, WitnessRefusal
 
 STALL_SLACK_MS = 100
 MIN_WAKE_MS = 20
@@ -379,7 +379,7 @@ class WatcherCore:
                 enabled=fence.enabled,
                 levels=fence.levels_for(self.settings.peer.name),
                 measured_ms=fence.measured_ms,
-                delay_safe=not check_delay(fence, self.detection_spread_ms()),
+                delay_safe=state.witness.rule() is TurnRule.LEASE or not check_delay(fence, self.detection_spread_ms()),
                 quarantined=state.quarantined,
                 maintenance=state.in_maintenance(now_ns) or state.peer_excused(now_ns),
                 settled=state.settled(now_ns),
@@ -445,9 +445,16 @@ class WatcherCore:
         """Promise 3: proof. A claim is not one."""
         return state is FenceState.PROVED
 
-    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | None:
-        """Promise 5: no mutual fencing."""
-        return self.state.contact.turns.may_begin(now_ns, act_ms)
+    def turn_refusal(self, now_ns: int, act_ms: int) -> TurnRefusal | WitnessRefusal | None:
+        """Promise 5: no mutual fencing. With a witness a turn is won and neither d nor rank matter; that the nodes live by the same
+        settings is needed in any case: one with another witness, or none, would have another rule."""
+        state = self.state
+        turn, rule = state.contact.turns.may_begin(now_ns, act_ms), state.witness.rule()
+        if rule is TurnRule.TURNS or turn in DISAGREEMENTS or (rule is TurnRule.BOTH and turn is not None):
+            return turn
+        refusal = state.witness.want(now_ns, act_ms)
+        state.out.extend(state.witness.take_commands())
+        return refusal
 
     def distrust_ns(self, stalled_ns: int) -> int:
         """Promise 8: stalls. As long as the slowest path needs to be called silent, and a little."""
