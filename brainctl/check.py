@@ -21,12 +21,12 @@ from brainctl.local_network import local_addresses
 from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
-from fencing.plan.delay import check_delay
+from fencing.plan.delay import check_delay, level_ms
 from fencing.topology import topology_warnings
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
 from watchdog.groups import LoadedGroups, read_groups
-from watchdog.judgement.delays import spread_ms
+from watchdog.judgement.delays import FenceTimetable, serial_round_ms, spread_ms, timetable
 from watchdog.tracked_gate import gate_path, missing_gate
 
 LEAST_KEY_BYTES = 32
@@ -49,10 +49,12 @@ class Bounds:
     resolve_ms: int | None
     fence_ms: int | None
     why: str
+    serial_ms: tuple[int, int] | None = None
+    turns: FenceTimetable | None = None
 
 
-def bounds_of(brain: BrainSettings) -> Bounds:
-    """The bounds of DESIGN section 1, from the configured times."""
+def bounds_of(brain: BrainSettings, groups: int = 1, priorities: int = 1) -> Bounds:
+    """The bounds of DESIGN section 1, from the configured times. ``priorities``: how many different ones the ``groups`` have."""
     policy = brain.policy
     slowest_beat = max((p.interval_ms for p in brain.paths), default=0)
     first_look = max(policy.census_interval_ms + policy.census_window_ms, slowest_beat)
@@ -62,14 +64,26 @@ def bounds_of(brain: BrainSettings) -> Bounds:
     levels = brain.fence.levels_for(brain.peer.name)
     if policy.mode is not Mode.OBSERVE and brain.fence.enabled and levels:
         silence = max((p.silent_after_ms for p in brain.paths), default=0)
-        acts = sum(max(d.deadline_ms for d in level.devices) * 3 for level in levels)
+        acts = sum(level_ms(level) + 2 * max((d.deadline_ms for d in level.devices), default=0) for level in levels)
         delay = 0 if brain.me.rank == 1 else brain.fence.delay_ms
         fence = silence + policy.confirm_ms + delay + policy.barrier_ms + acts + brain.fence.proof_silence_ms
     why = (
         f"claim → seen within census ({policy.census_interval_ms}+{policy.census_window_ms} ms) or beat ({slowest_beat} ms), "
         f"then confirm_ms {policy.confirm_ms} and one more census; a total cut is seen by neither side"
     )
-    return Bounds(detect, resolve, fence, why)
+    serial = _serial_bounds(brain, groups, priorities, resolve)
+    return Bounds(detect, resolve, fence, why, serial, timetable(brain) if fence is not None else None)
+
+
+def _serial_bounds(brain: BrainSettings, groups: int, priorities: int, resolve: int | None) -> tuple[int, int] | None:
+    """D and R when nothing but the slowest serial line lives: what is new of every group must get through it."""
+    lines = [path for path in brain.paths if path.kind is PathKind.SERIAL]
+    if not lines or resolve is None:
+        return None
+    line = min(lines, key=lambda path: path.baud)
+    round_ms = serial_round_ms(line.baud, groups, 2 * priorities)
+    told_twice = 2 * round_ms + line.interval_ms
+    return brain.policy.confirm_ms + brain.policy.census_window_ms + told_twice, resolve + 2 * round_ms
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         loaded = load_brain(args.config, args.node)
         findings += loaded.diagnostics
         findings += check_node(loaded)
-        bounds = bounds_of(loaded.settings)
+        bounds = _bounds(loaded.settings)
         findings += check_gate_and_groups(loaded)
         findings += check_fence(loaded, args.state_dir)
         findings += check_witness(loaded)
@@ -99,10 +113,28 @@ def run(args: argparse.Namespace) -> int:
     return 2 if errors else 1 if warnings else 0
 
 
+def _bounds(brain: BrainSettings) -> Bounds:
+    """With the groups that keepalived.conf has; what is wrong with it is said by check_gate_and_groups."""
+    try:
+        groups = read_groups(brain.gate.config).groups
+    except ConfigError:
+        return bounds_of(brain)
+    return bounds_of(brain, max(1, len(groups)), max(1, len({group.priority for group in groups})))
+
+
 def _bounds_json(bounds: Bounds | None) -> dict[str, int | str | None] | None:
     if bounds is None:
         return None
-    return {"detect_ms": bounds.detect_ms, "resolve_ms": bounds.resolve_ms, "fence_ms": bounds.fence_ms, "why": bounds.why}
+    return {
+        "detect_ms": bounds.detect_ms,
+        "resolve_ms": bounds.resolve_ms,
+        "fence_ms": bounds.fence_ms,
+        "why": bounds.why,
+        "serial_detect_ms": bounds.serial_ms[0] if bounds.serial_ms else None,
+        "serial_resolve_ms": bounds.serial_ms[1] if bounds.serial_ms else None,
+        "rank1_until_ms": bounds.turns.first_until_ms if bounds.turns else None,
+        "rank2_from_ms": bounds.turns.second_from_ms if bounds.turns else None,
+    }
 
 
 def check_node(loaded: LoadedBrain) -> Iterator[Diagnostic]:
@@ -250,6 +282,13 @@ def _print(findings: list[Diagnostic], bounds: Bounds | None, errors: int, warni
         print(f"R  confirmed → one owner, if a path lives     {_limit(bounds.resolve_ms, 'observe acts on nobody')}")
         print(f"F  confirmed → proved fence                   {_limit(bounds.fence_ms, 'no automatic fencing')}")
         print(f"   {bounds.why}")
+        if bounds.serial_ms is not None:
+            print(f"   while only the serial line lives: D ≤ {bounds.serial_ms[0]} ms, R ≤ {bounds.serial_ms[1]} ms")
+        if bounds.turns is not None:
+            turns = bounds.turns
+            print(f"d  rank 1 knows of a cut after ≤ {turns.confirmed_ms} ms and begins no act later than {turns.first_until_ms} ms")
+            print(f"   after its last acknowledged frame; rank 2 begins none earlier than {turns.second_from_ms} ms after it last heard")
+            print(f"   rank 1, and is done after ≤ {turns.second_done_ms} ms; shorter deadline_ms of the devices make all of it shorter")
     words = f"{errors} error(s), {warnings} warning(s)"
     print(paint(words, "red" if errors else "yellow" if warnings else "green"))
 

@@ -49,6 +49,9 @@ class PathCodec(Protocol):
         """The heartbeat of a received frame. Raises DecodeError and nothing else."""
         ...
 
+    behind: bool
+    """Whether something that changed did not fit into the frames so far: the next one should follow as soon as the medium is free."""
+
     @property
     def peer_uses_second_key(self) -> bool:
         """Whether the last good frame was made with the second key of the key file: the peer has not changed over yet."""
@@ -62,6 +65,7 @@ class DatagramCodec:
         self._keys = {version: FrameKey(key, cluster, path, f"brain-datagram-{version}") for version in range(1, VERSION + 1)}
         self._cluster_tag = cluster_tag(cluster)
         self._pagers: dict[tuple[int, int], GroupPager] = {}
+        self.behind = False
 
     @property
     def peer_uses_second_key(self) -> bool:
@@ -82,6 +86,7 @@ class DatagramCodec:
         page = pager.page(heartbeat.groups, EXACT_AGES, version)
         if page.partial:
             pager.sent(page.reports)
+        self.behind = page.partial and pager.behind(heartbeat.groups)
         numbers = (
             heartbeat.boot,
             heartbeat.epoch,

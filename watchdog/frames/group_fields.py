@@ -264,6 +264,10 @@ class GroupPager:
 
         return sorted(groups, key=order)
 
+    def behind(self, groups: Iterable[GroupReport]) -> bool:
+        """Whether some group has changed since it was sent last: the next frame should not wait for its turn."""
+        return any(self._last_sent.get(report.key, (0, -1))[1] != state_digest((report,)) for report in groups)
+
     def sent(self, reports: Iterable[GroupReport]) -> None:
         """These went out."""
         self._turn += 1

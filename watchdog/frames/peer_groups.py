@@ -29,15 +29,23 @@ class PeerGroups:
         self.reports: dict[GroupKey, ReceivedReport] = {}
         self.complete = False
         """True if the reports together are what the peer's newest heartbeat summed up in its digest."""
+        self.round_ns = 0
+        """The longest time between the last two reports of any one group."""
+        self._gaps_ns: dict[GroupKey, int] = {}
         self._nonce = b""
 
     def update(self, now_ns: int, heartbeat: Heartbeat, path: str) -> None:
         """Take an accepted heartbeat; one of a new session forgets what the old one said."""
         if heartbeat.nonce != self._nonce:
             self._nonce = heartbeat.nonce
+            self._gaps_ns.clear()
             self.reports.clear()
         if not heartbeat.partial:
             self.reports.clear()
         for report in heartbeat.groups:
+            before = self.reports.get(report.key)
+            if before is not None:
+                self._gaps_ns[report.key] = now_ns - before.received_ns
             self.reports[report.key] = ReceivedReport(report, now_ns, path)
+        self.round_ns = max(self._gaps_ns.values(), default=0)
         self.complete = state_digest([held.report for held in self.reports.values()], heartbeat.version) == heartbeat.digest

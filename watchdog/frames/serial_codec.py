@@ -102,6 +102,7 @@ class SerialCodec:
         self._keys_of_groups: tuple[GroupKey, ...] = ()
         self._groups_agree = True
         self._pages = 0
+        self.behind = False
 
     @property
     def peer_uses_second_key(self) -> bool:
@@ -174,8 +175,10 @@ class SerialCodec:
             if len(mapped.reports) > len(page.reports):
                 if self._groups_agree:
                     pager.sent(mapped.reports)
+                self.behind = pager.behind(groups)
                 return _Content(Kind.MAP, mapped.data, mapped.size)
         pager.sent(page.reports)
+        self.behind = pager.behind(groups)
         entries = [pack_group(report, COARSE_AGES, version) for report in page.reports]
         return _Content(Kind.STATE, b"".join(entries), len(entries), page.partial)
 

@@ -16,6 +16,11 @@ LINE_BITS = 64 * 10
 """The longest frame on a serial line, with start and stop bits."""
 
 
+def gap_ms(path: PathSettings) -> int:
+    """How soon after a frame the next one may follow: the time that the longest one takes on the wire."""
+    return 1 + (LINE_BITS * 1_000 // max(1, path.baud) if path.kind is PathKind.SERIAL else 0)
+
+
 class Beats:
     """When each path sends next."""
 
@@ -53,8 +58,7 @@ class Beats:
     def _send_urgent_beat(self, now_ns: int, name: str) -> None:
         """Something changed: tell it now, or as soon as the line is free again (the shell drops what a busy serial line cannot take)."""
         path = self._state.contact.settings[name]
-        gap_ms = 1 + (LINE_BITS * 1_000 // max(1, path.baud) if path.kind is PathKind.SERIAL else 0)
-        free_ns = self._beat_sent.get(name, -gap_ms * NS_PER_MS) + gap_ms * NS_PER_MS
+        free_ns = self._beat_sent.get(name, -gap_ms(path) * NS_PER_MS) + gap_ms(path) * NS_PER_MS
         if now_ns >= free_ns:
             self._send_beat(now_ns, name)
         else:
@@ -86,7 +90,8 @@ class Beats:
         )
         for version in self._versions(path, frame.sequence):
             state.out.append(SendFrame(name, state.contact.encode(name, replace(beat, version=version))))
-        self._beats[name] = now_ns + path.interval_ms * NS_PER_MS
+        wait_ms = gap_ms(path) if state.contact.behind(name) else path.interval_ms
+        self._beats[name] = now_ns + wait_ms * NS_PER_MS
 
     def _versions(self, path: PathSettings, sequence: int) -> tuple[int, ...]:
         """The newest first: its receiver then knows the other for a copy. A serial line has no time for both, so they take turns."""

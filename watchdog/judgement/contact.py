@@ -108,6 +108,10 @@ class PeerContact:
         """While a key is changed: whether the peer still sends with the key that is our second one."""
         return any(codec.peer_uses_second_key for codec in self._codecs.values())
 
+    def behind(self, name: str) -> bool:
+        """Whether changes wait for another frame on this path."""
+        return self._codecs[name].behind
+
     def encode(self, name: str, heartbeat: Heartbeat) -> bytes:
         """The frame for a path."""
         return self._codecs[name].encode(heartbeat)
@@ -168,7 +172,13 @@ class PeerContact:
 
     def report_fresh_ns(self, path: str, partial: bool) -> int:
         """How long a report that came on ``path`` stays true; pages rotate."""
-        return self.settings[path].silent_after_ms * NS_PER_MS * (4 if partial else 1)
+        settings = self.settings[path]
+        base_ns = settings.silent_after_ms * NS_PER_MS * (4 if partial else 1)
+        if not partial or settings.kind is not PathKind.SERIAL:
+            return base_ns
+        # A line that has many groups to tell takes its time: what it says of one is good until it has come round twice.
+        slowest_ns = len(self.groups.reports) * settings.interval_ms * NS_PER_MS
+        return max(base_ns, 2 * min(self.groups.round_ns, slowest_ns))
 
     def reports(self) -> dict[str, GroupReport]:
         """The peer's last word per group."""

@@ -36,6 +36,22 @@ def least_delay_ms(paths: Iterable[PathSettings], policy: PolicySettings, fence:
     return needed_delay_ms(spread_ms(paths, policy), bounded_ms(fence))
 
 
+GROUPS_IN_A_MAP = 72
+"""Groups of one description that one serial frame names, with a request to yield them all (watchdog/frames/group_map.py)."""
+GROUP_FRAMES_PERCENT = 60
+"""Of the frames of a serial line, so many at least are about groups while something is urgent."""
+
+
+def serial_round_ms(baud: int, groups: int, descriptions: int) -> int:
+    """How long a serial line takes to tell something new of every group. ``descriptions``: how many different ones there are among them
+    (groups
+    of one state, priority and health share one)."""
+    frame_ms = 1 + 64 * 10 * 1_000 // max(1, baud)
+    maps = descriptions * -(-groups // GROUPS_IN_A_MAP)
+    pages = -(-groups // 2)
+    return frame_ms * (-(-min(maps, pages) * 100 // GROUP_FRAMES_PERCENT) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class FenceTimetable:
     """What d leads to, in ms after the last frame that the peer acknowledged (rank 1) or that was heard of rank 1 (rank 2).

@@ -26,6 +26,7 @@ from watchdog.frames.heartbeat import (
 from watchdog.frames.keys import split_keys
 from watchdog.frames.peer_groups import PeerGroups
 from watchdog.frames.serial_codec import MACS_EVERY, MAX_GROUPS, TERMS_EVERY, SerialCodec
+from watchdog.judgement.delays import serial_round_ms
 
 KEY = b"k" * 32
 U32 = st.integers(0, 2**32 - 1)
@@ -216,6 +217,31 @@ def test_one_frame_names_a_hundred_groups_and_asks_for_them_all() -> None:
         frames += 1
         known.update(20 + frames, receiver.decode(sender.encode(beat(asking, 20 + frames))), "p")
     assert frames <= 8 and all(held.report.yield_request == 77 for held in known.reports.values())
+
+
+@pytest.mark.parametrize(("count", "priorities"), [(30, 1), (60, 2), (120, 1), (120, 2), (120, 4), (255, 2)])
+def test_a_serial_line_tells_news_of_every_group_within_the_time_that_check_prints(count: int, priorities: int) -> None:
+    """Case J18."""
+    sender, receiver = serial_pair()
+
+    def groups(**changes: object) -> tuple[GroupReport, ...]:
+        common = {"advert_sent_age_ms": 40, "advert_heard_age_ms": 900, "advert_heard_priority": 99}
+        return tuple(group(vrid, priority=100 + vrid % priorities, **common, **changes) for vrid in range(1, count + 1))
+
+    known, sequence = PeerGroups(), 0
+    receiver.encode(beat(groups(), node="beta", nonce=b"betanonc"))
+    before: tuple[GroupReport, ...] = ()
+    for news in (groups(held=True, state=GroupState.MASTER), groups(held=True, yield_request=7), groups(yield_request=7, held=False)):
+        frames = 0
+        while frames == 0 or sender.behind or not known.complete:
+            frames += 1
+            sequence += 1
+            wire = sender.encode(beat(news, sequence, receiver_nonce=b"betanonc"))
+            known.update(sequence, receiver.decode(wire), "p")
+            assert frames < 500
+        limit = serial_round_ms(9600, count, priorities) + 4 * 67 * (not before)
+        assert frames * 67 <= limit, f"{frames} frames"
+        before = news
 
 
 def test_maps_mean_nothing_between_nodes_with_other_groups_and_pages_go_on() -> None:
