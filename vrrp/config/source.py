@@ -28,7 +28,9 @@ MAX_NESTING = 32
 MAX_REMARKS_IN_LINE = 3
 BYTE_ORDER_MARK = "\ufeff"
 MAX_USES_IN_LINE = 1_000
-MAX_SUBSTITUTIONS = 1_000_000
+MAX_SUBSTITUTIONS = 200_000
+MAX_ITERATIONS = 50_000
+"""Of all loops together: nested ones multiply, and a line costs some 80 µs and 1 kB."""
 MAX_BRACE_ALTERNATIVES = 1_000
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -147,6 +149,7 @@ class SourceReader:
         self._definitions: dict[str, _Definition] = {}
         self._pending: tuple[str, list[Line]] | None = None
         self._substitutions = 0
+        self._iterations = 0
         self._lines = 0
         self._include_checks: frozenset[str] = frozenset()
         self._random = random.Random(environment.random_seed)  # noqa: S311  a feature of the file format, no secret
@@ -357,6 +360,10 @@ class SourceReader:
 
     def _iterate(self, rest: Line, values: list[dict[str, str]], nesting: int) -> Iterator[Line]:
         for assignment in values:
+            self._iterations += 1
+            if self._iterations > MAX_ITERATIONS:
+                text = f"the ~SEQ and ~LST loops go round more than {MAX_ITERATIONS} times"
+                raise TooMuchError(rest.position(0), text, "nest fewer of them, or make them shorter")
             for name, value in assignment.items():
                 self._definitions[name] = _Definition((Line(value, rest.file, rest.number, tuple([1] * len(value))),), False)
             yield from self._expand(rest, nesting + 1)
