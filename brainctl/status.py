@@ -16,10 +16,12 @@ from base.control import ControlClient, RequestError
 from brainctl import outside
 from brainctl.options import add_common, control_socket, database, no_daemon
 from brainctl.output import age, paint, table
+from watchdog.frames.heartbeat import VERSION as NEWEST_FRAMES
 from watchdog.judgement.verdict import Verdict, severity
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 _WORDS = {OK: ("OK", "green"), WARNING: ("WARNING", "yellow"), CRITICAL: ("CRITICAL", "red"), UNKNOWN: ("UNKNOWN", "magenta")}
+
 _GRADE = {v.value: OK if v is Verdict.HEALTHY else WARNING if severity(v) == "warning" else CRITICAL for v in Verdict}
 WATCH_INTERVAL_S = 1.0
 
@@ -95,6 +97,12 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
         found.append((CRITICAL, "an earlier fence is still unknown"))
     if status["quarantined"]:
         found.append((WARNING, "this node was fenced and is in quarantine: brainctl fence clear quarantine"))
+    if status.get("suspect"):
+        found.append(
+            (CRITICAL, "this node ended without an orderly stop and hears nobody: it takes nothing over before it does, or a person says")
+        )
+    found += [(WARNING, f"settings differ: {text}") for text in status.get("differences", [])]
+    found += _peer_release(status["peer"])
     if status["maintenance_ms"] is not None:
         found.append((WARNING, f"maintenance for another {age(status['maintenance_ms'])}"))
     if not status["recorder_up"]:
@@ -109,6 +117,20 @@ def grade(document: Document, record: Document) -> tuple[int, list[str]]:
         found.append((WARNING, f"{record['undelivered']} alert(s) are not delivered yet"))
     found.sort(key=lambda item: -item[0] if item[0] is not UNKNOWN else -1.5)
     return (found[0][0] if found else OK), [text for _, text in found]
+
+
+def _peer_release(peer: Document) -> list[tuple[int, str]]:
+    """What is on its way between the nodes: an upgrade, a change of the key, a machine that was replaced."""
+    found = []
+    if (peer.get("frame_version") or NEWEST_FRAMES) < NEWEST_FRAMES:
+        found.append((WARNING, f"{peer['name']} runs an older release: it is watched, and neither node fences the other"))
+    if peer.get("old_key"):
+        found.append(
+            (WARNING, f"{peer['name']} still sends with the second key of the key file: docs/UPGRADE.md, changing the cluster key")
+        )
+    if peer.get("another_machine"):
+        found.append((WARNING, f"{peer['name']} counts its starts anew: it was reinstalled, or another machine has its name"))
+    return found
 
 
 def _gates(status: Document) -> list[tuple[int, str]]:

@@ -22,7 +22,7 @@ def cluster_tag(cluster: str) -> bytes:
 
 def split_keys(secret: bytes) -> tuple[bytes, ...]:
     """The keys in a key file's bytes. Two lines of at least LEAST_KEY_BYTES printable characters are two keys: the first tags what we
-    send, both are accepted (how a key is changed without a gap: docs/OPERATIONS.md). Anything else is one key, newlines and all."""
+    send, both are accepted (how a key is changed without a gap: docs/UPGRADE.md). Anything else is one key, newlines and all."""
     lines = [line.strip() for line in secret.splitlines()]
     printable = all(line.isascii() and line.decode("ascii", "replace").isprintable() for line in lines)
     several = printable and len(lines) == MAX_KEYS and all(len(line) >= LEAST_KEY_BYTES for line in lines)

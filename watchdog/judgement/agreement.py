@@ -4,14 +4,19 @@ hold."""
 from __future__ import annotations
 
 from watchdog.judgement.commands import Persist, Row, RowKind
+from watchdog.judgement.incidents import Trouble
 from watchdog.judgement.state import WatcherState
+from watchdog.judgement.terms import differences
+from watchdog.judgement.troubles import Troubles
+from watchdog.judgement.verdict import PAIR_SCOPE
 
 
 class Agreement:
     """Call ``note`` after every frame that was accepted."""
 
-    def __init__(self, state: WatcherState) -> None:
+    def __init__(self, state: WatcherState, troubles: Troubles) -> None:
         self._state = state
+        self._troubles = troubles
         self._turns = state.contact.turns
         self._kept = state.started.durable.turn_terms
         self._barrier: int | None = None
@@ -24,8 +29,12 @@ class Agreement:
         else:
             self._turns.old_terms_forgotten()
 
-    def note(self) -> None:
-        """Write down what has changed."""
+    def note(self, now_ns: int) -> None:
+        """Write down what has changed, and tell a person of settings that stay different: a rollout takes a minute."""
+        settings, theirs = self._state.settings, self._turns.peer_terms
+        found = differences(self._turns.terms, theirs, settings.self_name, settings.peer.name) if theirs is not None else []
+        summary = f"{'; '.join(found)}: neither node fences the other before both are equal" if found else ""
+        self._troubles.report(now_ns, PAIR_SCOPE, Trouble.MISCONFIGURED, summary)
         if self._turns.agreed != self._kept and self._barrier is None:
             self._write()
 

@@ -41,6 +41,8 @@ class Trouble(Enum):
     """A fence device of the peer does not answer, refuses us, or is another outlet than the enrolled one."""
     FENCE_LEVELS_GONE = "fence_levels_gone"
     """No level of fence devices is left: the peer could not be fenced from here."""
+    MISCONFIGURED = "misconfigured"
+    """The nodes have different settings: neither fences the other."""
     WITNESS_OUT = "witness_out"
     """The witness cannot be reached: turns to fence go by the rules without it, once both nodes have told each other."""
 

@@ -47,7 +47,7 @@ class PeerIntake:
             suspicion.end(state, f"{state.settings.peer.name} is heard")
             self._fence.peer_heard()
             self._fence.frame_heard(now_ns, event.path)
-        self._agreement.note()
+        self._agreement.note(now_ns)
         if (state.contact.hears_mask(), state.contact.on_a_path(now_ns)) != heard_before:
             self.path_status_changed(now_ns)
         if beat is None:

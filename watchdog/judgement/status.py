@@ -17,6 +17,7 @@ from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_view import Advert, GroupView
 from watchdog.judgement.stages import Track
 from watchdog.judgement.state import WatcherState
+from watchdog.judgement.terms import differences
 from watchdog.judgement.verdict import PAIR_SCOPE
 
 SCHEMA_VERSION = 1
@@ -46,6 +47,8 @@ def status_document(state: WatcherState, fence: FenceControl, devices: DeviceWat
         "incidents": incidents,
         "episode": state.incidents.episodes.number,
         "quarantined": state.quarantined,
+        "suspect": state.suspect,
+        "differences": list(_differences(state)),
         "maintenance_ms": None if maintenance is None else max(0, maintenance - now_ns) // NS_PER_MS,
         "recorder_up": state.recorder_up,
         "runner_up": state.runner_up,
@@ -153,6 +156,14 @@ def _self(state: WatcherState, now_ns: int) -> dict[str, JsonValue]:
     }
 
 
+def _differences(state: WatcherState) -> list[JsonValue]:
+    """What the nodes do not agree on, with both values."""
+    theirs = state.contact.turns.peer_terms
+    if theirs is None:
+        return []
+    return [*differences(state.contact.turns.terms, theirs, state.settings.self_name, state.settings.peer.name)]
+
+
 def _peer(state: WatcherState, now_ns: int) -> dict[str, JsonValue]:
     last, heard = state.contact.last, state.contact.last_ns
     macs: list[JsonValue] = list(state.neighbours.peer_macs())
@@ -169,5 +180,8 @@ def _peer(state: WatcherState, now_ns: int) -> dict[str, JsonValue]:
         "kernel_answered_ms": None if state.peer_answered_ns is None else (now_ns - state.peer_answered_ns) // NS_PER_MS,
         "macs": macs,
         "left": state.peer_left,
+        "frame_version": state.contact.peer_version,
+        "old_key": state.contact.peer_uses_second_key,
+        "another_machine": state.contact.session.went_back,
         "proved_off": state.peer_proved_off,
     }

@@ -204,10 +204,10 @@ class WatcherCore:
         )
         state.restore_windows(now_ns)
         suspicion.begin(state)
-        agreement = Agreement(state)
         actor, fence = GroupActor(state, self), FenceControl(state, self)
         wire = WireIntake(state, fence)
         troubles = Troubles(state)
+        agreement = Agreement(state, troubles)
         devices = DeviceWatch(state, troubles, now_ns)
         self._made = _Parts(
             actor=actor,

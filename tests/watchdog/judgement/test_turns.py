@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.core import NS_PER_MS
-from watchdog.config.model import Mode
+from tests.watchdog.judgement.lab import Lab
+from watchdog.config.model import BrainSettings, Mode
 from watchdog.frames.heartbeat import FrameId, NodeTerms
+from watchdog.judgement import commands as c
+from watchdog.judgement.durable_facts import DurableFacts, durable_facts
 from watchdog.judgement.terms import differences, told_terms
 from watchdog.judgement.turns import DRIFT_DIVISOR, OwnTerms, TurnRefusal, Turns
 
@@ -305,3 +308,83 @@ def test_the_search_above_sees_acts_of_both_ranks() -> None:
             pair.try_to_act(rank)
             seen |= {rank} if len(pair.acts) > before else set()
     assert seen == {1, 2}
+
+
+def test_settings_that_stay_different_are_a_warning_with_both_values_and_a_short_rollout_is_none() -> None:
+    """Case J8: mode, d, rank and the rest of brain.toml; the other node is neither fenced nor fences."""
+
+    def other_mode(settings: BrainSettings) -> BrainSettings:
+        return settings if settings.self_name == "a" else replace(settings, policy=replace(settings.policy, mode=Mode.OBSERVE))
+
+    lab = Lab(tweak=other_mode)
+    lab.run(50)
+    assert not any(node.alerts() for node in lab.nodes.values())
+    lab.run(30)
+    for node in lab.nodes.values():
+        (page,) = node.alerts()
+        assert "mode is" in str(page["summary"]) and page["severity"] == "warning"
+    status = lab.nodes["a"].core.snapshot()
+    assert status["differences"] == ["mode is resolve on a and observe on b"]  # type: ignore[index,call-overload]
+    lab.cut_everything()
+    lab.run(60)
+    assert not any(node.offs() for node in lab.nodes.values())
+
+
+def test_a_crashed_node_that_hears_nobody_is_suspect_until_it_does_and_over_restarts() -> None:
+    """Case J17."""
+    lab = Lab(held_at_start=False)
+    lab.run(20)
+    b = lab.nodes["b"]
+    lab.cut_everything()
+    lab.nodes["a"].reference = False
+    crashed = DurableFacts(ended_in_order=False, turn_terms=b.core.state.contact.turns.agreed)
+    lab.restart_braind(b, same_boot=False, durable=crashed)
+    lab.run(60)
+    assert b.core.state.suspect and b.gate is c.GateState.HELD and not b.held and not b.offs()
+    assert ("suspect", True) in [(dict(row.fields)["key"], dict(row.fields)["value"]) for _, row in b.rows if row.kind is c.RowKind.NODE]
+    lab.restart_braind(b, durable=replace(crashed, ended_in_order=True, suspect=True))
+    lab.run(30)
+    assert b.core.state.suspect, "an orderly restart of braind does not make it know more"
+    lab.heal()
+    lab.run(3)
+    assert not b.core.state.suspect
+
+
+@pytest.mark.parametrize("facts", [{"same_boot": True}, {"seen_peer_before": False}, {"durable": DurableFacts(ended_in_order=True)}])
+def test_a_restart_in_the_same_boot_a_first_start_and_an_orderly_stop_are_not_suspect(facts: dict[str, object]) -> None:
+    lab = Lab(held_at_start=False)
+    lab.run(10)
+    lab.cut_everything()
+    base: dict[str, object] = {"same_boot": False, "durable": DurableFacts(ended_in_order=False)}
+    lab.restart_braind(lab.nodes["b"], **(base | facts))
+    assert not lab.nodes["b"].core.state.suspect
+
+
+def test_the_budget_survives_a_step_of_the_clock_and_a_reboot() -> None:
+    """Case J16."""
+    lab = Lab()
+    lab.run(10)
+    lab.cut_everything()
+    lab.run(30)
+    a = lab.nodes["a"]
+    starts = next(dict(row.fields)["value"] for _, row in reversed(a.rows) if dict(row.fields).get("key") == "fence_starts")
+    durable = durable_facts({"fence_starts": starts})
+    left = a.core.fence.budget.left(lab.now)
+    for facts in ({"same_boot": True}, {"same_boot": False}):
+        lab.restart_braind(a, durable=durable, recent_fence_wall_ns=(), **facts)
+        assert a.core.fence.budget.left(lab.now) == left
+    other_boot = durable_facts({"fence_starts": [["00", 5 * 10**18]]})
+    lab.restart_braind(a, durable=other_boot)
+    assert a.core.fence.budget.left(lab.now) == 2, "of another boot: it counts from this machine's start, not from never"
+
+
+def test_one_reading_of_off_is_no_proof_and_two_are() -> None:
+    lab = Lab(Mode.STRICT, held_at_start=True)
+    lab.run(10)
+    a, b = lab.nodes["a"], lab.nodes["b"]
+    lab.power_off(a)
+    lab.run_until(lambda: bool(b.core.state.peer_proved_off), 20)
+    readings = [x for x in b.commands(c.RunFence) if isinstance(x, c.RunFence)]
+    assert [x.action for x in readings] == ["status", "status"] and "read twice" in b.core.state.peer_proved_off
+    lab.run(20)
+    assert lab.owner_names() == "b" and not b.offs(), "nothing need be done to a node that is off (J5)"
