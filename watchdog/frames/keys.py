@@ -41,13 +41,19 @@ class FrameKey:
         if not secret:
             raise ValueError("the cluster key is empty")
         label = len(cluster.encode()).to_bytes(2, "big") + cluster.encode() + path.encode()
-        self._keyed = []
+        self._keyed: list[blake2b] = []
         for key in split_keys(secret):
             strong = blake2b(key, digest_size=64, person=b"brain-key").digest()
             derived = blake2b(label, key=strong, digest_size=32, person=purpose.encode()).digest()
             self._keyed.append(blake2b(key=derived, digest_size=TAG_BYTES))
         self.second_used = False
         """Whether the last frame that fitted was made with the second key: the other node has not changed over yet."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> FrameKey:
+        """The keyed states are only ever copied from: a copy of a core may share them (search, snapshots)."""
+        twin = FrameKey.__new__(FrameKey)
+        twin._keyed, twin.second_used = self._keyed, self.second_used
+        return twin
 
     def tag(self, data: bytes) -> bytes:
         """The 16-byte tag over ``data`` with the first key."""
