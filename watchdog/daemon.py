@@ -67,7 +67,7 @@ from watchdog.judgement.watcher import WatcherCore
 from watchdog.keepalived_gate import KeepalivedGate
 from watchdog.record.messages import Restored
 from watchdog.senses import Senses
-from watchdog.service import Service
+from watchdog.service import Service, machine_goes_down
 from watchdog.witness.child import WitnessChild
 
 RESTORE_TIMEOUT_NS = 10 * NS_PER_S
@@ -388,7 +388,7 @@ class Daemon:
         """SIGTERM: tell the peer, write the last rows, then leave."""
         if self._stop_at_ns is None:
             self.service.stopping(self._held_words())
-            self.feed(Stopping())
+            self.feed(Stopping(shutdown=machine_goes_down()))
             self._stop_at_ns = now_ns() + STOP_GRACE_NS
 
     def _held_words(self) -> str:

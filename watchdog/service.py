@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 from base.systemd import ServiceManager
 
 BEATS = 4
 """So often within systemd's limit the loop says that it turns."""
+
+SYSTEMD_RUNS = "/run/systemd/system"
+ASK_S = 1.0
+
+
+def machine_goes_down() -> bool:
+    """Whether systemd stops us because the whole machine is shut down. Asked once, at our own end, when waiting costs nothing any more."""
+    if not os.path.isdir(SYSTEMD_RUNS):
+        return False
+    try:
+        asked = subprocess.run(["systemctl", "is-system-running"], capture_output=True, text=True, timeout=ASK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.stdout.strip() == "stopping"
 
 
 class Service:

@@ -380,9 +380,11 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """SIGTERM: the daemon ends in an orderly way. ``restarting``: it puts itself in place anew (SIGHUP) and will be back at once."""
+    """SIGTERM: the daemon ends in an orderly way. ``restarting``: it puts itself in place anew (SIGHUP) and will be back at once.
+    ``shutdown``: the whole machine goes down."""
 
     restarting: bool = False
+    shutdown: bool = False
 
 
 WatcherEvent: TypeAlias = (

@@ -141,7 +141,8 @@ class GroupView:
     may ask for its release; ``crashed``: we removed what the dead local daemon left behind. ``senior``: with nopreempt, we owned it
     while the peer denied to. ``bridged_ns``: when the last advert was bridged. ``unfit_since_ns``: since when the peer is fitter than
     we, its owner; ``fit_since_ns``: since when it is not any more; ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when
-    we came to own it because the peer was less fit; ``kept_unfit``: why we kept it all the same."""
+    we came to own it because the peer was less fit; ``kept_unfit``: why we kept it all the same;
+    ``ownerless_ns``: since when nobody is known to own it."""
 
     settings: GroupSettings
     track: Track
@@ -179,6 +180,7 @@ class GroupView:
     moves_ns: list[int] = field(default_factory=list)
     taken_unfit_ns: int | None = None
     kept_unfit: str = ""
+    ownerless_ns: int | None = None
     wake_ns: int | None = None
     scope: str = field(init=False)
 
@@ -249,10 +251,10 @@ class GroupView:
             return GroupState.BACKUP
         return GroupState.UNKNOWN
 
-    def make_report(self, now_ns: int, daemon: DaemonState | None, health: int, can_take: bool) -> GroupReport:
-        """Our word about the group for the next frame."""
+    def make_report(self, now_ns: int, daemon: DaemonState | None, health: int, can_take: bool, stopping: bool = False) -> GroupReport:
+        """Our word about the group for the next frame. ``stopping``: the last word, about the gate and not about the daemon."""
         state = self.state(now_ns, daemon)
-        if self.gate.state is GateState.HELD and state is not GroupState.ABSENT:
+        if self.gate.state is GateState.HELD and (state is not GroupState.ABSENT or stopping):
             state = GroupState.HELD
         elif self.offer is not None and self.own:
             state = GroupState.OFFERING

@@ -29,6 +29,10 @@ MAX_OPEN = 512
 class Trouble(Enum):
     """What this node cannot do, whatever the verdict is (troubles.py)."""
 
+    LAST_OWNER_LOST = "last_owner_lost"
+    """Nobody serves a group, as far as this node can see."""
+    SPLIT_LASTS = "split_lasts"
+    """Two owners, longer than it takes to end any split."""
     HOLD_FAILS = "hold_fails"
     """The VRRP daemon owns a group although it is held: every yield is undone."""
     GATE_NOT_OBEYED = "gate_not_obeyed"
@@ -64,6 +68,7 @@ class Incident:
     clear_since_ns: int | None = None
     trouble: Trouble | None = None
     level: str = ""
+    parts: frozenset[str] = frozenset()
 
     @property
     def word(self) -> str:
@@ -135,9 +140,20 @@ class IncidentBook:
         return incident.id if incident else ""
 
     def raise_(
-        self, now_ns: int, scope: str, verdict: Verdict, summary: str, details: str, epochs: tuple[int, int], page: bool
+        self,
+        now_ns: int,
+        scope: str,
+        verdict: Verdict,
+        summary: str,
+        details: str,
+        epochs: tuple[int, int],
+        page: bool,
+        parts: frozenset[str] = frozenset(),
     ) -> list[Row]:
-        """A verdict was confirmed: open an incident, or escalate the open one; page unless told not to."""
+        """A verdict was confirmed: open an incident, or escalate the open one; page unless told not to.
+
+        ``parts``: what the verdict is about (the silent paths). An open incident follows what joins them, with another page.
+        """
         incident = self.open.get(scope)
         rows: list[Row] = []
         if incident is None:
@@ -150,13 +166,14 @@ class IncidentBook:
             rows.append(_incident_row(incident, "open"))
         else:
             incident.clear_since_ns = None
-            worse = is_worse(verdict, incident.verdict)
+            worse = is_worse(verdict, incident.verdict) or (verdict is incident.verdict and not parts <= incident.parts)
             if not worse and (incident.paged or not page):
                 return []
             if worse:
                 incident.verdict = verdict
                 incident.summary = summary
             rows.append(_incident_row(incident, "updated"))
+        incident.parts |= parts
         if page:
             incident.paged = True
             incident.pages += 1

@@ -71,6 +71,7 @@ class Judge:
             reason = f"{reason}: " + ", ".join([f"{n} silent" for n in silent] + [f"the peer does not hear us on {n}" for n in one_way])
         if facts.contact in (Contact.SILENT, Contact.UNREACHED) and facts.settled:
             reason = f"{reason}; {self._who_may_own(now_ns)}"
+        state.pair.parts = frozenset(silent) if rule.verdict is Verdict.PATH_DEGRADED and facts.contact is Contact.DEGRADED else frozenset()
         ids = evidence_ids(state, PAIR_SCOPE, now_ns)
         changed = state.pair.judged(now_ns, rule.verdict, reason, ids, settling=not facts.settled)
         times = [state.ledger.next_stale_ns(now_ns, PAIR_SCOPE), state.restart_ends_ns(now_ns)]
@@ -93,16 +94,20 @@ class Judge:
             return f"this node owns {owned}" if owned else "waiting for a proved fence before anything is taken over"
         return f"{'this node owns ' + owned + '; ' if owned else ''}two owners are possible until the peer is proved off"
 
+    def election_ns(self, view: GroupView) -> int:
+        """Longer than any ordinary election of this group takes; in strict with its handshake."""
+        election_ms = NO_OWNER_INTERVALS[self._state.mode] * view.settings.advert_interval_ms
+        if self._state.mode is Mode.STRICT:
+            election_ms += STRICT_HANDSHAKE_MS + self._state.settings.policy.yield_deadline_ms
+        return max(self._state.settings.policy.confirm_ms, election_ms) * NS_PER_MS
+
     def _confirm_ns(self, view: GroupView) -> int:
         """How long a verdict must stand before it is confirmed."""
         confirm_ns = self._state.settings.policy.confirm_ms * NS_PER_MS
         if view.track.verdict is Verdict.NO_STANDBY:
             return max(confirm_ns, NO_STANDBY_MS * NS_PER_MS)
         if view.track.verdict is Verdict.NO_OWNER:
-            election_ms = NO_OWNER_INTERVALS[self._state.mode] * view.settings.advert_interval_ms
-            if self._state.mode is Mode.STRICT:
-                election_ms += STRICT_HANDSHAKE_MS + self._state.settings.policy.yield_deadline_ms
-            return max(confirm_ns, election_ms * NS_PER_MS)
+            return self.election_ns(view)
         return confirm_ns
 
     def _advance(self, now_ns: int, track: Track, changed: bool, confirm_ns: int, view: GroupView | None) -> int | None:
@@ -181,7 +186,7 @@ class Judge:
         summary = f"{state.settings.cluster} {track.scope}: {track.verdict.value}: {track.reason}"
         details = f"seen by {state.settings.self_name}; evidence {', '.join(track.evidence) or 'none fresh'}"
         before = state.incidents.episodes.number
-        rows = state.incidents.raise_(now_ns, scope, track.verdict, summary, details, state.epochs(), page)
+        rows = state.incidents.raise_(now_ns, scope, track.verdict, summary, details, state.epochs(), page, track.parts)
         if rows:
             state.persist(*rows)
             state.beat_wanted = state.beat_wanted or state.incidents.episodes.number != before

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from base.core import NS_PER_MS
+from watchdog.config.model import Mode
 from watchdog.judgement import events
 from watchdog.judgement.agreement import Agreement
+from watchdog.judgement.commands import RemoveAddress
 from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.fence_control import FenceControl
+from watchdog.judgement.gate_keeper import GateKeeper
+from watchdog.judgement.group_view import GateReason, GroupView
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.incidents import Trouble
 from watchdog.judgement.state import WatcherState
@@ -18,9 +22,17 @@ class NodeIntake:
     """Keeps the surroundings up to date."""
 
     def __init__(
-        self, state: WatcherState, hooks: Hooks, fence: FenceControl, troubles: Troubles, devices: DeviceWatch, agreement: Agreement
+        self,
+        state: WatcherState,
+        hooks: Hooks,
+        fence: FenceControl,
+        troubles: Troubles,
+        devices: DeviceWatch,
+        agreement: Agreement,
+        keeper: GateKeeper,
     ) -> None:
         self._state = state
+        self._keeper = keeper
         self._troubles = troubles
         self._devices = devices
         self._hooks = hooks
@@ -46,7 +58,11 @@ class NodeIntake:
 
     def traffic_counted(self, now_ns: int, event: events.TrafficCounted) -> None:
         """What arrived on an interface that serves clients."""
-        self._state.surroundings.counted(now_ns, event.interface, event.packets)
+        state = self._state
+        state.surroundings.counted(now_ns, event.interface, event.packets)
+        if state.surroundings.news(now_ns):
+            state.beat_wanted = True
+            state.touch_all()
 
     def daemon_changed(self, now_ns: int, event: events.LocalDaemonChanged) -> None:
         """The local VRRP daemon started, died or hangs."""
@@ -135,6 +151,17 @@ class NodeIntake:
         count as gone: it may go on serving."""
         self._state.stopping = not event.restarting
         self._state.restarting = event.restarting
+        if self._state.stopping and self._state.mode is Mode.STRICT:
+            for view in self._state.groups.values():
+                if event.shutdown or not view.own:
+                    self._release_for_good(now_ns, view)
         self._state.record_node("clean_stop", True)
         self._state.record_node("ended_in_order", True)
         self._state.beat_wanted = True
+
+    def _release_for_good(self, now_ns: int, view: GroupView) -> None:
+        """strict: the gate of what we do not own is shut before we go, and so the peer may count it as released (gate_keeper.py); at a
+        shutdown of the machine we let go of what we own, because nobody could say later that the daemon has."""
+        self._keeper.hold(now_ns, view, GateReason.STRICT, "braind stops in order: released for good")
+        for at in view.held:
+            self._state.out.append(RemoveAddress(at.interface, at.address, "this machine is shut down"))

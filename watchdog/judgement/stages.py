@@ -18,7 +18,8 @@ class Stage(Enum):
 
 @dataclass(slots=True)
 class Track:
-    """The verdict of one scope over time. ``since_ns``: from when on ``verdict`` has been true without a break."""
+    """The verdict of one scope over time. ``since_ns``: from when on ``verdict`` has been true without a break. ``parts``: what it is
+    about, where that can grow (the silent paths)."""
 
     scope: str
     verdict: Verdict = Verdict.UNKNOWN
@@ -27,6 +28,7 @@ class Track:
     evidence: tuple[str, ...] = ()
     since_ns: int = 0
     settling: bool = True
+    parts: frozenset[str] = frozenset()
     row: int = 0
 
     def is_confirmed(self, *verdicts: Verdict) -> bool:

@@ -253,7 +253,7 @@ class WatcherState:
         """Our word about every group for the next frame."""
         daemon = self.surroundings.daemon
         return tuple(
-            view.make_report(now_ns, daemon, self.group_health(now_ns, view).score, self.can_take(now_ns, view))
+            view.make_report(now_ns, daemon, self.group_health(now_ns, view).score, self.can_take(now_ns, view), self.stopping)
             for view in self.groups.values()
         )
 

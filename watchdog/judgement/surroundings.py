@@ -20,30 +20,31 @@ HURRIED_MS = 250
 HURRIED_ASKS = 12
 """After so many questions in a row without an answer it is asked at its own interval again."""
 QUICK_ASKS = 4
+COUNT_GAP_MS = 2_500
+"""Readings that are further apart say nothing about the time between them."""
 SEGMENT_SILENT_MS = 3_000
 """Nothing arrives on an interface for this long: shorter than the time in which a living pair alone makes itself heard there."""
 
 
 @dataclass(slots=True)
 class Segment:
-    """What arrives on one interface. ``packets``: the kernel's counter as it was read last, None = never."""
+    """What arrives on one interface. ``packets``: the kernel's counter as it was read last, at ``counted_ns``; ``heard_ns``: when it was
+    seen to rise last, or read first. Only readings count: a counter that nobody reads says nothing."""
 
-    packets: int | None = None
-    counted_since_ns: int = 0
-    heard_ns: int = 0
+    packets: int
+    counted_ns: int
+    heard_ns: int
 
     def counted(self, now_ns: int, packets: int) -> None:
         """The counter was read."""
-        if self.packets is None:
-            self.counted_since_ns = now_ns
-        elif packets != self.packets:
+        if packets != self.packets or now_ns - self.counted_ns > COUNT_GAP_MS * NS_PER_MS:
             self.heard_ns = now_ns
-        self.packets = packets
+        self.packets, self.counted_ns = packets, now_ns
 
     def is_silent(self, now_ns: int) -> bool:
-        """Counted for long enough, and nothing arrived."""
-        last_ns = max(self.counted_since_ns, self.heard_ns)
-        return self.packets is not None and now_ns - last_ns > SEGMENT_SILENT_MS * NS_PER_MS
+        """Read for long enough, until lately, and nothing arrived."""
+        lately = now_ns - self.counted_ns <= COUNT_GAP_MS * NS_PER_MS
+        return lately and self.counted_ns - self.heard_ns >= SEGMENT_SILENT_MS * NS_PER_MS
 
 
 @dataclass(slots=True)
@@ -153,7 +154,11 @@ class Surroundings:
 
     def counted(self, now_ns: int, interface: str, packets: int) -> None:
         """TrafficCounted."""
-        self.segments.setdefault(interface, Segment()).counted(now_ns, packets)
+        segment = self.segments.get(interface)
+        if segment is None:
+            self.segments[interface] = Segment(packets, now_ns, now_ns)
+        else:
+            segment.counted(now_ns, packets)
 
     def segment_silent(self, now_ns: int, interfaces: tuple[str, ...]) -> bool:
         """Whether nothing at all arrives on one of these interfaces; False where nothing is counted."""
@@ -217,9 +222,9 @@ class Surroundings:
                     if silent_ns > now_ns:
                         times.append(silent_ns)
         for segment in self.segments.values():
-            silent_ns = max(segment.counted_since_ns, segment.heard_ns) + SEGMENT_SILENT_MS * NS_PER_MS + 1
-            if silent_ns > now_ns:
-                times.append(silent_ns)
+            stale_ns = segment.counted_ns + COUNT_GAP_MS * NS_PER_MS + 1
+            if segment.is_silent(now_ns) and stale_ns > now_ns:
+                times.append(stale_ns)
         return min(times, default=None)
 
     def to_json(self, now_ns: int) -> dict[str, JsonValue]:

@@ -30,9 +30,13 @@ class Severity(Enum):
 class _Rule:
     severity: Severity
     patience_ms: int
+    excusable: bool = True
+    """Whether this node's own maintenance keeps it quiet."""
 
 
 RULES: dict[Trouble, _Rule] = {
+    Trouble.LAST_OWNER_LOST: _Rule(Severity.CRITICAL, 0, excusable=False),
+    Trouble.SPLIT_LASTS: _Rule(Severity.CRITICAL, 0),
     Trouble.HOLD_FAILS: _Rule(Severity.CRITICAL, 0),
     Trouble.GATE_NOT_OBEYED: _Rule(Severity.CRITICAL, 5_000),
     Trouble.RECORD_SICK: _Rule(Severity.CRITICAL, 3_000),
@@ -116,7 +120,7 @@ class Troubles:
     def _page(self, now_ns: int, place: str, standing: _Standing) -> None:
         state = self._state
         trouble = trouble_of(place)
-        page = not state.in_maintenance(now_ns)
+        page = not (RULES[trouble].excusable and state.in_maintenance(now_ns))
         rows = state.incidents.raise_trouble(
             now_ns, place, trouble, RULES[trouble].severity.value, standing.summary, standing.details, state.epochs(), page
         )

@@ -18,6 +18,7 @@ from fencing.plan.interlocks import Interlock, InterlockFacts, standing
 from watchdog.config.model import BrainSettings, GroupSettings
 from watchdog.judgement import events, suspicion
 from watchdog.judgement.agreement import Agreement
+from watchdog.judgement.alarms import Alarms
 from watchdog.judgement.asking import STALLED_ELECTION_INTERVALS
 from watchdog.judgement.beats import Beats
 from watchdog.judgement.census import Census
@@ -71,6 +72,7 @@ class _Parts:
     troubles: Troubles
     devices: DeviceWatch
     gate_trust: GateTrust
+    alarms: Alarms
     witness: WitnessIntake
 
 
@@ -220,9 +222,11 @@ class WatcherCore:
             troubles=troubles,
             devices=devices,
             gate_trust=GateTrust(state, troubles),
+            alarms=Alarms(state, troubles),
             witness=WitnessIntake(state, troubles),
         )
-        self._handlers = self._make_handlers(self._made, NodeIntake(state, self, fence, troubles, devices, agreement))
+        node = NodeIntake(state, self, fence, troubles, devices, agreement, actor.gate)
+        self._handlers = self._make_handlers(self._made, node)
         self._configure_groups(now_ns, event.groups)
         scopes = {PAIR_SCOPE, *(view.scope for view in state.groups.values())}
         state.persist(*state.incidents.restore(now_ns, event.open_incidents, scopes))
@@ -337,6 +341,7 @@ class WatcherCore:
             if view.scope in dirty or PAIR_SCOPE in dirty:
                 parts.actor.step(now_ns, view)
                 parts.gate_trust.step(now_ns, view)
+                parts.alarms.step(now_ns, view, parts.judge.election_ns(view), self.fence.session is not None)
                 if view.wake_ns is not None and view.wake_ns <= now_ns:
                     view.wake_ns = now_ns + MIN_WAKE_MS * NS_PER_MS  # whatever is overdue, the loop must not spin
         parts.fence.step(now_ns)

@@ -113,6 +113,7 @@ class Strikes:
     def _shut_down(self, node: str) -> Undo:
         """systemd stops braind (it is ordered after the VRRP daemon at start), then the VRRP daemon, then the power goes."""
         world = self._world
+        world.brains[node].machine_ends = True
         world.brains[node].stop(graceful=True)
         world.scheduler.after(SHUTDOWN_STEP_NS, lambda: world.vrrp[node].stop(graceful=True))
         world.scheduler.after(2 * SHUTDOWN_STEP_NS, world.power_off, node, "shut down in order")

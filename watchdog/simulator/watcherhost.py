@@ -78,6 +78,8 @@ class BrainHost(Process):
         self.wanted_gates: dict[GroupKey, SetGate] = {}
         self._paths = {path.name: path for path in settings.paths}
         self._daemon = DaemonState.STOPPED
+        self.machine_ends = False
+        """It is stopped because the machine is shut down."""
         self._packets = dict.fromkeys(world.options.lan_names, 0)
         kernel.on_frame.append(self._frame)
         kernel.on_address.append(self._address)
@@ -135,7 +137,8 @@ class BrainHost(Process):
     def ended(self, *, graceful: bool) -> None:
         """The children die with it."""
         if graceful and self.core is not None:
-            self._execute(self.core.handle(self.kernel.now_ns(), Stopping()))
+            self._execute(self.core.handle(self.kernel.now_ns(), Stopping(shutdown=self.machine_ends)))
+        self.machine_ends = False
         self.recorder.died(power_lost=not self.kernel.powered)
         self.runner.died()
         self.core = None
@@ -149,6 +152,7 @@ class BrainHost(Process):
         self.runner.died()
         self.hung = False
         self.reverted()
+        self._count_traffic(self.starts)
 
     def take(self, now_ns: int, event: Any) -> None:
         """Feed the core."""

@@ -1,0 +1,218 @@
+"""The last possible owner never gives up, and the loss of the last owner is paged: cases J2, J2b, J3, J5b, T4, N7 (lab.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.watchdog.judgement.lab import VIP, Lab, Node
+from watchdog.config.model import BrainSettings, Mode, PathKind, PathSettings
+from watchdog.judgement import events as e
+
+ACTING = [Mode.RESOLVE, Mode.STRICT]
+
+
+def a(lab: Lab) -> Node:
+    return lab.nodes["a"]
+
+
+def b(lab: Lab) -> Node:
+    return lab.nodes["b"]
+
+
+def settled(mode: Mode, **options: object) -> Lab:
+    lab = Lab(mode, **options)  # type: ignore[arg-type]
+    lab.run(10)
+    return lab
+
+
+def critical(node: Node) -> list[str]:
+    return [str(p["summary"]) for p in node.alerts() if p["severity"] == "critical"]
+
+
+def lost(node: Node) -> list[str]:
+    return [text for text in critical(node) if "nobody is known to serve" in text]
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_who_knows_the_peer_to_be_off_keeps_its_address_when_the_gateway_reboots(mode: Mode) -> None:
+    """Case J3."""
+    lab = settled(mode)
+    lab.power_off(b(lab))
+    lab.run_until(lambda: bool(a(lab).core.state.peer_proved_off), 60)
+    lab.run(10)
+    a(lab).reference = False
+    lab.run(30)
+    assert lab.owner_names() == "a"
+    a(lab).reference = True
+    lab.run(10)
+    assert lab.owner_names() == "a"
+
+
+@pytest.mark.parametrize("mode", ACTING)
+@pytest.mark.parametrize("daemon_first", [True, False])
+def test_who_saw_the_peer_stop_in_order_keeps_its_address(mode: Mode, daemon_first: bool) -> None:
+    """Case T4: the last frame says that the watcher stops; its daemon had ended before, or its kernel falls silent while ours works."""
+    lab = settled(mode)
+    if daemon_first:
+        lab.release(b(lab))
+        lab.run(0.5)
+    lab.tell(b(lab), e.Stopping())
+    lab.run(0.5)
+    lab.power_off(b(lab))
+    lab.run(15)
+    a(lab).reference = False
+    lab.run(30)
+    assert lab.owner_names() == "a"
+    assert not a(lab).offs()
+
+
+def test_an_isolated_owner_that_does_not_know_the_peer_still_gives_up() -> None:
+    lab = settled(Mode.RESOLVE)
+    lab.cut_everything()
+    lab.cut("management")
+    a(lab).reference = False
+    lab.run(30)
+    assert lab.owner_names() == "b"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_strict_takes_what_a_peer_released_before_it_stopped(held: bool) -> None:
+    """Case J2: the VRRP daemon ends, then its watcher, then the power; ``held``: the watcher had held the group before."""
+    lab = settled(Mode.STRICT, fence=False)
+    if held:
+        lab.tell(a(lab), e.OperatorActed(e.OperatorAction.HANDOVER, "root", subject="51/4"))
+        lab.run(0.05)
+    lab.release(a(lab))
+    lab.run(0.3)
+    lab.tell(a(lab), e.Stopping())
+    lab.run(0.2)
+    lab.power_off(a(lab))
+    lab.run(15)
+    assert lab.owner_names() == "b"
+    assert not any(len(owners) > 1 for _, owners in lab.owners)
+
+
+def test_strict_takes_what_a_machine_released_that_shuts_down() -> None:
+    """Case J2: systemd stops the watcher first; it knows that the machine goes down, and lets go itself."""
+    lab = settled(Mode.STRICT, fence=False)
+    lab.tell(a(lab), e.Stopping(shutdown=True))
+    lab.run(0.3)
+    a(lab).braind = False
+    lab.release(a(lab))
+    lab.run(0.2)
+    lab.power_off(a(lab))
+    lab.run_until(lambda: lab.owner_names() == "b", 12)
+    assert not any(len(owners) > 1 for _, owners in lab.owners)
+
+
+def test_strict_pages_when_the_owner_goes_without_a_release() -> None:
+    """Case J2: the watcher stops first, so nobody can say that the daemon has let go."""
+    lab = settled(Mode.STRICT, fence=False)
+    lab.tell(a(lab), e.Stopping())
+    lab.run(0.2)
+    a(lab).braind = False
+    lab.release(a(lab))
+    lab.run(0.2)
+    lab.power_off(a(lab))
+    lab.run(25)
+    assert lab.owner_names() in ("", "b")
+    assert lab.owner_names() == "b" or lost(b(lab))
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_maintenance_excuses_work_and_not_the_loss_of_the_last_owner(mode: Mode) -> None:
+    """Case J2b: the owner dies in its own maintenance window, and no device can say that it is off."""
+    lab = settled(mode, fence=False)
+    lab.tell(a(lab), e.OperatorActed(e.OperatorAction.MAINTENANCE_ON, "root", until_ms=20_000))
+    lab.run(1)
+    lab.power_off(a(lab))
+    lab.run(25)
+    if mode is Mode.STRICT:
+        (page,) = lost(b(lab))
+        assert "fence off a" in page and "fence ack a" in page
+        lab.tell(b(lab), e.OperatorActed(e.OperatorAction.CONFIRM_OFF, "root", subject="a"))
+        lab.run(10)
+        assert len(b(lab).alerts("resolve")) >= 1
+    else:
+        assert not lost(b(lab))
+    assert lab.owner_names() == "b"
+
+
+def test_only_one_node_boots_after_a_power_cut() -> None:
+    """Case J5b."""
+    lab = Lab(Mode.STRICT, held_at_start=False, fence=False)
+    lab.power_off(a(lab))
+    lab.run(40)
+    (page,) = lost(b(lab))
+    assert "fence off a" in page and "fence ack a" in page and VIP in page
+    assert lab.owner_names() == ""
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_a_fence_that_brings_the_owner_back_is_no_loss(mode: Mode) -> None:
+    lab = settled(mode)
+    lab.power_off(a(lab))
+    lab.run(40)
+    assert lab.owner_names() == "b"
+    assert not lost(b(lab))
+
+
+def test_a_split_that_nothing_ends_is_paged_once_more() -> None:
+    lab = settled(Mode.RESOLVE, fence=False)
+    lab.cut_everything()
+    lab.heal("arp")
+    lab.run(60)
+    assert lab.owner_names() == "ab"
+    assert len([text for text in critical(a(lab)) if "nothing has ended it" in text]) == 1
+
+
+# --- no standby (N7) ---
+
+
+def warnings(node: Node) -> list[str]:
+    return [str(p["summary"]) for p in node.alerts() if p["severity"] == "warning"]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_daemon_that_is_gone_on_the_standby_is_told(mode: Mode) -> None:
+    lab = settled(mode)
+    lab.daemon(b(lab), e.DaemonState.STOPPED)
+    lab.run(20)
+    assert not warnings(a(lab)), "it may be an upgrade"
+    lab.run(30)
+    for node in lab.nodes.values():
+        (page,) = warnings(node)
+        assert "no standby for VI_1" in page and "VRRP daemon" in page
+    lab.daemon(b(lab), e.DaemonState.RUNNING)
+    lab.run(10)
+    assert len(a(lab).alerts("resolve")) == 1
+
+
+def test_adverts_that_do_not_reach_the_standby_are_told() -> None:
+    """Protocol 112 is still dropped after a yield."""
+    lab = settled(Mode.RESOLVE)
+    lab.cut_adverts()
+    lab.run(90)
+    assert lab.owner_names() == "a"
+    assert any("no standby for VI_1" in text or "NO_STANDBY" in text for text in [*warnings(a(lab)), str(a(lab).core.snapshot()["groups"])])  # type: ignore[index,call-overload]
+    assert a(lab).core.snapshot()["groups"][0]["verdict"] == "NO_STANDBY"  # type: ignore[index,call-overload]
+
+
+def three_paths(settings: BrainSettings) -> BrainSettings:
+    return replace(settings, paths=(*settings.paths, PathSettings("eth2", PathKind.ETHERNET, "third-net")))
+
+
+def test_the_incident_follows_a_second_path_that_is_lost() -> None:
+    lab = settled(Mode.RESOLVE, tweak=three_paths)
+    lab.cut("path eth1")
+    lab.run(10)
+    assert len(warnings(a(lab))) == 1
+    lab.cut("path tty")
+    lab.run(10)
+    first, second = warnings(a(lab))
+    assert "tty" in second and "tty" not in first
+    lab.heal()
+    lab.run(15)
+    assert len(a(lab).alerts("resolve")) == 1
