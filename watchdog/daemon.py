@@ -371,6 +371,7 @@ class Daemon:
             seen_peer_before=restored.seen_peer,
             same_boot=same_boot,
             macs=self.senses.own_macs(),
+            links=self.senses.link_macs(),
             open_incidents=restored.open_incidents,
             durable=durable_facts(restored.facts),
         )

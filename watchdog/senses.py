@@ -10,6 +10,7 @@ from base.log import Log
 from base.pump import Pump
 from watchdog.capture import CaptureRing
 from watchdog.config.model import BrainSettings, LinkAddress, ReferenceSettings
+from watchdog.frames.heartbeat import LinkMac
 from watchdog.groups import LoadedGroups
 from watchdog.judgement.commands import Announce, ProbeOwners, ProbeReference, RemoveAddress, SendFrame
 from watchdog.judgement.events import BytesReceived, CommandFailed, HeldAddress, PathChanged, WatcherEvent
@@ -129,6 +130,10 @@ class Senses:
     def own_macs(self) -> tuple[str, ...]:
         """This node's MACs."""
         return self._kernel.node_macs()
+
+    def link_macs(self) -> tuple[LinkMac, ...]:
+        """The MACs that the peer shall know."""
+        return self._kernel.link_macs()
 
     # ---- a part of the daemon -----------------------------------------------------------------------------------------
 

@@ -105,15 +105,23 @@ class RunnerLost:
     reason: str
 
 
+class Trust(Enum):
+    """How hard it is for somebody else to be heard in the target's name. AUTHENTICATED: under the key. ANSWERED: an answer to a question of
+    ours from the MAC that the target told under the key; who forges that MAC can send it. OPEN: anybody can send it."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    AUTHENTICATED = "authenticated"
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelHeard:
-    """The target itself was heard: an authenticated frame on a path, or an ARP/NDP answer or claim from its MAC.
+    """The target itself was heard, or so it seems: an authenticated frame on a path, or an ARP/NDP answer or claim in its name.
 
     ``channel`` is unique per (kind, place), e.g. "path/eth1" or "census/eth0/10.0.0.100"; channels and controls with the same
     ``medium`` fail together. ``interval_ms`` is how often it is normally heard: the channel counts as alive at the act only if it was
-    heard within twice that. ``solicited``: it speaks only when asked (report each unanswered question as ChannelAsked). ``open``:
-    anybody on the segment could have said it (ARP, adverts): it contradicts two enrolled readings of power devices with a page and
-    refutes nothing.
+    heard within twice that. ``solicited``: it speaks only when asked (report each unanswered question as ChannelAsked).
+    What is heard with Trust.OPEN is no channel: neither its word nor its silence decides anything.
     """
 
     channel: str
@@ -121,7 +129,7 @@ class ChannelHeard:
     at_ns: int
     interval_ms: int
     solicited: bool = False
-    open: bool = False
+    trust: Trust = Trust.AUTHENTICATED
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from fencing.plan.events import (
     RunnerLost,
     SecondLook,
     SilenceVoided,
+    Trust,
 )
 from fencing.plan.proof import ChannelLedger
 from fencing.plan.settings import FenceDevice, FenceLevel
@@ -153,6 +154,7 @@ class FenceSession:
         self._attempt = 0
         self._stop_reason = ""
         self._contradiction = ""
+        """Where something in the target's name was heard after the act that a stranger may have sent."""
 
     # --- the Core protocol ---
 
@@ -184,7 +186,8 @@ class FenceSession:
             case RunnerLost():
                 return self._runner_lost(now_ns, event.reason)
             case ChannelHeard():
-                self._ledger.heard(event)
+                if event.trust is not Trust.OPEN:
+                    self._ledger.heard(event)
                 return self._target_heard(now_ns, event)
             case ChannelAsked():
                 self._ledger.asked(event)
@@ -262,6 +265,8 @@ class FenceSession:
 
     def _finish(self, detail: str, number: int = 0) -> list[FenceCommand]:
         self.phase = Phase.FINISHED
+        if self._contradiction:
+            detail += f"; but something in the name of {self.target} was heard on {self._contradiction} after the act: look who it is"
         self.state = self._whole_state()
         self.detail = detail
         self._deadline_ns = self._probe_due_ns = None
@@ -468,14 +473,19 @@ class FenceSession:
 
     def _target_heard(self, now_ns: int, event: ChannelHeard) -> list[FenceCommand]:
         act_end_ns = self._level.act_end_ns
-        if self.phase is Phase.VERIFYING and act_end_ns is not None and event.at_ns > act_end_ns and event.open and self._readable():
-            self._contradiction = event.channel
-            return []
+        if self._is_only_a_contradiction(event):
+            if act_end_ns is not None and event.at_ns > act_end_ns:
+                self._contradiction = event.channel
+            return self._conclude(now_ns)
         if self.phase is Phase.VERIFYING and act_end_ns is not None and event.at_ns > act_end_ns:
             return self._refuted(now_ns, f"heard on {event.channel} {(event.at_ns - act_end_ns) // NS_PER_MS} ms after the act")
         if self._ledger.contradicts(event):
             return self._earlier_level_heard(event)
         return []
+
+    def _is_only_a_contradiction(self, event: ChannelHeard) -> bool:
+        """Promise 3: what a stranger may have sent refutes no reading of an enrolled power device: it is told to a person."""
+        return event.trust is Trust.OPEN or (event.trust is Trust.ANSWERED and self.phase is Phase.VERIFYING and self._readable())
 
     def _earlier_level_heard(self, event: ChannelHeard) -> list[FenceCommand]:
         """The target speaks while the next level is prepared or acts: what the earlier ones claimed is wrong."""

@@ -53,6 +53,8 @@ class FenceSettings:
     ``levels`` maps a target node to its levels by order. ``measured_ms`` is F: start of the act → effect or
     definite failure, as ``brainctl fence check`` measured it (0 = never measured). ``delay_ms`` is d, the wait of
     the lower-ranked node: it must be ≥ Δ + F + margin. ``monitor_interval_ms``: how often each device is read when all is well (0 = never).
+    ``require_authenticated``: no fence of a hung peer, and no refutation, rests on
+    answers from its MAC, which a stranger on the switch could forge (docs/SECURITY.md).
     """
 
     enabled: bool = False
@@ -62,6 +64,7 @@ class FenceSettings:
     budget_per_hour: int = 3
     proof_silence_ms: int = 2_000
     monitor_interval_ms: int = 300_000
+    require_authenticated: bool = False
 
     def levels_for(self, target: str) -> tuple[FenceLevel, ...]:
         """The levels that fence ``target``, in order; empty if none."""

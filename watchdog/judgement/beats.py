@@ -87,6 +87,7 @@ class Beats:
             sent_ns=now_ns,
             episode=state.incidents.episodes.number,
             terms=told_terms(turns.terms, acknowledged, left_ns // NS_PER_S),
+            macs=state.link_macs,
         )
         for version in self._versions(path, frame.sequence):
             state.out.append(SendFrame(name, state.contact.encode(name, replace(beat, version=version))))

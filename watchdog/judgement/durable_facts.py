@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from base.core import NS_PER_MS, JsonValue
+from watchdog.frames.heartbeat import LinkMac
 
 LONGEST_MS = 24 * 3_600_000
 """No window that a person opens lasts longer: a wall clock that was set wrong must not excuse a node for years."""
@@ -41,8 +42,8 @@ class DurableFacts:
     taken (ids). ``handovers``: groups ("51/4") that an operator gave away and that this node must not take back by itself yet.
     ``turn_terms``: fingerprint of the terms that both nodes had acknowledged (turns.py). ``fence_starts``: boot id (hex) and
     CLOCK_BOOTTIME of the fences of the last hour. ``ended_in_order``: whether the last run said goodbye, None = there was none.
-    ``suspect``: see
-    suspicion.py."""
+    ``suspect``: see suspicion.py. ``peer_macs``: what the peer told of its interfaces; ``reference_macs``: (reference, MAC) learnt while
+    all was well."""
 
     maintenance: SavedWindow | None = None
     peer_maintenance: SavedWindow | None = None
@@ -52,6 +53,8 @@ class DurableFacts:
     fence_starts: tuple[tuple[str, int], ...] = ()
     ended_in_order: bool | None = None
     suspect: bool = False
+    peer_macs: tuple[LinkMac, ...] = ()
+    reference_macs: tuple[tuple[str, str], ...] = ()
 
 
 NOTHING_DURABLE = DurableFacts()
@@ -69,6 +72,8 @@ def durable_facts(values: Mapping[str, JsonValue]) -> DurableFacts:
         fence_starts=_starts(values.get("fence_starts")),
         ended_in_order=None if not isinstance(ended := values.get("ended_in_order"), bool) else ended,
         suspect=values.get("suspect") is True,
+        peer_macs=tuple(LinkMac(name, mac) for name, mac in _pairs(values.get("peer_macs"))),
+        reference_macs=_pairs(values.get("reference_macs")),
     )
 
 
@@ -93,6 +98,11 @@ def _window(value: JsonValue) -> SavedWindow | None:
     if not isinstance(wall_ns, int) or not isinstance(until_ns, int) or not isinstance(boot, str) or max(wall_ns, until_ns) >= 1 << 63:
         return None
     return SavedWindow(wall_ns, until_ns, boot)
+
+
+def _pairs(value: JsonValue) -> tuple[tuple[str, str], ...]:
+    pairs = [_words(item) for item in value[:MAX_KEPT]] if isinstance(value, list) else []
+    return tuple((pair[0], pair[1]) for pair in pairs if len(pair) == 2)
 
 
 def _words(value: JsonValue) -> tuple[str, ...]:

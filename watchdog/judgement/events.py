@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from fencing.plan.events import DeviceOutcome, PowerState
 from watchdog.config.model import GroupKey, GroupSettings, LinkAddress
-from watchdog.frames.heartbeat import GroupState
+from watchdog.frames.heartbeat import GroupState, LinkMac
 from watchdog.judgement.durable_facts import NOTHING_DURABLE, DurableFacts
 
 
@@ -62,6 +62,7 @@ class Started:
     ``recent_fence_wall_ns``: when fences of the peer were started in the last hour (for the budget); ``latched``: the
     budget latch is shut.
     ``same_boot``: the machine did not reboot since the last run of the daemon.
+    ``links``: the MACs of the interfaces that serve a group, and of the virtual interfaces on them: the peer is told them.
     ``durable``: what earlier runs left for this one (maintenance, acknowledgements, handovers …).
     """
 
@@ -80,6 +81,7 @@ class Started:
     macs: tuple[str, ...] = ()
     open_incidents: tuple[OpenIncident, ...] = ()
     durable: DurableFacts = NOTHING_DURABLE
+    links: tuple[LinkMac, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +177,18 @@ class ProbeFinished:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAnswered:
-    """A reference target answered on the segment."""
+    """Somebody answered our question to a reference target, from ``mac`` (lower-case colon form)."""
 
     name: str
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMacsChanged:
+    """This node's MACs changed. ``macs``: all of them but virtual routers'; ``links`` as in Started."""
+
+    macs: tuple[str, ...]
+    links: tuple[LinkMac, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +409,7 @@ WatcherEvent: TypeAlias = (
     | OwnerClaimed
     | ProbeFinished
     | ReferenceAnswered
+    | LinkMacsChanged
     | CarrierChanged
     | TrafficCounted
     | LocalDaemonChanged

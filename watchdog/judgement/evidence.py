@@ -13,6 +13,7 @@ from enum import Enum
 
 from base.core import NS_PER_MS, JsonValue
 from watchdog.config.model import LinkAddress
+from watchdog.judgement.open_evidence import Strength
 
 MAX_FACTS_PER_SCOPE = 64
 MAX_STRANGERS_PER_SCOPE = 16
@@ -45,7 +46,7 @@ class Owner(Enum):
 @dataclass(slots=True)
 class Fact:
     """One fact. ``at``: the address that it is about, if one; ``fresh_ns`` = 0: true until retracted (our own kernel). ``id`` is unique
-    over restarts."""
+    over restarts. ``answered_ns``: when it was last an answer to a probe of ours from the peer's pinned MAC."""
 
     id: str
     kind: EvidenceKind
@@ -57,6 +58,14 @@ class Fact:
     last_ns: int
     fresh_ns: int
     at: LinkAddress | None = None
+    answered_ns: int | None = None
+
+    def strength(self, now_ns: int) -> Strength:
+        """How hard it is to say this for somebody else."""
+        if not self.kind.is_open:
+            return Strength.AUTHENTICATED
+        answered = self.answered_ns is not None and now_ns - self.answered_ns <= self.fresh_ns
+        return Strength.ANSWERED if answered else Strength.OPEN
 
     @property
     def standing(self) -> int:
@@ -106,9 +115,11 @@ class Ledger:
         detail: str,
         fresh_ns: int,
         at: LinkAddress | None = None,
+        *,
+        answered: bool = False,
     ) -> tuple[Fact, bool]:
-        """Record what ``source`` says now. Returns the fact and whether it is news (new, stale before, or said differently). A fact for
-        which there is no room is returned and not kept; it is no news."""
+        """Record what ``source`` says now (``answered``: to a probe of ours, from the peer's pinned MAC). Returns the fact and whether it
+        is news (new, stale before, or said differently). A fact for which there is no room is returned and not kept; it is no news."""
         facts = self._facts.setdefault(scope, {})
         key = (kind, source, at)
         fact = facts.get(key)
@@ -117,9 +128,13 @@ class Ledger:
             fact.detail = detail
             fact.last_ns = now_ns
             fact.fresh_ns = fresh_ns
+            if answered:
+                news = news or fact.strength(now_ns) is Strength.OPEN
+                fact.answered_ns = now_ns
             return fact, news
         self._count += 1
         new = Fact(f"E{self._incarnation}.{self._count}", kind, scope, owner, source, detail, now_ns, now_ns, fresh_ns, at)
+        new.answered_ns = now_ns if answered else None
         if fact is None and not self._make_room(now_ns, facts, new):
             self.dropped += 1
             return new, False
@@ -157,6 +172,10 @@ class Ledger:
     def kinds(self, now_ns: int, scope: str, owner: Owner) -> frozenset[EvidenceKind]:
         """Which kinds of evidence name ``owner`` now."""
         return frozenset(fact.kind for fact in self.fresh(now_ns, scope, owner))
+
+    def strength(self, now_ns: int, scope: str, owner: Owner) -> Strength | None:
+        """The strongest word that names ``owner`` now; None if nothing does."""
+        return max((fact.strength(now_ns) for fact in self.fresh(now_ns, scope, owner)), default=None)
 
     def next_stale_ns(self, now_ns: int, scope: str) -> int | None:
         """When the first fresh fact of a scope grows stale if nobody repeats it."""

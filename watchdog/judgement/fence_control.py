@@ -34,6 +34,7 @@ from fencing.plan.events import (
     RunnerLost,
     SecondLook,
     SilenceVoided,
+    Trust,
 )
 from fencing.plan.interlocks import Interlock
 from fencing.plan.session import FenceSession, FenceTimes
@@ -43,7 +44,9 @@ from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, R
 from watchdog.judgement.events import FenceReported
 from watchdog.judgement.group_actor import situation_of
 from watchdog.judgement.hooks import PASSING_LOOKS, Hooks
+from watchdog.judgement.judging import fence_is_grounded
 from watchdog.judgement.ladder import Rung, rungs
+from watchdog.judgement.open_evidence import Effect, Strength, sufficient
 from watchdog.judgement.power_watch import PowerWatch
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.terms import differences
@@ -228,11 +231,13 @@ class FenceControl:
         if state.contact.lives(now_ns) and not state.contact.on_a_path(now_ns):
             return ""  # an authentic frame of a session that cannot answer yet: the peer is not fenced for a silence that is not one
         for view in state.groups.values():
-            if view.track.verdict is Verdict.SPLIT_BRAIN and Rung.FENCE in rungs(situation_of(self._state, now_ns, view)):
+            due = view.track.verdict is Verdict.SPLIT_BRAIN and Rung.FENCE in rungs(situation_of(self._state, now_ns, view))
+            if due and fence_is_grounded(state, now_ns, view.scope):
                 return view.scope
         if state.pair.is_confirmed(Verdict.PEER_DEAD, Verdict.PEER_HUNG) and state.resolves and not state.peer_proved_off:
             excused = state.peer_excused(now_ns) or state.in_maintenance(now_ns) or state.quarantined
-            return "" if excused or state.contact.on_a_path(now_ns) else PAIR_SCOPE
+            ungrounded = state.contact.on_a_path(now_ns) or not fence_is_grounded(state, now_ns, PAIR_SCOPE)
+            return "" if excused or ungrounded else PAIR_SCOPE
         return ""
 
     def _start(self, now_ns: int, scope: str, *, manual: bool) -> None:
@@ -547,11 +552,13 @@ class FenceControl:
         settings = self._state.contact.settings[path]
         self.feed(now_ns, ChannelHeard(f"path/{path}", settings.medium, now_ns, settings.interval_ms))
 
-    def census_heard(self, now_ns: int, at: LinkAddress) -> None:
-        """The peer's MAC answered for an address."""
-        self.feed(
-            now_ns, ChannelHeard(f"census/{at.interface}/{at.address}", at.interface, now_ns, CENSUS_INTERVAL_MS, solicited=True, open=True)
-        )
+    def census_heard(self, now_ns: int, at: LinkAddress, answered: bool) -> None:
+        """An address was claimed with a MAC of the peer; ``answered``: to a probe of ours, from a MAC that the peer told us."""
+        settings = self._state.settings
+        strength = Strength.ANSWERED if answered else Strength.OPEN
+        refutes = sufficient(strength, Effect.REFUTE, settings.policy.mode, require_authenticated=settings.fence.require_authenticated)
+        trust = Trust.ANSWERED if refutes else Trust.OPEN
+        self.feed(now_ns, ChannelHeard(f"census/{at.interface}/{at.address}", at.interface, now_ns, CENSUS_INTERVAL_MS, True, trust))
 
     def census_asked(self, now_ns: int, sent_ns: int, at: LinkAddress) -> None:
         """A whole window is over."""

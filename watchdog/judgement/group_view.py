@@ -137,12 +137,12 @@ class Offer:
 @dataclass(slots=True)
 class GroupView:
     """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report``
-    the peer's last word about the group; ``denied_ns`` since when the peer denies to hold it; ``free_since_ns`` since when strict
-    may ask for its release; ``crashed``: we removed what the dead local daemon left behind. ``senior``: with nopreempt, we owned it
-    while the peer denied to. ``bridged_ns``: when the last advert was bridged. ``unfit_since_ns``: since when the peer is fitter than
-    we, its owner; ``fit_since_ns``: since when it is not any more; ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when
-    we came to own it because the peer was less fit; ``kept_unfit``: why we kept it all the same;
-    ``ownerless_ns``: since when nobody is known to own it."""
+    the peer's last word about the group while it can be fresh, ``told_held`` what it said last in this session; ``denied_ns`` since
+    when the peer denies to hold it; ``free_since_ns`` since when strict may ask for its release; ``crashed``: we removed what the dead
+    local daemon left behind. ``senior``: with nopreempt, we owned it while the peer denied to. ``bridged_ns``: when the last advert was
+    bridged. ``unfit_since_ns``: since when the peer is fitter than we, its owner; ``fit_since_ns``: since when it is not any more;
+    ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when we came to own it because the peer was less fit; ``kept_unfit``:
+    why we kept it all the same; ``ownerless_ns``: since when nobody is known to own it."""
 
     settings: GroupSettings
     track: Track
@@ -154,6 +154,7 @@ class GroupView:
     report: GroupReport | None = None
     report_ns: int = 0
     report_fresh_ns: int = 0
+    told_held: bool = False
     local_state: GroupState | None = None
     local_priority: int | None = None
     planned_until_ns: int = 0

@@ -16,6 +16,7 @@ from watchdog.judgement.witnessing import WitnessRefusal
 
 UNSURE_ISOLATION = "it is not certain that this node is not isolated"
 NO_REFERENCE_LATELY = "no reference answered lately"
+UNGROUNDED = "all that speaks of a second owner is what a stranger on the segment could have sent"
 PASSING_LOOKS = frozenset({UNSURE_ISOLATION, NO_REFERENCE_LATELY})
 """What a second look may say on a busy machine and not a moment later: it is repeated for as long as the session waits for it."""
 

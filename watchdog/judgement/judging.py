@@ -7,6 +7,7 @@ from watchdog.frames.heartbeat import NodeFlags
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fitness import fitness_of
 from watchdog.judgement.group_view import GroupView
+from watchdog.judgement.open_evidence import Effect, Strength, sufficient
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, GroupFacts, Isolation, PairFacts
 
@@ -21,18 +22,35 @@ def contact_of(state: WatcherState, now_ns: int) -> Contact:
         return Contact.WATCHER_SILENT  # frames that cannot answer us yet: a new session, or one way only; they prove life and nothing else
     if any(view.heard_fresh(now_ns) for view in state.groups.values()):
         return Contact.WATCHER_SILENT
-    claims_vip = any(
-        fact.kind is EvidenceKind.K2_NEIGHBOUR
-        for view in state.groups.values()
-        for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER)
-    )
-    if claims_vip:
+    claims = [fact for view in state.groups.values() for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER)]
+    claims = [fact for fact in claims if fact.kind is EvidenceKind.K2_NEIGHBOUR]
+    if any(fact.strength(now_ns) >= Strength.ANSWERED for fact in claims):
         return Contact.KERNEL_ONLY
-    if any(fact.kind is EvidenceKind.K2_NEIGHBOUR for fact in state.ledger.fresh(now_ns, PAIR_SCOPE, Owner.PEER)):
+    if claims or any(fact.kind is EvidenceKind.K2_NEIGHBOUR for fact in state.ledger.fresh(now_ns, PAIR_SCOPE, Owner.PEER)):
         return Contact.WATCHER_SILENT
-    known = state.contact.ever_heard or (state.started.seen_peer_before and state.started.same_boot)
-    # A silence counts only on a channel that was heard before: a peer whose kernel never answered us is not known to be dead.
-    return Contact.SILENT if known and state.peer_answered_ns is not None else Contact.UNREACHED
+    return Contact.SILENT if _fell_silent(state) else Contact.UNREACHED
+
+
+def _fell_silent(state: WatcherState) -> bool:
+    """A silence counts only where an answer could be expected: at the peer's own addresses, and at those that it held by its last word
+    (cases J7 and N1). A peer whose kernel never answered us in this run is not known to be dead."""
+    last_ns = state.contact.last_ns
+    if last_ns is None:
+        return False
+    held = {at for view in state.groups.values() if view.told_held for at in view.settings.addresses}
+    expected = [at for at in state.channels.places() if at in held or at.address in state.peer_addresses]
+    return any(state.channels.fell_silent(at, last_ns) for at in expected)
+
+
+def fence_is_grounded(state: WatcherState, now_ns: int, scope: str) -> bool:
+    """Promise 11: whether what asks for a fence is more than what a stranger can send. The silence of everything authenticated is ground
+    enough (own carrier and a learnt reference are asked for besides); a second owner or a hung peer needs somebody's proven answer."""
+    if scope == PAIR_SCOPE and contact_of(state, now_ns) is Contact.SILENT:
+        return True
+    scopes = [view.scope for view in state.groups.values()] if scope == PAIR_SCOPE else [scope]
+    strengths = [s for one in scopes if (s := state.ledger.strength(now_ns, one, Owner.PEER)) is not None]
+    fence = state.settings.fence
+    return sufficient(max(strengths, default=None), Effect.START_FENCE, state.mode, require_authenticated=fence.require_authenticated)
 
 
 def note_peer_stopped(state: WatcherState, now_ns: int, contact: Contact) -> None:

@@ -13,6 +13,7 @@ from watchdog.judgement.gate_keeper import GateKeeper
 from watchdog.judgement.group_view import GateReason, GroupView
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.incidents import Trouble
+from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.troubles import Troubles
 from watchdog.judgement.verdict import PAIR_SCOPE
@@ -43,10 +44,22 @@ class NodeIntake:
         """A reference target answered."""
         state = self._state
         before = state.surroundings.references_ok(now_ns)
-        if state.surroundings.answered(now_ns, event.name):
+        all_well = state.contact.on_a_path(now_ns) and state.pair.stage is Stage.CLEAR
+        counts, learnt = state.surroundings.answered(now_ns, event.name, event.mac, all_well)
+        if learnt:
+            state.record_node("reference_macs", state.surroundings.pinned())
+        if counts:
             self._fence.control_heard(now_ns, event.name)
             if before is not True:
                 self._state.touch_all()
+
+    def link_macs_changed(self, now_ns: int, event: events.LinkMacsChanged) -> None:
+        """An interface of ours has another MAC: it is our own, and the peer is told."""
+        state = self._state
+        state.neighbours.set_own(event.macs)
+        if event.links != state.link_macs:
+            state.link_macs = event.links
+            state.beat_wanted = True
 
     def carrier_changed(self, now_ns: int, event: events.CarrierChanged) -> None:
         """An interface gained or lost carrier."""
@@ -98,6 +111,7 @@ class NodeIntake:
         state.contact.void(now_ns)
         state.witness.stalled(now_ns)
         state.segment_answered_ns = None
+        state.channels.void()
         for view in state.groups.values():
             view.heard = None
             view.report = None

@@ -54,6 +54,7 @@ class PeerIntake:
             return
         state.incidents.episodes.heard(now_ns, beat.episode)
         self._peer_flags(now_ns, beat)
+        self._pin(event.path, beat)
         partial_ns = state.contact.report_fresh_ns(event.path, beat.partial)
         for report in beat.groups:
             view = state.groups.get(report.key)
@@ -67,7 +68,7 @@ class PeerIntake:
             return
         report, before = received.report, view.report
         held_before = before is not None and before.held
-        view.report, view.report_ns = report, now_ns
+        view.report, view.report_ns, view.told_held = report, now_ns, report.held
         view.report_fresh_ns = max(fresh_ns, view.report_fresh_ns) if before is report else fresh_ns
         changed = before is None or (before.held, before.state, before.priority) != (report.held, report.state, report.priority)
         if report.held:
@@ -103,6 +104,13 @@ class PeerIntake:
         sent_ns = contact.turns.sent_at_ns(frame)
         if sent_ns is not None:
             self._state.witness.peer_acknowledged(sent_ns)
+
+    def _pin(self, path: str, beat: Heartbeat) -> None:
+        """Promise 11: the MACs of the peer are those that it tells under the key; a serial line tells one of them at a time."""
+        state = self._state
+        whole = state.contact.settings[path].kind is not PathKind.SERIAL
+        if beat.macs and state.neighbours.pin(beat.macs, whole=whole):
+            state.record_node("peer_macs", [[link.interface, link.mac] for link in state.neighbours.pinned()])
 
     def _peer_flags(self, now_ns: int, beat: Heartbeat) -> None:
         state = self._state
@@ -154,7 +162,7 @@ class PeerIntake:
         state = self._state
         state.witness.peer_restarted()
         for view in state.groups.values():
-            view.report = None
+            view.report, view.told_held = None, False
             view.denied_ns = None
             state.ledger.retract(view.scope, EvidenceKind.K4_REPORT, state.settings.peer.name)
             self._actor.asked(now_ns, view, 0)

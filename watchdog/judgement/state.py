@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS, JsonValue
 from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, LinkAddress, Mode
-from watchdog.frames.heartbeat import GroupReport, GroupState, NodeFlags
+from watchdog.frames.heartbeat import GroupReport, GroupState, LinkMac, NodeFlags
 from watchdog.judgement.arbitration import Defect, GroupHealth, HealthFacts, Standing, defects, flags, keeps
 from watchdog.judgement.census import Census
+from watchdog.judgement.channels import PeerChannels
 from watchdog.judgement.commands import Persist, ProbeOwners, PublishStatus, Row, RowKind, WatcherCommand
 from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.durable_facts import SavedWindow
@@ -71,7 +72,8 @@ class WatcherState:
     peer_stopped: bool = False
     """The peer's watcher stopped in order and nothing of its node was heard since, although we could have heard it (judging.py)."""
     peer_addresses: tuple[str, ...] = ()
-    peer_answered_ns: int | None = None
+    link_macs: tuple[LinkMac, ...] = ()
+    channels: PeerChannels = field(default_factory=PeerChannels)
     segment_answered_ns: int | None = None
     announced_fence: bool = False
     suspect: bool = False

@@ -177,7 +177,7 @@ def _peer(state: WatcherState, now_ns: int) -> dict[str, JsonValue]:
         "flags": _flag_names(last.flags) if last else [],
         "heard_on": paths,
         "age_ms": None if heard is None else (now_ns - heard) // NS_PER_MS,
-        "kernel_answered_ms": None if state.peer_answered_ns is None else (now_ns - state.peer_answered_ns) // NS_PER_MS,
+        "kernel_answered_ms": None if state.channels.last_ns is None else (now_ns - state.channels.last_ns) // NS_PER_MS,
         "macs": macs,
         "left": state.peer_left,
         "frame_version": state.contact.peer_version,

@@ -6,7 +6,7 @@ quicker: a reference that did not answer is asked again at once, and QUICK_ASKS 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from base.core import NS_PER_MS, JsonValue
 from watchdog.config.model import ReferenceSettings
@@ -22,6 +22,9 @@ HURRIED_ASKS = 12
 QUICK_ASKS = 4
 COUNT_GAP_MS = 2_500
 """Readings that are further apart say nothing about the time between them."""
+LEARN_ANEW_MS = 60_000
+"""How long another MAC must answer, while all is well, before it is a reference's too (a gateway was replaced)."""
+MAX_MACS = 4
 SEGMENT_SILENT_MS = 3_000
 """Nothing arrives on an interface for this long: shorter than the time in which a living pair alone makes itself heard there."""
 
@@ -50,7 +53,11 @@ class Segment:
 @dataclass(slots=True)
 class Reference:
     """A reference target: when it was asked and when it answered. ``asked_since_ns``: start of the present unbroken asking;
-    ``unanswered``: questions since the last answer, the one under way included."""
+    ``unanswered``: questions since the last answer, the one under way included.
+
+    Only answers from a *pinned* MAC count, one that was learnt while all was well (Promise 11): an isolated node is not talked out of its
+    isolation by a stranger beside it. The first answer after a silence is in doubt until the next one confirms it.
+    """
 
     settings: ReferenceSettings
     interface: str
@@ -59,6 +66,11 @@ class Reference:
     asked_ns: int = 0
     answered_ns: int | None = None
     unanswered: int = 0
+    pinned: dict[str, None] = field(default_factory=dict)
+    in_doubt: bool = False
+    stranger_ns: int | None = None
+    candidate: str = ""
+    candidate_since_ns: int = 0
 
     def ask(self, now_ns: int) -> None:
         """It is asked now."""
@@ -69,11 +81,36 @@ class Reference:
         interval_ms = self.settings.interval_ms
         self.due_ns = now_ns + (min(HURRIED_MS, interval_ms) if self.unanswered <= HURRIED_ASKS else interval_ms) * NS_PER_MS
 
-    def answer(self, now_ns: int) -> None:
-        """It answered."""
+    def answer(self, now_ns: int, mac: str, all_well: bool) -> bool:
+        """Somebody answered in its name. ``all_well``: nothing is wrong with the pair, so whoever answers is what the operator meant.
+        True if a MAC was learnt."""
+        learnt = mac not in self.pinned and self._learns(now_ns, mac, all_well)
+        if mac not in self.pinned:
+            self.stranger_ns = now_ns
+            return False
+        silent_before = not self._is_recent(now_ns, self.answered_ns) and not self._is_recent(now_ns, self.asked_since_ns)
+        self.in_doubt = silent_before and not learnt
         self.answered_ns = now_ns
         self.unanswered = 0
-        self.due_ns = max(now_ns, self.asked_ns + self.settings.interval_ms * NS_PER_MS)
+        interval_ms = min(HURRIED_MS, self.settings.interval_ms) if self.in_doubt else self.settings.interval_ms
+        self.due_ns = max(now_ns, self.asked_ns + interval_ms * NS_PER_MS)
+        return learnt
+
+    def _learns(self, now_ns: int, mac: str, all_well: bool) -> bool:
+        if not all_well:
+            self.candidate = ""
+            return False
+        if self.candidate != mac:
+            self.candidate, self.candidate_since_ns = mac, now_ns
+        if self.pinned and now_ns - self.candidate_since_ns < LEARN_ANEW_MS * NS_PER_MS:
+            return False
+        self.pinned[mac] = None
+        if len(self.pinned) > MAX_MACS:
+            del self.pinned[next(iter(self.pinned))]
+        return True
+
+    def _is_recent(self, now_ns: int, at_ns: int | None) -> bool:
+        return at_ns is not None and now_ns - at_ns <= self.settings.silent_after_ms * NS_PER_MS
 
     def is_suspect(self, now_ns: int) -> bool:
         """QUICK_ASKS questions in a row, each with its time, are unanswered: enough to compare, too little to give up for."""
@@ -81,20 +118,24 @@ class Reference:
         return waited or self.is_silent(now_ns)
 
     def answers(self, now_ns: int) -> bool:
-        """Whether it answered recently enough."""
-        return self.answered_ns is not None and now_ns - self.answered_ns <= self.settings.silent_after_ms * NS_PER_MS
+        """Whether it answered recently enough, and not for the first time after a silence."""
+        return not self.in_doubt and self._is_recent(now_ns, self.answered_ns)
 
     def is_silent(self, now_ns: int) -> bool:
-        """Asked for long enough, and no answer: only then its silence means something."""
-        asked_long = self.asked_since_ns is not None and now_ns - self.asked_since_ns > self.settings.silent_after_ms * NS_PER_MS
-        return asked_long and not self.answers(now_ns)
+        """Asked for long enough, and no answer: only then its silence means something. While no MAC is pinned an answer may be its own."""
+        asked_long = self.asked_since_ns is not None and not self._is_recent(now_ns, self.asked_since_ns)
+        unknown = not self.pinned and self._is_recent(now_ns, self.stranger_ns)
+        return asked_long and not unknown and not self._is_recent(now_ns, self.answered_ns)
 
 
 class Surroundings:
     """Carriers by interface (up until told otherwise), references, and the local daemon's state."""
 
-    def __init__(self, references: tuple[ReferenceSettings, ...], now_ns: int, node: str) -> None:
+    def __init__(self, references: tuple[ReferenceSettings, ...], now_ns: int, node: str, pinned: tuple[tuple[str, str], ...] = ()) -> None:
         self.references = {r.name: Reference(r, r.interface.of(node), now_ns) for r in references}
+        for name, mac in pinned:
+            if name in self.references:
+                self.references[name].pinned[mac] = None
         self.daemon: DaemonState | None = None
         self.daemon_since_ns = now_ns
         self.daemon_seen = False
@@ -145,12 +186,17 @@ class Surroundings:
         for reference in self.references.values():
             reference.due_ns = min(reference.due_ns, now_ns)
 
-    def answered(self, now_ns: int, name: str) -> bool:
-        """ReferenceAnswered; False if there is no such reference."""
+    def answered(self, now_ns: int, name: str, mac: str, all_well: bool) -> tuple[bool, bool]:
+        """ReferenceAnswered. Returns whether the answer counts, and whether the MAC was learnt just now."""
         reference = self.references.get(name)
-        if reference is not None:
-            reference.answer(now_ns)
-        return reference is not None
+        if reference is None:
+            return False, False
+        learnt = reference.answer(now_ns, mac, all_well)
+        return reference.answered_ns == now_ns, learnt
+
+    def pinned(self) -> list[JsonValue]:
+        """(reference, MAC) of all that was learnt, for the record."""
+        return [[name, mac] for name, reference in self.references.items() for mac in reference.pinned]
 
     def counted(self, now_ns: int, interface: str, packets: int) -> None:
         """TrafficCounted."""
@@ -237,6 +283,7 @@ class Surroundings:
                     "name": r.settings.name,
                     "address": r.settings.address,
                     "answers": r.answers(now_ns),
+                    "macs": list(r.pinned),
                     "age_ms": None if r.answered_ns is None else (now_ns - r.answered_ns) // NS_PER_MS,
                 }
                 for r in self.references.values()

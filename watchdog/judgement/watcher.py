@@ -32,10 +32,10 @@ from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.gate_trust import GateTrust
 from watchdog.judgement.group_actor import GroupActor
 from watchdog.judgement.group_view import GroupView
-from watchdog.judgement.hooks import NO_REFERENCE_LATELY, UNSURE_ISOLATION
+from watchdog.judgement.hooks import NO_REFERENCE_LATELY, UNGROUNDED, UNSURE_ISOLATION
 from watchdog.judgement.incidents import IncidentBook
 from watchdog.judgement.judge import Judge
-from watchdog.judgement.judging import contact_of, note_peer_stopped
+from watchdog.judgement.judging import contact_of, fence_is_grounded, note_peer_stopped
 from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.node_intake import NodeIntake
 from watchdog.judgement.operator_orders import Answer, OperatorOrders
@@ -194,9 +194,10 @@ class WatcherCore:
             ledger=Ledger(event.incarnation),
             contact=PeerContact(settings, self._key, event.nonce, now_ns, self._turns(now_ns, event)),
             census=Census(policy.census_interval_ms, policy.census_window_ms, now_ns),
-            surroundings=Surroundings(settings.references, now_ns, settings.self_name),
+            surroundings=Surroundings(settings.references, now_ns, settings.self_name, event.durable.reference_macs),
             incidents=IncidentBook(settings.cluster),
-            neighbours=Neighbours(event.macs),
+            neighbours=Neighbours(event.macs, event.durable.peer_macs),
+            link_macs=event.links,
             pair=Track(PAIR_SCOPE, since_ns=now_ns),
             witness=Witnessing(settings.witness, now_ns, settings.self_name),
             settled_from_ns=settled_ns,
@@ -255,6 +256,7 @@ class WatcherCore:
             events.OwnerClaimed: parts.wire.owner_claimed,
             events.ProbeFinished: parts.wire.probe_finished,
             events.ReferenceAnswered: node.reference_answered,
+            events.LinkMacsChanged: node.link_macs_changed,
             events.CarrierChanged: node.carrier_changed,
             events.TrafficCounted: node.traffic_counted,
             events.LocalDaemonChanged: node.daemon_changed,
@@ -430,7 +432,7 @@ class WatcherCore:
             return "an authentic frame of the peer arrives, although it cannot answer us yet: it lives"
         contact = contact_of(state, now_ns)
         if contact in (Contact.SILENT, Contact.KERNEL_ONLY) or self._still_split(now_ns):
-            return ""
+            return "" if fence_is_grounded(state, now_ns, self.fence.scope) or contact is Contact.SILENT else UNGROUNDED
         return f"the peer is heard ({contact.value}) and there are no two owners"
 
     def _still_split(self, now_ns: int) -> bool:

@@ -8,7 +8,7 @@ from watchdog.judgement import events
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_view import Advert, GroupView
-from watchdog.judgement.neighbours import Twins, is_virtual
+from watchdog.judgement.neighbours import Twins, is_virtual, virtual_mac
 from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
@@ -54,14 +54,13 @@ class WireIntake:
         if peer and event.source_ip not in peer and state.neighbours.owner_of(event.source_mac, event.source_mac) is not Owner.PEER:
             self._other_claims(now_ns, view, EvidenceKind.K3_ADVERT, event.source_mac, f"advert of {event.source_ip} ({event.source_mac})")
             return
-        state.neighbours.learn_peer(event.source_mac)
+        state.neighbours.seen(event.source_mac)
         self._peer_advert(now_ns, view, event, advert)
 
     def _peer_advert(self, now_ns: int, view: GroupView, event: events.AdvertHeard, advert: Advert) -> None:
         state = self._state
         was_fresh = view.heard_fresh(now_ns)
         view.heard = advert
-        state.peer_answered_ns = state.segment_answered_ns = now_ns
         if event.priority == 0:  # Promise 6: its sender releases the group in order
             state.ledger.retract(view.scope, EvidenceKind.K3_ADVERT, "peer")
             self.plan(now_ns, view)
@@ -156,12 +155,11 @@ class WireIntake:
             owner = Owner.OTHER
         if owner is Owner.SELF:
             return
-        state.segment_answered_ns = now_ns
         if owner is Owner.OTHER:
             self._other_claims(now_ns, view, EvidenceKind.K2_NEIGHBOUR, mac, f"{event.at} is at {mac}, a third host", event.at)
             return
-        state.peer_answered_ns = now_ns
-        self._fence.census_heard(now_ns, event.at)
+        answered = self._answers_probe(view, event, mac, sender)
+        self._peer_spoke(now_ns, event.at, answered)
         if event.probe_id is not None and is_virtual(mac) and self._twins.answered(event.probe_id, mac, event.request_index):
             detail = f"two hosts answer for {event.at} with the virtual MAC {mac}, one of them is neither node"
             self._other_claims(now_ns, view, EvidenceKind.K2_NEIGHBOUR, f"{mac} twice", detail, event.at)
@@ -169,13 +167,31 @@ class WireIntake:
             return
         detail = f"{event.at} is at {mac} ({'announced' if event.gratuitous else 'answered'})"
         _, news = state.ledger.note(
-            now_ns, view.scope, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, mac, detail, self._claim_fresh_ns(), event.at
+            now_ns, view.scope, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, mac, detail, self._claim_fresh_ns(), event.at, answered=answered
         )
         if news or view.track.stage is not Stage.CLEAR:
             self._state.touch(view.scope)
             self._state.touch(PAIR_SCOPE)
         if event.gratuitous and view.own and view.announce_due_ns is None and state.keeps(now_ns, view) and not view.gate.why:
             view.announce_due_ns = now_ns + NS_PER_S // 2 if view.track.stage is Stage.CLEAR else None
+
+    def _answers_probe(self, view: GroupView | None, event: events.OwnerClaimed, mac: str, sender: str) -> bool:
+        """Promise 11: whether this answers a probe of ours that is out, from a MAC that the peer told us. The virtual router's MAC is told
+        by the configuration of both nodes."""
+        probe = self._state.census.probe(event.probe_id)
+        if probe is None or probe.at != event.at:
+            return False
+        neighbours = self._state.neighbours
+        configured = virtual_mac(view.key) if view is not None and view.settings.use_vmac else ""
+        return all(it == configured or neighbours.is_pinned(it) for it in (mac, sender))
+
+    def _peer_spoke(self, now_ns: int, at: LinkAddress, answered: bool) -> None:
+        """The peer's kernel was heard on the segment; ``answered`` as in ``_answers_probe``."""
+        state = self._state
+        if answered:
+            state.channels.answered(now_ns, at)
+            state.segment_answered_ns = now_ns
+        self._fence.census_heard(now_ns, at, answered)
 
     def _is_somebody_else(self, now_ns: int, view: GroupView, mac: str) -> bool:
         """Who answers with a virtual MAC counts as the peer, until the peer has denied it long after the claim began."""
@@ -195,12 +211,14 @@ class WireIntake:
     def _peer_answered(self, now_ns: int, event: events.OwnerClaimed, mac: str, sender: str) -> None:
         """The peer's kernel answers for its own address."""
         state = self._state
-        state.neighbours.learn_peer(mac, sender)
-        state.peer_answered_ns = state.segment_answered_ns = now_ns
-        self._fence.census_heard(now_ns, event.at)
+        state.neighbours.seen(mac, sender)
+        if state.neighbours.owner_of(mac, sender) is not Owner.PEER:
+            return  # a third host in the peer's name
+        answered = self._answers_probe(None, event, mac, sender)
+        self._peer_spoke(now_ns, event.at, answered)
         detail = f"{event.at} is at {mac}"
         _, news = state.ledger.note(
-            now_ns, PAIR_SCOPE, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, mac, detail, 2 * self._claim_fresh_ns(), event.at
+            now_ns, PAIR_SCOPE, EvidenceKind.K2_NEIGHBOUR, Owner.PEER, mac, detail, 2 * self._claim_fresh_ns(), event.at, answered=answered
         )
         if news:
             self._state.touch(PAIR_SCOPE)
@@ -221,6 +239,7 @@ class WireIntake:
             return
         if not event.error and event.requests_sent:
             self._fence.census_asked(now_ns, probe.sent_ns, probe.at)
+            state.channels.asked_in_vain(probe.at, probe.sent_ns)
             self._retract_unanswered(now_ns, probe.at, probe.sent_ns, PAIR_SCOPE if probe.of_peer else probe.scope)
         if not state.census.running(probe.scope):  # half a round is not judged
             self._state.touch(probe.scope)

@@ -9,13 +9,24 @@ from base.clock import now_ns
 from base.core import NS_PER_S
 from base.pump import Pump
 from watchdog.config.model import LinkAddress
-from watchdog.judgement.events import AddressChanged, AddressesListed, CarrierChanged, CommandFailed, HeldAddress, WatcherEvent
+from watchdog.frames.heartbeat import LinkMac
+from watchdog.frames.node_fields import MAX_MACS
+from watchdog.judgement.events import (
+    AddressChanged,
+    AddressesListed,
+    CarrierChanged,
+    CommandFailed,
+    HeldAddress,
+    LinkMacsChanged,
+    WatcherEvent,
+)
 from watchdog.probing.rtnetlink import Address, Change, KernelDump, Link, delete_address, dump, open_monitor, parse
 
 RETRY_NS = NS_PER_S
 _READ_BYTES = 1 << 17
 _MAX_READS_PER_WAKE = 64
 _MAX_THROWN_AWAY = 20_000
+_MAC_CHARACTERS = 17
 _SHARES_LAN = ("macvlan", "ipvlan")
 """Links that put frames on the LAN of the interface below them; a vlan is a LAN of its own."""
 _VRRP_MACS = ("00:00:5e:00:01:", "00:00:5e:00:02:")
@@ -41,6 +52,7 @@ class KernelMonitor:
         self._meanwhile: list[Change] | None = None
         """What was told while everything is being listed anew; None = nothing is."""
         self._lost_meanwhile = False
+        self._reported_macs: LinkMacsChanged | None = None
         self._reporting = False
         self.overruns = 0
         self._retry_ns: int | None = None
@@ -57,12 +69,15 @@ class KernelMonitor:
         self._watched = frozenset(interfaces)
         self._carriers = {name: up for name, up in self._carriers.items() if name in self._watched}
         self._report_carriers()
+        self._report_macs()
 
     def report_all(self) -> None:
         """Report the present carriers, and every change from now on."""
         self._reporting = True
         self._carriers.clear()
         self._report_carriers()
+        self._reported_macs = None
+        self._report_macs()
 
     def held(self) -> tuple[HeldAddress, ...]:
         """Every usable address of this kernel."""
@@ -76,6 +91,16 @@ class KernelMonitor:
         """MACs that mean this node and no other: those of VRRP virtual routers are left out."""
         macs = {link.mac for link in self._links.values() if link.mac and any(c not in "0:" for c in link.mac)}
         return tuple(sorted(mac for mac in macs if not mac.startswith(_VRRP_MACS)))
+
+    def link_macs(self) -> tuple[LinkMac, ...]:
+        """The MACs of the watched interfaces, and of what rides on them with a MAC of its own; those of VRRP virtual routers are told by
+        the configuration. The peer pins these."""
+        by_name = {link.name: link for link in self._links.values()}
+        watched = [by_name[name] for name in sorted(self._watched) if name in by_name]
+        below = {link.index for link in watched}
+        riders = [link for link in self._links.values() if link.kind in _SHARES_LAN and link.lower in below and link not in watched]
+        told = [link for link in (*watched, *sorted(riders, key=lambda link: link.name)) if len(link.mac) == _MAC_CHARACTERS]
+        return tuple(LinkMac(link.name, link.mac) for link in told if not link.mac.startswith(_VRRP_MACS))[:MAX_MACS]
 
     def macs_never_foreign_on(self, interface: str) -> frozenset[str]:
         """MACs whose frames, *received* on ``interface``, are our own.
@@ -182,6 +207,7 @@ class KernelMonitor:
         if self._reporting:
             self._emit(AddressesListed(self.held()))
         self._report_carriers()
+        self._report_macs()
 
     def _not_listed(self, error: OSError) -> None:
         self._meanwhile = None
@@ -210,6 +236,7 @@ class KernelMonitor:
                 self._links.pop(change.link.index, None)
                 self._forwarding.pop(change.link.index, None)
             self._report_carriers()
+            self._report_macs()
         elif change.address is not None:
             self._set((change.address.index, change.address.address), change.address if change.present else None)
 
@@ -232,6 +259,12 @@ class KernelMonitor:
             if self._carriers.get(name) is not up:
                 self._carriers[name] = up
                 self._emit(CarrierChanged(name, up))
+
+    def _report_macs(self) -> None:
+        macs = LinkMacsChanged(self.node_macs(), self.link_macs())
+        if self._reporting and macs != self._reported_macs:
+            self._reported_macs = macs
+            self._emit(macs)
 
     def _index(self, interface: str) -> int:
         if not self._indexes:

@@ -205,7 +205,7 @@ class OwnerProber(ABC):
             return
         at_ns = now_ns()
         if claim.answers_us:
-            self._reference_answer(at_ns, interface, claim.address)
+            self._reference_answer(at_ns, interface, claim.address, source)
         if claim.answers_probe:
             for found in self._book.answered(LinkAddress(interface, claim.address), mac):
                 self._emit(OwnerClaimed(interface, claim.address, mac, source, found.probe_id, found.request_index))
@@ -219,7 +219,7 @@ class OwnerProber(ABC):
     def _is_only_reference(self, interface: str, address: str) -> bool:
         return (interface, address) in self._references and address not in self._watched.get(interface, ())
 
-    def _reference_answer(self, at_ns: int, interface: str, address: str) -> None:
+    def _reference_answer(self, at_ns: int, interface: str, address: str, mac: str) -> None:
         asked_ns = self._reference_asked_ns.get((interface, address))
         if asked_ns is not None and at_ns - asked_ns <= REFERENCE_WINDOW_NS:
-            self._emit(ReferenceAnswered(self._references[interface, address]))
+            self._emit(ReferenceAnswered(self._references[interface, address], mac))

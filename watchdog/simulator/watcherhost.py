@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.core import NS_PER_MS
 from watchdog.config.model import BrainSettings, GroupKey, GroupSettings, PathKind, PathSettings
-from watchdog.frames.heartbeat import GroupState
+from watchdog.frames.heartbeat import GroupState, LinkMac
 from watchdog.judgement.commands import (
     Announce,
     BridgeAdvert,
@@ -110,6 +110,7 @@ class BrainHost(Process):
             seen_peer_before=bool(disk.node_fact("seen_peer")),
             same_boot=disk.last_boot == self.kernel.boots,
             macs=(self.kernel.mac,),
+            links=(LinkMac("eth0", self.kernel.mac),),
             durable=durable_facts(disk.node_facts()),
         )
         disk.last_boot = self.kernel.boots
@@ -203,7 +204,7 @@ class BrainHost(Process):
         elif arp.what == ARP_REPLY and arp.question is not None and arp.question.starts == self.starts:
             ident = arp.question.ident
             if isinstance(ident, str):
-                self.deliver(ReferenceAnswered(ident))
+                self.deliver(ReferenceAnswered(ident, arp.mac))
             else:
                 self.deliver(OwnerClaimed(interface, arp.address, arp.mac, arp.mac, probe_id=ident, request_index=arp.number))
 

@@ -25,6 +25,7 @@ from watchdog.config.model import (
     PolicySettings,
     ReferenceSettings,
 )
+from watchdog.frames.heartbeat import LinkMac
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
 from watchdog.judgement.delays import least_delay_ms
@@ -33,6 +34,7 @@ from watchdog.judgement.watcher import WatcherCore
 KEY = b"k" * 32
 VIP = "10.0.0.100"
 IPS = {"a": "10.0.0.1", "b": "10.0.0.2"}
+GATEWAY_MAC = "02:00:00:00:00:fe"
 MACS = {"a": "02:00:00:00:00:0a", "b": "02:00:00:00:00:0b"}
 GROUP = GroupKey(51, 4)
 
@@ -185,6 +187,7 @@ class Lab:
             groups=(node.group,),
             held=held,
             macs=(MACS[node.name],),
+            links=(LinkMac("eth0", MACS[node.name]),),
             **values,  # type: ignore[arg-type]
         )
         node.vrrp.down_ns = self.now + node.vrrp.skewed_ns()
@@ -368,7 +371,7 @@ class Lab:
                     self.probe(node, command)
                 case c.ProbeReference():
                     if node.reference:
-                        self.later(1, lambda: self.tell(node, e.ReferenceAnswered("gateway")))
+                        self.later(1, lambda: self.tell(node, e.ReferenceAnswered("gateway", GATEWAY_MAC)))
                 case c.Announce():
                     self.claim(node)
                 case c.RemoveAddress():

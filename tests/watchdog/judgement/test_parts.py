@@ -113,7 +113,7 @@ def test_whose_mac_is_it() -> None:
     assert is_virtual(virtual)
     assert neighbours.owner_of("02:00:00:00:00:0a", "02:00:00:00:00:0a") is Owner.SELF
     assert neighbours.owner_of("02:00:00:00:00:0b", "02:00:00:00:00:0b") is Owner.OTHER
-    neighbours.learn_peer("02:00:00:00:00:0b", virtual, "02:00:00:00:00:0a")
+    neighbours.seen("02:00:00:00:00:0b", virtual, "02:00:00:00:00:0a")
     assert neighbours.owner_of("02:00:00:00:00:0b", "02:00:00:00:00:0b") is Owner.PEER
     assert neighbours.peer_macs() == ["02:00:00:00:00:0b"], "neither a virtual MAC nor our own is learnt"
     assert neighbours.owner_of(virtual, virtual) is Owner.PEER
@@ -137,8 +137,36 @@ def test_a_reference_that_was_not_asked_long_enough_says_nothing() -> None:
     assert around.isolation(3_001 * MS, ("eth0",), False, False) is Isolation.YES
     assert around.isolation(3_001 * MS, ("eth0",), True, False) is Isolation.NO, "the peer is heard"
     assert around.isolation(3_001 * MS, ("eth0",), False, True) is Isolation.NO, "somebody answered our census"
-    around.answered(3_002 * MS, "gw")
+    around.answered(3_002 * MS, "gw", "gw-mac", True)
     assert around.isolation(3_003 * MS, ("eth0",), False, False) is Isolation.NO
+
+
+def test_only_the_learnt_mac_of_a_reference_counts_and_one_answer_after_a_silence_is_in_doubt() -> None:
+    """Case A6: a stranger on the side of a node that is cut off answers for the gateway."""
+    around = surroundings()
+    around.due_references(0)
+    assert around.answered(100 * MS, "gw", "gw-mac", False) == (False, False), "nothing is learnt while something is wrong"
+    assert around.isolation(4_000 * MS, ("eth0",), False, False) is Isolation.YES
+    assert around.answered(4_100 * MS, "gw", "gw-mac", True) == (True, True)
+    for second in range(8, 20):
+        assert around.answered(second * 1_000 * MS, "gw", "stranger", False) == (False, False)
+    assert around.isolation(20_000 * MS, ("eth0",), False, False) is Isolation.YES
+    around.answered(20_000 * MS, "gw", "gw-mac", False)
+    assert around.isolation(20_000 * MS, ("eth0",), False, False) is Isolation.UNKNOWN, "one answer does not end an isolation"
+    around.answered(21_000 * MS, "gw", "gw-mac", False)
+    assert around.isolation(21_000 * MS, ("eth0",), False, False) is Isolation.NO
+
+
+def test_a_new_gateway_is_learnt_in_good_times_only() -> None:
+    around = surroundings()
+    around.answered(0, "gw", "old", True)
+    for second in range(1, 100):
+        around.answered(second * 1_000 * MS, "gw", "new", second != 50)
+    assert around.references["gw"].pinned == {"old": None}, "the interruption starts the count again"
+    for second in range(100, 115):
+        around.answered(second * 1_000 * MS, "gw", "new", True)
+    assert list(around.references["gw"].pinned) == ["old", "new"]
+    assert around.pinned() == [["gw", "old"], ["gw", "new"]]
 
 
 def test_carrier_isolates_whatever_else_is_true() -> None:

@@ -274,7 +274,7 @@ def test_references_answer_to_us_only(net: Network, watcher: ProbingNode) -> Non
     gateway = net.address("p")
     watcher.call(watcher.part.probe_reference, "gateway", "eth0", gateway)
     watcher.until(lambda: watcher.of(ReferenceAnswered))
-    assert watcher.events == [ReferenceAnswered("gateway")]
+    assert watcher.events == [ReferenceAnswered("gateway", net.mac("p"))]
     with net.inside("a"):
         bystander = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         bystander.sendto(b"x", (gateway, 9))

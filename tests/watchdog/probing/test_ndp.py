@@ -100,7 +100,7 @@ def test_a_reference_answers(net: Network, watcher: ProbingNode) -> None:
         return bool(watcher.events)
 
     watcher.until(answered)
-    assert set(watcher.events) == {ReferenceAnswered("gateway")}
+    assert set(watcher.events) == {ReferenceAnswered("gateway", net.mac("p"))}
 
 
 def test_frames_agree_with_scapy() -> None:
