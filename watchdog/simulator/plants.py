@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fencing.plan.commands import FenceState
 from fencing.plan.interlocks import Interlock
+from watchdog.judgement.channels import PeerChannels
 from watchdog.judgement.events import Started
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
@@ -30,6 +31,12 @@ class FenceBeforePersist(WatcherCore):
         return False
 
 
+class _ImpatientChannels(PeerChannels):
+    """Takes a question that is not answered yet for one that was asked in vain."""
+
+    UNANSWERED = 0
+
+
 class _NeverIsolated(WatcherState):
     """A memory that is blind to its own isolation."""
 
@@ -46,6 +53,7 @@ class FenceWhileIsolated(WatcherCore):
     def _start(self, now_ns: int, event: Started) -> None:
         super()._start(now_ns, event)
         self.state.__class__ = _NeverIsolated
+        self.state.channels = _ImpatientChannels()
 
     def may_fence(self, now_ns: int) -> tuple[Interlock, ...]:
         """No reference answers: so what?"""
@@ -66,6 +74,10 @@ class TrustClaim(WatcherCore):
 
 class NoStallDistrust(WatcherCore):
     """Judges right after it stood still."""
+
+    def _start(self, now_ns: int, event: Started) -> None:
+        super()._start(now_ns, event)
+        self.state.channels = _ImpatientChannels()
 
     def distrust_ns(self, stalled_ns: int) -> int:
         """Never distrusts itself."""
