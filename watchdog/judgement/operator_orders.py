@@ -117,7 +117,7 @@ class OperatorOrders:
                 return f"its adverts for {view.settings.name} arrive"
             for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER):
                 return f"it still owns {view.settings.name} ({fact.kind.value}: {fact.detail})"
-        answered_ns = state.peer_answered_ns
+        answered_ns = state.channels.last_ns
         if answered_ns is not None and now_ns - answered_ns <= KERNEL_HEARD_MS * NS_PER_MS:
             return f"its kernel answered {(now_ns - answered_ns) // NS_PER_MS} ms ago"
         return ""
