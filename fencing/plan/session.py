@@ -265,8 +265,6 @@ class FenceSession:
 
     def _finish(self, detail: str, number: int = 0) -> list[FenceCommand]:
         self.phase = Phase.FINISHED
-        if self._contradiction:
-            detail += f"; but something in the name of {self.target} was heard on {self._contradiction} after the act: look who it is"
         self.state = self._whole_state()
         self.detail = detail
         self._deadline_ns = self._probe_due_ns = None

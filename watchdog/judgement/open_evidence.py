@@ -42,7 +42,7 @@ class Effect(Enum):
     ANNOUNCE = "has the owner announce its address again"
     HOLD_BACK = "keeps a fence from starting while it lasts, and says so"
     CONTRADICT = "stands in the page of a fence as a contradiction"
-    REFUTE = "refutes what a fence device claims or reads, so that the next level acts"
+    REFUTE = "refutes what a fence device claims but cannot read, so that the next level acts"
     VOUCH = "shows that this node is not isolated"
     START_FENCE = "counts as the second owner, or as the hung peer, of a fence"
     GIVE_UP = "has this node give its addresses up"

@@ -197,12 +197,12 @@ def test_groups_are_judged_by_their_own_interface() -> None:
     gateway = a(lab).settings.references[0]
     other = replace(gateway, name="outside", interface=replace(gateway.interface, values=(("a", "eth9"),)))
     state.surroundings.references["outside"] = type(state.surroundings.references["gateway"])(other, "eth9", lab.now)
-    state.surroundings.answered(lab.now, "outside")
+    state.surroundings.answered(lab.now, "outside", "02:00:00:00:00:99", True)
     assert state.group_health(lab.now, view).score == 255
     lab.cut_port("a")
     for _ in range(30):
         lab.run(0.2)
-        state.surroundings.answered(lab.now, "outside")
+        state.surroundings.answered(lab.now, "outside", "02:00:00:00:00:99", True)
     assert state.group_health(lab.now, view).score < 255
 
 
