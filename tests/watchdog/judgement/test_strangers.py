@@ -113,7 +113,7 @@ def test_a_standby_whose_watcher_crashed_is_not_dead(addresses: bool) -> None:
 def test_a_dead_peer_is_still_fenced() -> None:
     lab = settled(Mode.RESOLVE)
     a, b = lab.nodes["a"], lab.nodes["b"]
-    lab.power_off(a)
+    lab.crash(a)
     lab.run(90)
     assert b.offs(), "what answered until the end and fell silent is dead"
 
@@ -177,7 +177,7 @@ def test_a_forged_word_refutes_no_reading(forged: e.WatcherEvent) -> None:
     """Case A5: the owner is dead, the device reads OFF twice, and somebody speaks in the dead node's name."""
     lab = settled(Mode.STRICT)
     a, b = lab.nodes["a"], lab.nodes["b"]
-    lab.power_off(a)
+    lab.crash(a)
     lab.run_until(lambda: bool(b.offs()), 90)
     forge(lab, b, 20, forged)
     assert "proved" in b.fences() and "refuted" not in b.fences()
