@@ -36,9 +36,11 @@ from watchdog.durable import LastRun, read_last_run, write_run
 from watchdog.enrolled import with_enrolment
 from watchdog.gate import Gate, VrrpdGate
 from watchdog.groups import LoadedGroups, read_groups
+from watchdog.hardware_watchdog import HardwareWatchdog, HardwareWatchdogError
 from watchdog.judgement.commands import (
     Announce,
     BridgeAdvert,
+    OperateWatchdog,
     Persist,
     ProbeOwners,
     ProbeReference,
@@ -61,8 +63,10 @@ from watchdog.judgement.events import (
     OperatorAction,
     Started,
     Stopping,
+    WatchdogChanged,
     WatcherEvent,
 )
+from watchdog.judgement.self_fence import WatchdogOrder
 from watchdog.judgement.watcher import WatcherCore
 from watchdog.keepalived_gate import KeepalivedGate
 from watchdog.record.messages import Restored
@@ -104,6 +108,7 @@ class Daemon:
         self._stop_at_ns: int | None = None
         self._run = LastRun()
         self._subscribers: list[Client] = []
+        self.hardware: HardwareWatchdog | None = None
         self.started_ns = now_ns()
         brain = loaded.settings
         self.pump = Pump(
@@ -153,6 +158,7 @@ class Daemon:
             RunFence: self.children.run_fence,
             RequestLease: self.witness.request,
             ReleaseLease: self.witness.release,
+            OperateWatchdog: self._operate_watchdog,
             PublishStatus: self._publish,
         }
 
@@ -217,6 +223,27 @@ class Daemon:
             fields = dict(row.fields)
             if row.kind is RowKind.INCIDENT and fields.get("state") == "open":
                 self.children.record_packets(self.senses.capture.open_incident(str(fields.get("id"))))
+
+    def _operate_watchdog(self, command: OperateWatchdog) -> None:
+        """Promise 3c. An open device stays open over a reload in place: closing it would not stop its clock."""
+        if command.order is WatchdogOrder.DISARM:
+            if self.hardware is not None:
+                self.hardware.disarm()
+                self.hardware = None
+            return
+        try:
+            if self.hardware is not None and (self.hardware.path, self.hardware.timeout_s) != (command.device, command.timeout_s):
+                self.hardware.disarm()
+                self.hardware = None
+            if self.hardware is None:
+                self.hardware = HardwareWatchdog(command.device, command.timeout_s)
+            self.hardware.feed()
+        except (HardwareWatchdogError, OSError) as error:
+            self.log.error("hardware watchdog", error=str(error))
+            self.feed(WatchdogChanged(False, str(error)))
+            return
+        if command.order is WatchdogOrder.ARM:
+            self.feed(WatchdogChanged(True))
 
     def _publish(self, command: PublishStatus) -> None:
         self.log.info(command.summary)
@@ -374,6 +401,7 @@ class Daemon:
             links=self.senses.link_macs(),
             open_incidents=restored.open_incidents,
             durable=durable_facts(restored.facts),
+            watchdog_armed=self.hardware is not None,
         )
         self._inbox.appendleft(event)
         self._started = True

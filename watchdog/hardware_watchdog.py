@@ -38,7 +38,7 @@ class HardwareWatchdog:
             self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             raise HardwareWatchdogError(f"{path}: {error.strerror}; {_remedy(error)}") from None
-        self.path = path
+        self.path, self.timeout_s = path, timeout_s
         try:
             self.driver = self._configure(timeout_s)
         except (OSError, HardwareWatchdogError) as error:

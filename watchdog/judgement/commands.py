@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from base.core import JsonValue
 from watchdog.config.model import GroupKey
+from watchdog.judgement.self_fence import WatchdogOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,15 @@ class ReleaseLease:
 
 
 @dataclass(frozen=True, slots=True)
+class OperateWatchdog:
+    """Arm (open), feed or disarm this node's hardware watchdog. ARM is answered by WatchdogChanged."""
+
+    order: WatchdogOrder
+    device: str
+    timeout_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublishStatus:
     """The status document changed; the shell answers ``brainctl status`` with the newest snapshot and pushes this to
     subscribers."""
@@ -187,5 +197,6 @@ WatcherCommand: TypeAlias = (
     | RunFence
     | RequestLease
     | ReleaseLease
+    | OperateWatchdog
     | PublishStatus
 )

@@ -63,6 +63,8 @@ class Started:
     budget latch is shut.
     ``same_boot``: the machine did not reboot since the last run of the daemon.
     ``links``: the MACs of the interfaces that serve a group, and of the virtual interfaces on them: the peer is told them.
+    ``same_boot``: the machine did not reboot since the last run of the daemon. ``watchdog_armed``: a run before this one, in this process,
+    armed the hardware watchdog.
     ``durable``: what earlier runs left for this one (maintenance, acknowledgements, handovers …).
     """
 
@@ -82,6 +84,7 @@ class Started:
     open_incidents: tuple[OpenIncident, ...] = ()
     durable: DurableFacts = NOTHING_DURABLE
     links: tuple[LinkMac, ...] = ()
+    watchdog_armed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +393,14 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchdogChanged:
+    """The hardware watchdog is armed, or could not be (``detail`` says why and what to do)."""
+
+    armed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """SIGTERM: the daemon ends in an orderly way. ``restarting``: it puts itself in place anew (SIGHUP) and will be back at once.
     ``shutdown``: the whole machine goes down."""
@@ -427,5 +438,6 @@ WatcherEvent: TypeAlias = (
     | LeaseGranted
     | LeaseRefused
     | LeaseLost
+    | WatchdogChanged
     | Stopping
 )

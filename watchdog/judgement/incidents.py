@@ -47,6 +47,8 @@ class Trouble(Enum):
     """No level of fence devices is left: the peer could not be fenced from here."""
     MISCONFIGURED = "misconfigured"
     """The nodes have different settings: neither fences the other."""
+    SELF_FENCE_UNARMED = "self_fence_unarmed"
+    """This node should reset itself when it is cut off, and its hardware watchdog cannot be armed."""
     WITNESS_OUT = "witness_out"
     """The witness cannot be reached: turns to fence go by the rules without it, once both nodes have told each other."""
 

@@ -39,8 +39,8 @@ class SelfFenceFacts:
 
     ``acknowledged_ns``: send time of our newest frame that the peer has acknowledged; ``heard_ns``: the last authentic frame of the peer.
     ``agreed``: both have acknowledged the same settings. ``peer_feeds``: the newest proven frame of the peer says SELF_FENCING.
-    ``peer_out``: the peer stopped in order, or is proved off. ``may_act``: mode resolve or strict. ``stopping_ns``: when this daemon
-    began to stop in order.
+    ``peer_out``: the peer's watcher stopped in order (it counts nothing any more, and its own watchdog may be disarmed), or the peer is
+    proved off. ``may_act``: mode resolve or strict. ``stopping_ns``: when this daemon began to stop in order.
     """
 
     acknowledged_ns: int | None
@@ -53,13 +53,14 @@ class SelfFenceFacts:
 
 
 class SelfFence:
-    """One run of one node. ``settings`` None: the pair has no such arrangement, and nothing ever follows."""
+    """One run of one node. ``settings`` None: the pair has no such arrangement, and nothing ever follows. ``armed``: an earlier run in this
+    process (a reload) left the device armed."""
 
-    def __init__(self, settings: SelfFenceSettings | None, self_name: str) -> None:
+    def __init__(self, settings: SelfFenceSettings | None, self_name: str, *, armed: bool = False) -> None:
         self._settings = settings
         self.named = settings is not None and settings.node == self_name
         self.other = settings is not None and settings.node != self_name
-        self.armed = False
+        self.armed = armed
         self.starving_ns: int | None = None
         """Since when the armed watchdog is not fed any more."""
         self._feed_due_ns = 0
@@ -79,7 +80,11 @@ class SelfFence:
     def orders(self, now_ns: int, facts: SelfFenceFacts) -> list[WatchdogOrder]:
         """What to do with our own device now; call it at every turn of the loop and at ``next_deadline``."""
         if not self.named:
-            return []
+            # A reload took the arrangement away. The peer counts on it until it has acknowledged our new settings.
+            if not self.armed or facts.acknowledged_ns is None:
+                return []
+            self.armed = False
+            return [WatchdogOrder.DISARM]
         if facts.stopping_ns is not None:
             return self._stopping(facts)
         fresh = self._fresh(now_ns, facts)

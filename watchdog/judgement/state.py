@@ -69,6 +69,8 @@ class WatcherState:
     """Until when the paths of a peer that announced its restart have time to come back."""
     peer_left: bool = False
     peer_proved_off: str = ""
+    self_fencing: bool = False
+    """This node's hardware watchdog is armed and fed only while the peer acknowledges (self_fence.py)."""
     peer_stopped: bool = False
     """The peer's watcher stopped in order and nothing of its node was heard since, although we could have heard it (judging.py)."""
     peer_addresses: tuple[str, ...] = ()
@@ -246,6 +248,7 @@ class WatcherState:
             (self.suspect, NodeFlags.SUSPECT),
             (self.witness.out, NodeFlags.WITNESS_OUT),
             (self.restarting, NodeFlags.RESTARTING),
+            (self.self_fencing, NodeFlags.SELF_FENCING),
             (self.fence_armed and self.runner_up and self.recorder_up, NodeFlags.ARMED),
         ):
             value |= flag if on else NodeFlags.NONE

@@ -15,6 +15,7 @@ from watchdog.judgement.device_watch import DeviceWatch
 from watchdog.judgement.evidence import Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_view import Advert, GroupView
+from watchdog.judgement.self_fencing import SelfFencing
 from watchdog.judgement.stages import Track
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.terms import differences
@@ -23,7 +24,9 @@ from watchdog.judgement.verdict import PAIR_SCOPE
 SCHEMA_VERSION = 1
 
 
-def status_document(state: WatcherState, fence: FenceControl, devices: DeviceWatch, now_ns: int) -> dict[str, JsonValue]:
+def status_document(
+    state: WatcherState, fence: FenceControl, devices: DeviceWatch, self_fence: SelfFencing, now_ns: int
+) -> dict[str, JsonValue]:
     """The whole document as of ``now_ns``."""
     groups: list[JsonValue] = [group_status(state, view, now_ns) for view in state.groups.values()]
     incidents: list[JsonValue] = [incident.to_json(now_ns) for incident in state.incidents.open.values()]
@@ -43,6 +46,7 @@ def status_document(state: WatcherState, fence: FenceControl, devices: DeviceWat
         "surroundings": state.surroundings.to_json(now_ns),
         "isolation": state.isolation(now_ns).value,
         "fence": {**fence.to_json(now_ns), "devices": devices.to_json(now_ns)},
+        "self_fence": self_fence.to_json(now_ns),
         "witness": state.witness.to_json(now_ns),
         "incidents": incidents,
         "episode": state.incidents.episodes.number,

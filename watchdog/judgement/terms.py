@@ -21,6 +21,7 @@ def settings_digest(settings: BrainSettings) -> int:
         for target, levels in fence.levels
     ]
     parts = (
+        settings.self_fence,
         settings.cluster,
         sorted((node.name, node.rank, sorted(node.addresses)) for node in settings.nodes),
         [(p.name, p.kind.value, p.medium, p.interval_ms, p.silent_after_ms) for p in settings.paths],

@@ -44,6 +44,7 @@ RULES: dict[Trouble, _Rule] = {
     Trouble.FENCE_DEVICE_LOST: _Rule(Severity.WARNING, 0),
     Trouble.FENCE_LEVELS_GONE: _Rule(Severity.CRITICAL, 0),
     Trouble.MISCONFIGURED: _Rule(Severity.WARNING, 60_000),
+    Trouble.SELF_FENCE_UNARMED: _Rule(Severity.CRITICAL, 0),
     Trouble.WITNESS_OUT: _Rule(Severity.WARNING, 0),
 }
 

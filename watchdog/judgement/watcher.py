@@ -40,6 +40,7 @@ from watchdog.judgement.neighbours import Neighbours
 from watchdog.judgement.node_intake import NodeIntake
 from watchdog.judgement.operator_orders import Answer, OperatorOrders
 from watchdog.judgement.peer_intake import PeerIntake
+from watchdog.judgement.self_fencing import SelfFencing
 from watchdog.judgement.stages import Stage, Track
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.status import status_document
@@ -71,6 +72,7 @@ class _Parts:
     orders: OperatorOrders
     troubles: Troubles
     devices: DeviceWatch
+    self_fencing: SelfFencing
     gate_trust: GateTrust
     alarms: Alarms
     witness: WitnessIntake
@@ -165,6 +167,7 @@ class WatcherCore:
             self._parts.fence.next_deadline(),
             self._parts.beats.next_deadline(),
             self._parts.troubles.next_deadline(),
+            self._parts.self_fencing.next_deadline(self._last_now_ns),
             self._parts.devices.next_deadline(fencing=self.fence.session is not None),
         ]
         times += [view.wake_ns for view in state.groups.values()]
@@ -174,7 +177,7 @@ class WatcherCore:
         """The status document (status.py), as of the last call."""
         if self._state is None:
             return {"started": False, "self": {"name": self.settings.self_name}, "cluster": self.settings.cluster}
-        return status_document(self.state, self.fence, self._parts.devices, self._last_now_ns)
+        return status_document(self.state, self.fence, self._parts.devices, self._parts.self_fencing, self._last_now_ns)
 
     @property
     def last_answer(self) -> Answer | None:
@@ -222,6 +225,7 @@ class WatcherCore:
             orders=OperatorOrders(state, actor, fence),
             troubles=troubles,
             devices=devices,
+            self_fencing=SelfFencing(state, troubles),
             gate_trust=GateTrust(state, troubles),
             alarms=Alarms(state, troubles),
             witness=WitnessIntake(state, troubles),
@@ -274,6 +278,7 @@ class WatcherCore:
             events.LeaseGranted: parts.witness.granted,
             events.LeaseRefused: parts.witness.refused,
             events.LeaseLost: parts.witness.lost,
+            events.WatchdogChanged: parts.self_fencing.watchdog_changed,
             events.Stopping: node.stopping,
         }
 
@@ -326,6 +331,7 @@ class WatcherCore:
             dirty, state.dirty = state.dirty, {}
             self._judge_and_act(now_ns, dirty)
         parts.actor.handovers.conclude(now_ns)
+        parts.self_fencing.step(now_ns)
         parts.beats.conclude(now_ns)
         out, state.out = state.out, []
         return out

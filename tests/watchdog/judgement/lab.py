@@ -29,6 +29,7 @@ from watchdog.frames.heartbeat import LinkMac
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
 from watchdog.judgement.delays import least_delay_ms
+from watchdog.judgement.self_fence import WatchdogOrder
 from watchdog.judgement.watcher import WatcherCore
 
 KEY = b"k" * 32
@@ -106,6 +107,8 @@ class Node:
     sent: list[tuple[int, c.WatcherCommand]] = field(default_factory=list)
     incarnation: int = 1
     recorder_delay_ms: int = 5
+    fed_ns: int | None = None
+    bitten_ns: int | None = None
     powered: bool = True
 
     @property
@@ -151,6 +154,8 @@ class Lab:
         self.cuts: set[str] = set()
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.count = 0
+        self.most_owners = 0
+        """The most nodes that held the address at any one moment since it was set to 0."""
         self.deaf_levels: set[int] = set()
         self.identities: dict[str, str] = {}
         self.lying_status = False
@@ -255,6 +260,7 @@ class Lab:
                 if node.braind and node.frozen_ns is None:
                     times.append(node.core.next_deadline() or end)
                 times.append(self.vrrp_due(node) or end)
+            self.most_owners = max(self.most_owners, len(self.owner_names()))
             at = min(times)
             if at >= end:
                 self.now = end
@@ -388,6 +394,22 @@ class Lab:
                     self.fence(node, command)
                 case c.BridgeAdvert():
                     self.bridge(node, command)
+                case c.OperateWatchdog():
+                    self.watchdog(node, command)
+
+    def watchdog(self, node: Node, command: c.OperateWatchdog) -> None:
+        """A hardware watchdog: resets the machine (here: for good) ``timeout_s`` after the last feed."""
+        node.fed_ns = None if command.order is WatchdogOrder.DISARM else self.now
+        fed_ns = node.fed_ns
+
+        def bite() -> None:
+            if node.fed_ns == fed_ns and fed_ns is not None and node.kernel:
+                node.bitten_ns = self.now
+                self.power_off(node)
+
+        self.later(command.timeout_s * 1_000, bite)
+        if command.order is WatchdogOrder.ARM:
+            self.later(1, lambda: self.tell(node, e.WatchdogChanged(True)))
 
     def frame(self, node: Node, command: c.SendFrame) -> None:
         peer = self.nodes[node.peer]

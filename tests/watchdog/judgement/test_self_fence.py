@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import pytest
 
 from base.core import NS_PER_MS
-from watchdog.config.model import SelfFenceSettings
+from fencing.plan.settings import FenceSettings
+from tests.watchdog.judgement.lab import Lab
+from watchdog.config.model import BrainSettings, Mode, SelfFenceSettings
+from watchdog.judgement import commands as c
+from watchdog.judgement import events as e
 from watchdog.judgement.self_fence import MARGIN_MS, SelfFence, SelfFenceFacts, WatchdogOrder, bound_ms
 
 SETTINGS = SelfFenceSettings("b", after_ms=4_000, timeout_s=5)
@@ -66,6 +71,20 @@ def test_a_peer_that_stopped_in_order_or_is_proved_off_leaves_the_named_node_ali
         named.orders(second * S_NS, alone)
     assert named.starving_ns is None
     assert named.resets_ns(alone) is None
+
+
+def test_a_reload_that_takes_the_arrangement_away_disarms_when_the_peer_knows():
+    """The peer counts on the watchdog until it has acknowledged the new settings."""
+    released = SelfFence(None, "b", armed=True)
+    assert released.orders(0, QUIET) == []
+    assert released.orders(S_NS, replace(QUIET, acknowledged_ns=S_NS)) == [WatchdogOrder.DISARM]
+    assert released.orders(S_NS, replace(QUIET, acknowledged_ns=S_NS)) == []
+
+
+def test_a_reload_that_keeps_it_feeds_on():
+    kept = SelfFence(SETTINGS, "b", armed=True)
+    assert kept.orders(S_NS, QUIET) == [], "not before the new session is acknowledged"
+    assert kept.orders(2 * S_NS, replace(QUIET, acknowledged_ns=2 * S_NS)) == [WatchdogOrder.FEED]
 
 
 # --- both, against a model of the world ---
@@ -132,3 +151,86 @@ def test_the_model_can_fail():
     machine = Machine(armed=True, fed_ns=int(3.9 * S_NS))
     machine.tick(expires_ns)
     assert machine.alive, "with 2 s for 5 s it would still live when it is counted gone"
+
+
+# --- two whole watchers ---
+
+
+def pair(mode: Mode = Mode.STRICT) -> Lab:
+    def tweak(settings: BrainSettings) -> BrainSettings:
+        return replace(settings, self_fence=SelfFenceSettings("b", after_ms=4_000, timeout_s=5), fence=FenceSettings())
+
+    lab = Lab(mode, tweak=tweak)
+    lab.run(20)
+    return lab
+
+
+def make_b_the_owner(lab: Lab) -> None:
+    lab.nodes["a"].vrrp.priority, lab.nodes["b"].vrrp.priority = 100, 200
+    lab.tell(lab.nodes["a"], e.OperatorActed(e.OperatorAction.HANDOVER, "test", subject="51/4"))
+    lab.run_until(lambda: lab.owner_names() == "b", 60)
+    lab.run(60)
+    assert lab.owner_names() == "b"
+
+
+def status(lab: Lab, node: str, key: str) -> Any:
+    document: Any = lab.nodes[node].core.snapshot()
+    return document[key]
+
+
+def test_a_quiet_pair_is_fed_for_ever_and_says_so():
+    lab = pair()
+    lab.run(120)
+    assert lab.nodes["b"].bitten_ns is None
+    assert status(lab, "a", "self_fence")["armed"] is True
+    assert not lab.nodes["a"].commands(c.OperateWatchdog)
+    assert lab.owner_names() == "a"
+
+
+def test_a_total_cut_resets_the_named_standby_and_the_owner_serves_on():
+    lab = pair()
+    lab.cut_everything()
+    lab.run(30)
+    assert lab.nodes["b"].bitten_ns is not None
+    assert lab.owner_names() == "a"
+    assert "reset itself" in status(lab, "a", "peer")["proved_off"]
+
+
+def test_a_total_cut_resets_the_named_owner_and_strict_hands_over_without_a_device():
+    """Never two owners, and the other one serves within the bound."""
+    lab = pair()
+    make_b_the_owner(lab)
+    lab.most_owners = 0
+    lab.cut_everything()
+    took_s = lab.run_until(lambda: lab.owner_names() == "a", 60)
+    assert lab.nodes["b"].bitten_ns is not None
+    assert lab.most_owners == 1
+    assert took_s * 1_000 <= bound_ms(SETTINGS) + 8_000
+
+
+def test_a_dead_peer_costs_the_named_node_its_service_as_check_says():
+    lab = pair()
+    make_b_the_owner(lab)
+    lab.power_off(lab.nodes["a"])
+    lab.run(30)
+    assert lab.nodes["b"].bitten_ns is not None
+    assert lab.owner_names() == ""
+
+
+def test_an_orderly_stop_of_the_other_node_leaves_the_named_one_alone():
+    lab = pair()
+    make_b_the_owner(lab)
+    lab.tell(lab.nodes["a"], e.Stopping())
+    lab.run(1)
+    lab.nodes["a"].braind = False
+    lab.run(60)
+    assert lab.nodes["b"].bitten_ns is None
+    assert lab.owner_names() == "b"
+
+
+def test_observe_arms_nothing():
+    lab = pair(Mode.OBSERVE)
+    lab.cut_everything()
+    lab.run(60)
+    assert lab.nodes["b"].bitten_ns is None
+    assert not lab.nodes["b"].commands(c.OperateWatchdog)
