@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from base.diagnostics import ConfigError, Diagnostic, Position, Severity
 from base.secrets import SecretError, read_secret_file, resolve_secret
@@ -27,6 +28,7 @@ from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
 from watchdog.groups import LoadedGroups, read_groups
 from watchdog.judgement.delays import FenceTimetable, serial_round_ms, spread_ms, timetable
+from watchdog.judgement.self_fence import bound_ms
 from watchdog.tracked_gate import gate_path, missing_gate
 
 LEAST_KEY_BYTES = 32
@@ -97,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         bounds = _bounds(loaded.settings)
         findings += check_gate_and_groups(loaded)
         findings += check_fence(loaded, args.state_dir)
+        findings += check_self_fence(loaded)
         findings += check_witness(loaded)
     except ConfigError as error:
         findings += error.diagnostics
@@ -258,6 +261,27 @@ def check_fence(loaded: LoadedBrain, state_dir: str) -> Iterator[Diagnostic]:
         yield _warning(at.of(("fence", "level")), text, "see docs/FENCING.md")
     for text in check_delay(brain.fence, spread_ms(brain.paths, brain.policy)):
         yield _error(place, text, "without it automatic fencing stays refused: both nodes could fence each other")
+
+
+def check_self_fence(loaded: LoadedBrain) -> Iterator[Diagnostic]:
+    """The device of the named node, and the price of the arrangement in words."""
+    brain, at = loaded.settings, loaded.positions
+    settings = brain.self_fence
+    if settings is None:
+        return
+    place = at.of(("self_fence", "node"))
+    if brain.policy.mode is Mode.OBSERVE:
+        yield _warning(place, "observe acts on nobody: nobody resets itself", 'policy.mode = "resolve" or "strict"')
+    if brain.self_name == settings.node and not Path(settings.device).is_char_device():
+        remedy = "load the driver of the board's watchdog (or softdog), or name another device"
+        yield _error(at.of(("self_fence", "device")), f"{settings.device} is no device on this node", remedy)
+    other = next(node.name for node in brain.nodes if node.name != settings.node)
+    resets_ms = settings.after_ms + settings.timeout_s * 1_000
+    text = (
+        f"the price: {settings.node} alone gives no service, it resets itself at most {resets_ms} ms after the "
+        f"last frame that {other} acknowledged; {other} counts it gone {bound_ms(settings)} ms after it last heard it"
+    )
+    yield Diagnostic(place, Severity.NOTE, text, "")
 
 
 def _error(position: Position, message: str, remedy: str) -> Diagnostic:

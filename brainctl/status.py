@@ -225,7 +225,7 @@ def render(document: Document, record: Document, code: int, problems: list[str],
         _groups(status),
         _paths(status),
         _references(status),
-        _fence(status) + _witness(status),
+        _fence(status) + _self_fence(status) + _witness(status),
         _incidents(status),
         _tail(document, record),
     ]
@@ -325,6 +325,18 @@ def _fence(status: Document) -> str:
     if fence["refused"]:
         text += f"\n  would not fence now: {fence['refused']}"
     return text
+
+
+def _self_fence(status: Document) -> str:
+    """One line under the fence; nothing without the arrangement."""
+    arrangement = status.get("self_fence")
+    if not arrangement:
+        return ""
+    if arrangement["starving"]:
+        state = paint(f"starving: this machine is reset in {max(0, arrangement['resets_in_ms'] or 0)} ms", "red")
+    else:
+        state = paint("armed", "green") if arrangement["armed"] else paint("not armed", "yellow")
+    return f"\n  {arrangement['node']} resets itself when it is not acknowledged: {state}"
 
 
 def _witness(status: Document) -> str:
