@@ -8,7 +8,7 @@ PUT /outlets/N ``{"power": "off"|"on"}``. Basic authentication.
 
 Orders on standard input: ``{"pid": init's host pid or 0}`` (what is plugged in) and ``{"behave": {…}}`` with the keys ``deaf`` (says done,
 does nothing),
-``pretends`` (its status tells what was ordered, not what is), ``delay_s`` (before it
+``pretends`` (its status tells what was ordered, not what is), ``pretends_reads`` (so many times after an order), ``delay_s`` (before it
 switches), ``hangs`` (accepts and never answers), ``refuses``.
 Events on standard output: ``{"event": "off"|"on"|"asked", …, "t": CLOCK_REALTIME ns}``.
 """
@@ -47,12 +47,13 @@ class Outlet:
         self.control = socket.socket(fileno=plan["control_fd"])
         self.pid = 0
         self.ordered = "on"
+        self.reads_since_order = 1
         self.behaviour: dict[str, Any] = {}
         self.lock = threading.Lock()
 
     def power(self) -> str:
         """What the status page says."""
-        if self.behaviour.get("pretends"):
+        if self.behaviour.get("pretends") or self.reads_since_order <= self.behaviour.get("pretends_reads", 0):
             return self.ordered
         return "on" if self.pid else "off"
 
@@ -64,6 +65,7 @@ class Outlet:
         """Do what was ordered, if it behaves."""
         with self.lock:
             self.ordered = power
+            self.reads_since_order = 0
             if self.behaviour.get("deaf"):
                 say(event="ignored", node=self.plan["node"], power=power)
                 return
@@ -101,6 +103,7 @@ class Page(BaseHTTPRequestHandler):
         if self.path == "/outlets":
             self.answer(200, [self.outlet.describe()])
         elif self.path == f"/outlets/{self.outlet.plan['plug']}":
+            self.outlet.reads_since_order += 1
             self.answer(200, {**self.outlet.describe(), "power": self.outlet.power()})
         else:
             self.answer(404, {"error": "no such outlet"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything, CutEverythingAndManagement, CutHeartbeat, OneWay
-from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, RestartInTime
+from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, LyingStatus, RestartInTime
 from brainctl.demo.scenarios.holding import GateLate, HoldEnds, HoldIgnored, HoldUnwritable, ManyAddresses, NoPreempt, NoStandby
 from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, RoutedPeers, SameVrid, SixGroups, TwoLans, TwoLansSync
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
@@ -50,6 +50,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     HoldEnds(),
     GateLate(),
     LyingFence(),
+    LyingStatus(),
     FencedNodeReturns(),
     KillBetweenIntentAndResult(),
     RestartInTime(),

@@ -10,12 +10,12 @@ class LyingFence(Scenario):
     """The first level says done and does nothing."""
 
     name = "lying-fence"
-    story = "A freezes; the first power switch says done and is deaf, A still answers ARP: refuted; the second level proves"
+    story = "A freezes; the first power switch says done, is deaf, and later reads ON: refuted; the second level proves"
     levels = ("bmc", "pdu")
 
     def play(self, stage: Stage) -> None:
-        """Make the first device lie in action and in status, then freeze A."""
-        stage.lab.behave("A", "bmc", deaf=True, pretends=True)
+        """Make the first device lie to its agent, which looks once after the order, then freeze A."""
+        stage.lab.behave("A", "bmc", deaf=True, pretends_reads=1)
         stage.moment()
         stage.say("A's first power switch lies; everything on A is frozen")
         stage.node("A").freeze()
@@ -26,7 +26,7 @@ class LyingFence(Scenario):
         stage.fence_is_proved_and_told()
 
     def expect(self, mode: str, daemon: str) -> Expectation:
-        """A lie is found out by a channel that still answers."""
+        """A lie of the action is found out by two readings."""
         if mode == "observe":
             return Expectation("paged", fence=(), cut_power=0, alerts=(1, 6))
         return Expectation(
@@ -36,6 +36,27 @@ class LyingFence(Scenario):
             cut_power=1,
             alerts=(1, 8),
         )
+
+
+class LyingStatus(Scenario):
+    """The device lies in action and in status: the stated limit (docs/FENCING.md). What anybody can send refutes no reading."""
+
+    name = "lying-status"
+    story = "A freezes; its power switch says done and reads off, and is deaf; a page says that somebody answers in its name"
+    usual = False
+
+    def play(self, stage: Stage) -> None:
+        """Make the device lie in everything, then freeze A."""
+        stage.lab.behave("A", "bmc", deaf=True, pretends=True)
+        stage.moment()
+        stage.say("A's power switch lies in action and in status; everything on A is frozen")
+        stage.node("A").freeze()
+        stage.wait("the fence is called proved", lambda: stage.recorded_fence("proved"), 40.0)
+        stage.wait("a page says that somebody answers in A's name", stage.paged("in its name"), 10.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """The readings count, the contradiction is paged."""
+        return Expectation("proved by the readings, the contradiction is paged", cut_power=0, alerts=(1, 8), pages=("in its name",))
 
 
 class FencedNodeReturns(Scenario):
