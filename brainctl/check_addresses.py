@@ -93,8 +93,13 @@ def _nodes(
                 yield _error(place, f"{address} of {node.name} is an address of this node", "name the other node's own address")
         asked = [a.reaches(address) for a in service for address in node.addresses]
         if node is brain.peer and asked and not any(asked):
+            # Peers behind a router: a crashed watcher on a healthy node looks like a dead node on every path at once.
+            severity = Severity.ERROR if brain.fence.enabled else Severity.WARNING
             text = f"no address of {node.name} is on a service network: its kernel cannot be asked there whether it lives"
-            yield Diagnostic(place, Severity.WARNING, text, "add its own address on the service network")
+            remedy = (
+                "add its own address on the service network; peers behind a router cannot be told from dead ones: fencing may not be armed"
+            )
+            yield Diagnostic(place, severity, text, remedy)
 
 
 def _error(place: Position, message: str, remedy: str) -> Diagnostic:

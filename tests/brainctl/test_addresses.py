@@ -119,3 +119,11 @@ ip route add default via 198.51.100.1
     assert re.search(r"^Before=.*keepalived\.service", unit, re.MULTILINE)
     assert not re.search(r"^After=.*(keepalived|vrrpd)\.service", unit, re.MULTILINE)
     assert done.stdout.index("tmpfiles") < done.stdout.index("reload keepalived") < done.stdout.index("enable --now")
+
+
+def test_a_peer_behind_a_router_may_be_watched_and_not_fenced() -> None:
+    """Case T8: no probe of ours reaches its kernel, so a crashed watcher there looks like a dead node on every path at once."""
+    routed = GOOD.replace('addresses = ["10.0.0.2"]', 'addresses = ["10.5.0.2"]')
+    assert [(severity, "cannot be asked" in text) for _, severity, text in findings(routed)] == [(Severity.WARNING, True)]
+    armed = findings(routed + FENCE)
+    assert [severity for _, severity, text in armed if "cannot be asked" in text] == [Severity.ERROR]
