@@ -60,6 +60,8 @@ class Plan:
     vip6: str
     vrid6: int
     host6: dict[str, str]
+    witness: str
+    """A host on the management network."""
 
     def service_address(self, node: str, *, routed: bool = False) -> str:
         """A node's address on its service LAN, or on the other side of the router."""
@@ -134,4 +136,5 @@ def draw_plan(seed: int) -> Plan:
         vip6=str(service6[sixes[6]]),
         vrid6=vrids[2],
         host6={role: str(service6[number]) for role, number in zip(roles, sixes, strict=False)},
+        witness=str(management[next(n for n in range(2, 250) if n not in managed)]),
     )

@@ -6,6 +6,7 @@ import json
 import secrets
 from pathlib import Path
 
+from brainctl.demo import witness
 from brainctl.demo.addresses import NODES
 from brainctl.demo.lab import ANYCAST, Lab
 from brainctl.demo.program import program_path
@@ -90,6 +91,7 @@ def brain_toml(lab: Lab, setup: Setup) -> str:
         *found,
         _table("[fence]", enabled=setup.fence_enabled, delay_ms=setup.fence_delay_ms),
         *(_fence_level(lab, setup, target, device) for target in NODES for device in setup.levels),
+        *([_table("[witness]", **witness.settings(lab, site.witness))] if site.witness else []),
         _table("[[alert]]", name="pager", type="webhook", url_secret="file:/etc/brainctl/pager-url"),  # noqa: S106
     ]
     return "\n".join(parts)
@@ -137,6 +139,8 @@ def _toml(value: object) -> str:
 def write_files(lab: Lab, setup: Setup) -> None:
     """Put the configuration on both nodes' disks."""
     key = secrets.token_hex(32)
+    if setup.site.witness == "disk":
+        witness.make_disk(lab, key)
     for name, node in lab.nodes.items():
         (node.disk / "etc-keepalived" / "keepalived.conf").write_text(keepalived_conf(lab, setup, name))
         if setup.brain:

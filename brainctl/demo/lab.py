@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from brainctl.demo import witness
 from brainctl.demo.addresses import NODES, Outlet, Plan
 from brainctl.demo.kernel import NetNamespace, allow_ipv6, answer_per_interface, forward, ip, nft
 from brainctl.demo.node import LabError, Node
@@ -97,6 +98,8 @@ class Lab:
         self._start_serial()
         self._start_pager()
         self._start_management()
+        if self.site.witness == "etcd":
+            self._start_witness()
         for name in NODES:
             self.nodes[name] = Node(name, self.directory / name, self._ttys[name])
             self._closing.callback(self.nodes[name].power_off)
@@ -199,6 +202,11 @@ class Lab:
         for outlet in self.plan.outlets:
             if outlet.device in self._devices:
                 self._start_power_switch(outlet, prefix)
+
+    def _start_witness(self) -> None:
+        host = self._host(MANAGEMENT, "witness", f"{self.plan.witness}/{self.plan.management.prefixlen}")
+        for member in witness.start_members(self, host.path):
+            self._closing.callback(member.close)
 
     def _start_pager(self) -> None:
         self.pager = Program(

@@ -34,7 +34,14 @@ def preflight(daemons: tuple[str, ...], *, brain: bool = True) -> list[Missing]:
 
 
 def _tools(daemons: tuple[str, ...]) -> Iterator[Missing]:
-    wanted = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux"}
+    wanted = {
+        "ip": "iproute2",
+        "nft": "nftables",
+        "unshare": "util-linux",
+        "nsenter": "util-linux",
+        "setpriv": "util-linux",
+        "etcd": "etcd-server",
+    }
     if "keepalived" in daemons:
         wanted["keepalived"] = "keepalived"
     for tool, package in wanted.items():

@@ -30,7 +30,7 @@ class Site:
     ``ipv6``: the group VI_6 on eth0. ``nopreempt``: both nodes. ``node_addresses``: brain.toml names the nodes' own addresses.
     ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made only
     after keepalived has read its configuration. ``routed``: eth0 of B is on the inside LAN and the gateway routes between the two, with
-    unicast adverts and beats.
+    unicast adverts and beats. ``witness``: "etcd" or "disk", or none.
     """
 
     inside: bool = False
@@ -45,6 +45,7 @@ class Site:
     unheld: tuple[str, ...] = ()
     gate_late: tuple[str, ...] = ()
     routed: bool = False
+    witness: str = ""
 
     @property
     def has_inside_lan(self) -> bool:

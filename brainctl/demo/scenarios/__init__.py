@@ -11,6 +11,7 @@ from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
 from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown, WatcherStopsFirst
 from brainctl.demo.scenarios.strangers import Foreign, ForgedFrames
+from brainctl.demo.scenarios.witnessed import WitnessCutEverything, WitnessDisk, WitnessHangs, WitnessOrphans
 
 SCENARIOS: tuple[Scenario, ...] = (
     Quiet(),
@@ -54,6 +55,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     FencedNodeReturns(),
     KillBetweenIntentAndResult(),
     RestartInTime(),
+    WitnessHangs(),
+    WitnessDisk(),
+    WitnessOrphans(),
+    WitnessCutEverything(),
 )
 
 
