@@ -153,6 +153,8 @@ class FenceControl:
             if Interlock.BUDGET in locks:
                 self._latch()
             self._refused(now_ns, scope, "; ".join(lock.value for lock in locks), page=not set(locks) <= PASSING_LOCKS)
+        elif turn is WitnessRefusal.ASKED:
+            return  # its answer comes in a moment
         elif turn is not None:
             self._refused(now_ns, scope, self._turn_words(now_ns, turn), page=turn not in PASSING_TURNS)
         else:
