@@ -153,12 +153,13 @@ class CheckerDaemon:
             self._start()
         elif config.daemon.net_namespace_ipvs != self.ipvs.namespace:
             self.log.warning("net_namespace_ipvs has changed: that takes a restart; the services stay where they are")
-        self.news.names = keepalived_names(config)
+        self.news.names = {**self.news.names, **keepalived_names(config)}  # what the reload removes is told once more
         self.ipvs.set_receive_buffer(config.global_defs.buffers.lvs_command)
         self._mark(wanted)
         self._apply_global(config.global_defs.lvs, first=first)
         self._watch_addresses(any(settings.ha_suspend for settings in wanted))
         self.process.configure(wanted)
+        self.news.names = keepalived_names(config)
         self._follow_sync()
         self._configured.set()
         set_name(name_of(config.global_defs, CHECKER))

@@ -38,7 +38,7 @@ from vrrp.lvs.model.checker import (
     StartProbe,
     Suspended,
 )
-from vrrp.lvs.model.desired import Change, Entry, ServiceKey, Table, diff
+from vrrp.lvs.model.desired import Change, Entry, ServiceKey, Table, diff, united
 from vrrp.lvs.model.settings import BfdProbe, CheckerSettings, FileProbe, VirtualServerSettings
 from vrrp.lvs.model.virtual_server import (
     AddressPresenceChanged,
@@ -59,6 +59,7 @@ from vrrp.lvs.model.virtual_server import (
     SuspendCheckers,
     VirtualServerCore,
     WeightAdded,
+    Withdrawn,
 )
 
 RECONCILE_S = 5.0
@@ -152,6 +153,8 @@ class CheckerProcess:
     _delayed: list[VirtualServerCore] = field(default_factory=list)
     _known: dict[ServiceKey, Entry] | None = None
     _owned: set[ServiceKey] = field(default_factory=set)
+    _sharers: dict[str, list[VirtualServerCore]] = field(default_factory=dict)
+    """Virtual server → those on the same kernel services, itself among them, in the order of the file; only where there are others."""
 
     # ---- configuration --------------------------------------------------------------------------------------------
 
@@ -173,6 +176,7 @@ class CheckerProcess:
                 core.real_servers[server].drained = (settings.id, server) in self.drains
             self.services[settings.id] = core
         self._delayed = [core for core in self.services.values() if core.has_removal_delay]
+        self._sharers = _sharers(self.services.values())
         first = [(core, core.handle(at_ns, Started())) for core in self.services.values()]
         for core in self.services.values():
             self._add_checkers(core, old_checkers, at_ns)
@@ -182,6 +186,9 @@ class CheckerProcess:
         _allow_descriptors(len(self.checkers))
         self._look_at_files()
         self.reconcile(told=False)
+        for core in before.values():
+            if core.settings.id not in self.services:
+                self._execute(core, core.handle(at_ns, Withdrawn()))
         for core, commands in first:
             self._execute(core, commands)
         self._quiet = False
@@ -429,14 +436,24 @@ class CheckerProcess:
 
     def desired(self) -> dict[ServiceKey, Entry]:
         """What IPVS should hold."""
-        return {key: entry for core in self.services.values() for key, entry in core.entries().items()}
+        return self._wanted_of(self.services.values())
+
+    def _wanted_of(self, cores: Iterable[VirtualServerCore]) -> dict[ServiceKey, Entry]:
+        """Several virtual servers may stand on one kernel service: it gets the servers of all."""
+        found: dict[ServiceKey, list[Entry]] = {}
+        for core in cores:
+            for key, entry in core.entries().items():
+                found.setdefault(key, []).append(entry)
+        return {key: united(entries) for key, entries in found.items()}
 
     def _apply(self, core: VirtualServerCore) -> None:
         """Bring one service up to date, from what we know of the kernel since the last look."""
         if self._known is None:
             self.reconcile(told=False)
             return
-        wanted, ours = core.entries(), core.service_keys()
+        ours = core.service_keys()
+        sharers = self._sharers.get(core.settings.id)
+        wanted = core.entries() if sharers is None else {k: e for k, e in self._wanted_of(sharers).items() if k in ours}
         changes = diff(wanted, {key: self._known[key] for key in ours if key in self._known})
         if not self._change(changes):
             self.reconcile()  # the kernel's table is not what we thought it was
@@ -459,6 +476,7 @@ class CheckerProcess:
             self._complain(error.strerror or str(error))
             return
         changes = diff(wanted, actual)
+        self._owned |= wanted.keys()  # one by one: if the kernel refuses one of them, the others are ours all the same
         if not self._change(changes):
             return
         self._known = wanted
@@ -514,6 +532,18 @@ class CheckerProcess:
             if verdict.amount != running.amount:
                 running.amount = verdict.amount
                 self._tell(running.service, WeightAdded(running.server, running.settings.id, verdict.amount))
+
+
+def _sharers(cores: Iterable[VirtualServerCore]) -> dict[str, list[VirtualServerCore]]:
+    on_key: dict[ServiceKey, list[VirtualServerCore]] = {}
+    for core in cores:
+        for key in dict.fromkeys(core.service_keys()):
+            on_key.setdefault(key, []).append(core)
+    found: dict[str, list[VirtualServerCore]] = {}
+    for together in on_key.values():
+        for core in together if len(together) > 1 else ():
+            found[core.settings.id] = list({other.settings.id: other for other in (*found.get(core.settings.id, ()), *together)}.values())
+    return found
 
 
 def _allow_descriptors(checkers: int) -> None:

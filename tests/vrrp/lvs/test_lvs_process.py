@@ -467,3 +467,65 @@ def test_a_hundred_servers_that_never_end_their_answers_starve_nobody() -> None:
                 tracemalloc.stop()
 
     asyncio.run(main())
+
+
+class Picky(Memory):
+    """Refuses one service, as a kernel without its scheduler does, and takes everything else."""
+
+    def apply(self, changes: Iterable[Change]) -> Sequence[object]:
+        good = [change for change in changes if change.key.port != 81]
+        refused: list[object] = [] if len(good) == len(list(changes)) else ["no such scheduler"]
+        return [*super().apply(good), *refused]
+
+
+def test_what_was_set_leaves_the_kernel_although_something_else_was_refused() -> None:
+    """V2: after the stop the good services stayed."""
+
+    async def main() -> None:
+        memory, told = Picky(), Told()
+        sink = os.open(os.devnull, os.O_WRONLY)
+        process = CheckerProcess(memory, told, Log("lvs", fd=sink), draw=lambda: 0.0)
+        process.configure([service(real(1)), service(real(1), identity="refused", port=81)])
+        assert memory.weights() == {"192.0.2.1": 1}
+        process.stop()
+        assert memory.table == {}
+        os.close(sink)
+
+    asyncio.run(main())
+
+
+def test_virtual_servers_on_one_kernel_service_have_the_servers_of_all() -> None:
+    """V4: the last block served, and a death flipped the table back and forth."""
+
+    async def main() -> None:
+        site = Site()
+        await site.start()
+        both = Listen(Family.IPV4, ip_address("192.0.2.9"), 80), Listen(Family.IPV4, ip_address("192.0.2.9"), 81)
+        first = service(real(1), real(2, get(site.port, Url("/"))), identity="one")
+        group = dataclasses.replace(service(real(3), identity="group"), listen=both)
+        async with running(first, group) as (_process, memory, told):
+            assert memory.weights() == {"192.0.2.1": 1, "192.0.2.2": 1, "192.0.2.3": 1}
+            assert memory.weights(ServiceKey(4, 0, 6, "192.0.2.9", 81)) == {"192.0.2.3": 1}
+            site.stop()
+            await until(lambda: memory.weights() == {"192.0.2.1": 1, "192.0.2.3": 1}, "the dead one is out")
+            await asyncio.sleep(0.5)
+            assert memory.weights() == {"192.0.2.1": 1, "192.0.2.3": 1}
+            assert told.repairs == [], "nobody else is blamed"
+        assert memory.table == {}
+
+    asyncio.run(main())
+
+
+def test_a_reload_that_removes_tells_whom_it_told_before() -> None:
+    """V3: an address that quorum_up had added stayed."""
+
+    async def main() -> None:
+        async with running(service(real(1), real(2)), service(real(3), identity="other", port=81)) as (process, _memory, told):
+            told.notices.clear()
+            process.configure([service(real(1))])
+            assert told.notices == [("RS", "rs3", False), ("VS", "", False), ("RS", "rs2", False)]
+            told.notices.clear()
+            process.configure([service(real(1))])
+            assert told.notices == []
+
+    asyncio.run(main())

@@ -146,6 +146,17 @@ def destination_key(listen: Listen, address: IpAddress, port: int, forwarding: F
     return DestinationKey(address.version, str(address), own)
 
 
+def united(entries: Iterable[Entry]) -> Entry:
+    """What several virtual servers make of one kernel service, as keepalived: options of the first block, the servers of all; of a server
+    that is in two of them the first one counts."""
+    first, *others = entries
+    destinations = dict(first.destinations)
+    for entry in others:
+        for key, value in entry.destinations.items():
+            destinations.setdefault(key, value)
+    return Entry(first.service, destinations)
+
+
 def diff(desired: Table, actual: Table) -> tuple[Change, ...]:
     """The changes that turn ``actual`` into ``desired``, in the order of execution."""
     services: list[Change] = []

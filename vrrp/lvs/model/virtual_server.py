@@ -89,9 +89,12 @@ class ShutdownRequested:
     """The daemon ends. The shell removes the services afterwards, unless told to leave them."""
 
 
-Event: TypeAlias = (
-    "Started | CheckerUp | CheckerDown | WeightAdded | DrainRequested | MasterChanged | AddressPresenceChanged | ShutdownRequested"
-)
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A reload removed this virtual server: whoever was told that it is up hears that it is down, with or without omega."""
+
+
+Event: TypeAlias = "Started | CheckerUp | CheckerDown | WeightAdded | DrainRequested | MasterChanged | AddressPresenceChanged | ShutdownRequested | Withdrawn"
 
 
 # ---- commands ---------------------------------------------------------------------------------------------------------
@@ -165,6 +168,8 @@ class QuorumChanged:
 Command: TypeAlias = "SetDestination | RemoveDestination | ProgramServices | RunNotify | MailAlert | SuspendCheckers | QuorumChanged"
 
 
+REMOVED = "a reload removed it"
+
 # ---- state ------------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +219,8 @@ class VirtualServerCore:
         self.is_master = is_master
         self.suspended = settings.ha_suspend and not address_present
         self._inherited = False
+        self._gone: list[RealServerState] = []
+        """Living real servers that a reload took away."""
         self._started = False
         self._stopped = False
         self._in_kernel = False
@@ -239,6 +246,7 @@ class VirtualServerCore:
                     state.added[checker.id] = old.added[checker.id]
         self._inherited = True
         self.has_quorum = before.has_quorum
+        self._gone = [state for identity, state in before.real_servers.items() if identity not in self.real_servers and state.alive]
 
     # ---- the core's interface -------------------------------------------------------------------------------------
 
@@ -271,7 +279,9 @@ class VirtualServerCore:
             case AddressPresenceChanged(present):
                 return self._presence(present)
             case ShutdownRequested():
-                return self._shutdown()
+                return self._end("the daemon ends", told=self.settings.omega)
+            case Withdrawn():
+                return self._end(REMOVED, told=True)
 
     def on_deadline(self, now_ns: int) -> list[Command]:
         """End removal delays that are over."""
@@ -377,7 +387,8 @@ class VirtualServerCore:
     def _start(self, now_ns: int) -> list[Command]:
         assert not self._started
         self._started = True
-        commands = self._decide("start", at_start=True)
+        commands = self._decide("start", [news for state in self._gone for news in self._real_news(state, False, REMOVED)], at_start=True)
+        self._gone = []
         if self.settings.init_notifies and not self._inherited:
             commands += [self._real_notify(state, True) for state in self.real_servers.values() if state.alive]
         if self.suspended:
@@ -414,18 +425,18 @@ class VirtualServerCore:
         self.suspended = not present
         return [SuspendCheckers(self.suspended)]
 
-    def _shutdown(self) -> list[Command]:
+    def _end(self, why: str, *, told: bool) -> list[Command]:
         commands: list[Command] = []
-        if self.settings.omega:
+        if told:
             for state in self.real_servers.values():
                 if state.alive:
-                    commands += self._real_news(state, False, "the daemon ends")
+                    commands += self._real_news(state, False, why)
             if self.has_quorum:
-                commands += self._quorum_news(False, "the daemon ends")
+                commands += self._quorum_news(False, why)
         self._stopped = True
         self._in_kernel = False
         self._pool = {}
-        return [*commands, ProgramServices(False, "the daemon ends")]
+        return [*commands, ProgramServices(False, why)]
 
     def _decide(self, reason: str, news: list[Command] | None = None, *, at_start: bool = False) -> list[Command]:
         """Bring quorum and pool up to date; ``news`` is told after the pool has changed, the quorum's news last."""
