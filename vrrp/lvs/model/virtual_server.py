@@ -94,7 +94,8 @@ class Withdrawn:
     """A reload removed this virtual server: whoever was told that it is up hears that it is down, with or without omega."""
 
 
-Event: TypeAlias = "Started | CheckerUp | CheckerDown | WeightAdded | DrainRequested | MasterChanged | AddressPresenceChanged | ShutdownRequested | Withdrawn"
+Ending: TypeAlias = "ShutdownRequested | Withdrawn"
+Event: TypeAlias = "Started | CheckerUp | CheckerDown | WeightAdded | DrainRequested | MasterChanged | AddressPresenceChanged | Ending"
 
 
 # ---- commands ---------------------------------------------------------------------------------------------------------
