@@ -63,8 +63,7 @@ class Started:
     budget latch is shut.
     ``same_boot``: the machine did not reboot since the last run of the daemon.
     ``links``: the MACs of the interfaces that serve a group, and of the virtual interfaces on them: the peer is told them.
-    ``same_boot``: the machine did not reboot since the last run of the daemon. ``watchdog_armed``: a run before this one, in this process,
-    armed the hardware watchdog.
+    ``watchdog_armed``: a run before this one, in this process, armed the hardware watchdog.
     ``durable``: what earlier runs left for this one (maintenance, acknowledgements, handovers …).
     """
 
