@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from watchdog.judgement.arbitration import Defect
+from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.events import Started
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
@@ -38,12 +39,20 @@ class NoTurns(WatcherCore):
         return None
 
 
-class DeafToNewSessions(WatcherCore):
-    """Fences without a last look: what a new session of the peer says in the meantime does not count (J6)."""
+class _DeafContact(PeerContact):
+    """Takes nothing for a sign of life but what echoes our own session."""
 
-    def second_look(self, now_ns: int, refuted: bool) -> str:
-        """Never looks."""
-        return ""
+    def lives(self, now_ns: int) -> bool:
+        """Authentic frames that prove nothing do not count."""
+        return False
+
+
+class DeafToNewSessions(WatcherCore):
+    """An authentic frame of the peer's new session, which cannot echo ours yet, does not stop a fence (J6)."""
+
+    def _start(self, now_ns: int, event: Started) -> None:
+        super()._start(now_ns, event)
+        self.state.contact.__class__ = _DeafContact
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from base.core import NS_PER_MS
-from vrrp.protocol.commands import AddAddresses, RemoveAddresses, RunNotify, SendAdvert, SendGarp
+from vrrp.protocol.commands import AddAddresses, RefitAddresses, RemoveAddresses, Report, RunNotify, SendAdvert, SendGarp
 from vrrp.protocol.events import (
     AddressLost,
     AdvertBridged,
@@ -235,7 +235,7 @@ class VrrpHost(Process):
             match command:
                 case SendAdvert():
                     self._send_advert(group, command.advert)
-                case AddAddresses():
+                case AddAddresses() | RefitAddresses():
                     self.kernel.add(group.vips)
                 case RemoveAddresses():
                     self.kernel.remove(group.vips)
@@ -245,9 +245,11 @@ class VrrpHost(Process):
                     self.world.note(self._label, f"{group.name} {command.state}: {command.reason}")
                     self.world.role_changed(self.kernel.name, group.key, command.state)
                     self._push_state(group, instance)
-                case _:
+                case Report():
                     self.world.note(self._label, f"{group.name} {command.kind.value}: {command.detail}")
                     self._push_state(group, instance)
+                case _:
+                    self.world.note(self._label, f"{group.name}: {type(command).__name__}")
 
     def state_of(self, key: GroupKey) -> GroupState:
         """What a subscriber is told about one group."""

@@ -15,7 +15,7 @@ from watchdog.search.alphabet import LETTERS, fault_at, letters
 from watchdog.search.explore import Explorer, Limits, Outcome, Step, in_a_copy, play_schedule, strike
 from watchdog.search.fingerprint import fingerprint
 from watchdog.search.plants import PLANTS
-from watchdog.search.run import dealt
+from watchdog.search.run import dealt, search
 from watchdog.search.seen import SeenStates
 from watchdog.search.settings import CONFIGURATIONS
 
@@ -25,6 +25,7 @@ BY_NAME = {str(pair): pair for pair in CONFIGURATIONS}
 
 PLANTED = {
     "blind-to-the-port": ("strict/vrrpd/alone", ((9000, "port-a"),)),
+    "deaf-to-new-sessions": ("strict/vrrpd/alone", ((9000, "cut-ab"), (10500, "watcher-b"))),
     "no-turns": ("strict/vrrpd/alone", ((9000, "cut"),)),
 }
 """The shortest schedule that shows each planted bug."""
@@ -95,8 +96,21 @@ def test_the_table_of_states_remembers_over_processes() -> None:
 def test_a_planted_bug_is_shown_by_its_schedule(name: str) -> None:
     pair, schedule = PLANTED[name]
     plant = PLANTS[name]
+    assert play_schedule(BY_NAME[pair], ns(schedule)).violations == ()
     outcome = play_schedule(BY_NAME[pair], ns(schedule), plant.core)
     assert any(violation.split(" at ")[0] in plant.caught_by for violation in outcome.violations), outcome.violations
+
+
+def test_a_search_finds_a_planted_bug_by_itself() -> None:
+    pair = BY_NAME["strict/vrrpd/alone"]
+    told = search(1, workers=1, pairs=(pair,), core=PLANTS["blind-to-the-port"].core, stop_at_first=True)
+    assert told.findings and told.findings[0].violations[0].startswith("service")
+    assert f"--pair {pair} --step port-a@" in told.findings[0].repeat()
+
+
+def test_every_plant_has_its_schedule() -> None:
+    assert set(PLANTED) == set(PLANTS)
+    assert {plant.case for plant in PLANTS.values()} == {"J1", "J6", "J10"}
 
 
 def test_the_order_rotates_with_the_start_and_leaves_nothing_out() -> None:
