@@ -31,6 +31,7 @@ STRICT_HANDSHAKE_MS = 3 * TAKEOVER_WAIT_MS
 """strict: both nodes also wait, ask for a release and answer before one may take over, however quick the adverts are."""
 NO_STANDBY_MS = 30_000
 """A standby may be restarted, upgraded or reconfigured: only one that stays away is worth a page."""
+PORT_VERDICTS = frozenset({Verdict.UNFIT_OWNER, Verdict.NO_STANDBY})
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})
 
 
@@ -183,6 +184,8 @@ class Judge:
             page = False  # the split's page says it already
         if scope == PAIR_SCOPE and (state.peer_excused(now_ns) or now_ns < state.peer_returns_ns):
             page = False  # Promise 6: the peer said that it stops, or is in maintenance
+        if track.verdict in PORT_VERDICTS and self._told_of_another_group(track):
+            page = False
         summary = f"{state.settings.cluster} {track.scope}: {track.verdict.value}: {track.reason}"
         details = f"seen by {state.settings.self_name}; evidence {', '.join(track.evidence) or 'none fresh'}"
         before = state.incidents.episodes.number
@@ -190,6 +193,13 @@ class Judge:
         if rows:
             state.persist(*rows)
             state.beat_wanted = state.beat_wanted or state.incidents.episodes.number != before
+
+    def _told_of_another_group(self, track: Track) -> bool:
+        """One port is the cause for every group behind it: one page."""
+        views = self._state.groups.values()
+        interface = next((v.settings.interface for v in views if v.scope == track.scope), "")
+        others = [self._state.incidents.of(v.scope) for v in views if v.scope != track.scope and v.settings.interface == interface]
+        return any(incident is not None and incident.paged and incident.verdict is track.verdict for incident in others)
 
     def _verdict_row(self, now_ns: int, track: Track) -> None:
         """The record sees every change, with the evidence it rests on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_only_the_keeper_asks() -> None:
 def test_an_isolated_owner_that_hears_the_peer_gives_up_only_if_it_loses() -> None:
     for situation, allowed in ALL:
         if situation.verdict is Verdict.ISOLATED and Rung.GIVE_UP in allowed and situation.on_a_path:
-            assert situation.keeps is not True
+            assert situation.keeps is False
 
 
 def test_an_isolated_owner_alone_gives_up() -> None:
@@ -65,6 +66,18 @@ def test_an_isolated_owner_alone_gives_up() -> None:
         )
     )
     assert all(Rung.GIVE_UP in allowed for allowed in found)
+
+
+def test_the_last_possible_owner_never_gives_up() -> None:
+    """Promise 4: not to a peer that certainly cannot serve, and not to one that says that it cannot take."""
+    for situation, allowed in ALL:
+        if situation.verdict is Verdict.ISOLATED and Rung.GIVE_UP in allowed:
+            if situation.on_a_path:
+                assert Rung.GIVE_UP not in rungs(replace(situation, peer_can_take=False))
+                assert Rung.GIVE_UP in rungs(replace(situation, peer_is_gone=True)), "it is heard: it is not gone"
+            else:
+                assert Rung.GIVE_UP not in rungs(replace(situation, peer_is_gone=True))
+                assert Rung.GIVE_UP in rungs(replace(situation, peer_can_take=False)), "nobody can tell"
 
 
 def test_removal_needs_a_dead_daemon_and_its_grace() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.watchdog.judgement.lab import VIP, Lab, Node
-from watchdog.config.model import BrainSettings, Mode, PathKind, PathSettings
+from watchdog.config.model import BrainSettings, GroupKey, LinkAddress, Mode, PathKind, PathSettings
 from watchdog.judgement import events as e
 
 ACTING = [Mode.RESOLVE, Mode.STRICT]
@@ -216,3 +216,18 @@ def test_the_incident_follows_a_second_path_that_is_lost() -> None:
     lab.heal()
     lab.run(15)
     assert len(a(lab).alerts("resolve")) == 1
+
+
+def test_one_cause_behind_one_port_is_one_page() -> None:
+    lab = settled(Mode.OBSERVE)
+    second = LinkAddress("eth0", "10.0.0.101")
+    for node in lab.nodes.values():
+        other = replace(node.group, key=GroupKey(52, 4), name="VI_2", addresses=(second,))
+        lab.tell(node, e.GroupsChanged((node.group, other)))
+    lab.tell(a(lab), e.AddressChanged(second.interface, second.address, True))
+    lab.run(3)
+    lab.daemon(b(lab), e.DaemonState.STOPPED)
+    lab.run(50)
+    verdicts = [group["verdict"] for group in a(lab).core.snapshot()["groups"]]  # type: ignore[index,call-overload]
+    assert verdicts == ["NO_STANDBY", "NO_STANDBY"]
+    assert len(warnings(a(lab))) == 1

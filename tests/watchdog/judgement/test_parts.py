@@ -263,3 +263,34 @@ def test_episode_numbers_wrap(number: int, ahead: int) -> None:
     assert episodes.number == (number + ahead) % EPISODE_LIMIT
     episodes.heard(0, number)
     assert episodes.number == (number + ahead) % EPISODE_LIMIT, "an older number changes nothing"
+
+
+def test_a_reference_that_does_not_answer_is_asked_again_at_once_and_is_soon_suspect() -> None:
+    near = surroundings()
+    asked = []
+    for at_ms in range(0, 1_500, 10):
+        asked += [at_ms] if near.due_references(at_ms * NS_PER_MS) else []
+    assert asked[:5] == [0, 250, 500, 750, 1_000]
+    assert not near.suspect(999 * NS_PER_MS, ("eth9",)), "no reference is asked there"
+    again = surroundings()
+    for at_ms in (0, 250, 500, 750):
+        assert again.due_references(at_ms * NS_PER_MS) == ["gw"]
+    assert again.suspect(999 * NS_PER_MS, ("eth0",)) == ()
+    assert again.suspect(1_000 * NS_PER_MS, ("eth0",)) == ("eth0",)
+    assert again.references_ok(1_000 * NS_PER_MS) is None, "too soon to give anything up for it"
+    again.answered(1_001 * NS_PER_MS, "gw", "02:00:00:00:00:fe", True)
+    assert again.suspect(1_001 * NS_PER_MS, ("eth0",)) == ()
+    assert not again.due_references(1_700 * NS_PER_MS), "it answers: its own interval counts"
+
+
+def test_a_segment_is_silent_only_by_readings() -> None:
+    near = surroundings()
+    for at_s in range(4):
+        near.counted(at_s * 1_000 * NS_PER_MS, "eth0", 17)
+        assert near.segment_silent(at_s * 1_000 * NS_PER_MS, ("eth0",)) == (at_s == 3)
+    assert not near.segment_silent(3_000 * NS_PER_MS, ("eth1",)), "nobody counts there"
+    assert not near.segment_silent(6_000 * NS_PER_MS, ("eth0",)), "nobody has counted for a while"
+    near.counted(3_500 * NS_PER_MS, "eth0", 18)
+    assert not near.segment_silent(3_500 * NS_PER_MS, ("eth0",))
+    near.counted(9_000 * NS_PER_MS, "eth0", 18)
+    assert not near.segment_silent(9_000 * NS_PER_MS, ("eth0",)), "what was between two readings far apart is not known"
