@@ -16,7 +16,7 @@ from watchdog.judgement.incidents import Trouble
 from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.troubles import Troubles
-from watchdog.judgement.verdict import Isolation, Verdict
+from watchdog.judgement.verdict import PAIR_SCOPE, Isolation, Verdict
 
 SPLIT_BOUND_MS = 12_000
 """D + R of every configuration without an unusually slow path; ``brainctl check`` prints those of this one. The pages of a split go out
@@ -64,8 +64,13 @@ class Alarms:
         if view.own or any(True for fact in state.ledger.fresh(now_ns, view.scope) if fact.owner is not Owner.SELF):
             return False
         if state.isolation(now_ns, view.settings.interfaces) is Isolation.YES:
-            return state.peer_is_gone
+            return state.peer_is_gone or (view.gave_up and not self._told_of_isolation())
         return view.peer_denies(now_ns) or not state.contact.on_a_path(now_ns)
+
+    def _told_of_isolation(self) -> bool:
+        """The page of the isolation says that this node gives up; but a worse incident of the pair may have been open already."""
+        incident = self._state.incidents.of(PAIR_SCOPE)
+        return incident is not None and incident.paged and incident.verdict is Verdict.ISOLATED
 
     def _told_by_verdict(self, view: GroupView) -> bool:
         incident = self._state.incidents.of(view.scope)
@@ -75,6 +80,8 @@ class Alarms:
         """Why nothing is taken over here, and what a person can do."""
         state = self._state
         peer, me, group = state.settings.peer.name, state.settings.self_name, view.settings.name
+        if view.gave_up and state.isolation(now_ns, view.settings.interfaces) is Isolation.YES:
+            return f"{me} is cut off and gave it up, and cannot see whether {peer} serves it: look at {peer}, and at the network of {me}"
         if state.quarantined:
             return f"{me} was fenced and waits in quarantine; when it is in order again: brainctl fence clear quarantine"
         if view.gate.why is GateReason.HANDOVER:

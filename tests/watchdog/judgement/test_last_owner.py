@@ -77,6 +77,19 @@ def test_an_isolated_owner_that_does_not_know_the_peer_still_gives_up() -> None:
     assert lab.owner_names() == "b"
 
 
+@pytest.mark.parametrize("mode", ACTING)
+def test_who_gives_up_beside_a_peer_that_was_never_proved_off_says_so(mode: Mode) -> None:
+    """Case J3, devices that prove nothing: PEER_DEAD is open and worse than ISOLATED, and must not hide that nobody serves now."""
+    lab = settled(mode, fence=False)
+    lab.power_off(b(lab))
+    lab.run(20)
+    a(lab).reference = False
+    lab.run(30)
+    assert lab.owner_names() == ""
+    (page,) = lost(a(lab))
+    assert "gave it up" in page
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_strict_takes_what_a_peer_released_before_it_stopped(held: bool) -> None:
     """Case J2: the VRRP daemon ends, then its watcher, then the power; ``held``: the watcher had held the group before."""
