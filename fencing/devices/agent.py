@@ -35,7 +35,7 @@ from fencing.devices.metadata import AgentMetadata, find_agent, read_metadata
 from fencing.plan.events import NOT_CARRIED_OUT, DeviceOutcome
 from fencing.plan.settings import FenceDevice
 
-OWN_PARAMETERS = frozenset({"agent", "worth", "settle_ms", "identity_from", "identity_command"})
+OWN_PARAMETERS = frozenset({"agent", "worth", "effect_ms", "settle_ms", "identity_from", "identity_command"})
 
 _DENIED = re.compile(
     r"permission denied|authentication fail|auth fail|login denied|login failed|(invalid|incorrect|wrong) (user|password|credential)"

@@ -34,7 +34,7 @@ from fencing.devices.exit_status import plain_outcome, power_state, violent_end
 from fencing.plan.events import DeviceOutcome
 from fencing.plan.settings import FenceDevice
 
-OWN_PARAMETERS = frozenset({"command", "worth", "settle_ms"})
+OWN_PARAMETERS = frozenset({"command", "worth", "effect_ms", "settle_ms"})
 _CERTAIN = {3: DeviceOutcome.DENIED, 4: DeviceOutcome.UNREACHABLE, 5: DeviceOutcome.UNKNOWN_TARGET}
 
 

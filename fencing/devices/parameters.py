@@ -37,7 +37,7 @@ KNOWN = {
         ),
         open_ended=False,
     ),
-    "agent": KnownParameters(("agent",), ("worth", "identity_from", "identity_command", "settle_ms"), open_ended=True),
+    "agent": KnownParameters(("agent",), ("worth", "effect_ms", "identity_from", "identity_command", "settle_ms"), open_ended=True),
     "redfish": KnownParameters(
         ("host", "system", "password_secret"),
         ("port", "user", "ca_file", "fingerprint", "settle_ms", "effect_ms"),
@@ -50,7 +50,7 @@ KNOWN = {
     "ipmi": KnownParameters(
         ("host", "password_secret"), ("port", "user", "kg_secret", "cipher", "settle_ms", "effect_ms"), open_ended=False
     ),
-    "exec": KnownParameters(("command",), ("worth", "settle_ms"), open_ended=True),
+    "exec": KnownParameters(("command",), ("worth", "effect_ms", "settle_ms"), open_ended=True),
 }
 _WORTHS = tuple(worth.value for worth in Worth)
 _IDENTITY_SOURCES = ("list", "ipmi", "command", "none")
@@ -108,8 +108,8 @@ def _value_problems(kind: str, key: str, value: str) -> list[str]:
         problems.append(f'{key!r} is a secret in brain.toml; write {key}{SECRET_SUFFIX} = "file:/path"')
     if key == "method" and value != "onoff":
         problems.append("'method' other than onoff reports success without a verified off; remove it")
-    if key == "settle_ms" and not value.isdigit():
-        problems.append("'settle_ms' must be a whole number of milliseconds")
+    if key in ("settle_ms", "effect_ms") and not value.isdigit():
+        problems.append(f"{key!r} must be a whole number of milliseconds")
     if key == "port" and kind == "ssh" and not (value.isdigit() and 0 < int(value) < 65536):
         problems.append(f"'port' {value!r} is no TCP port")
     if key == "worth" and value not in _WORTHS:

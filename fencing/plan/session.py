@@ -103,6 +103,16 @@ def settle_ms(device: FenceDevice) -> int:
     return int(value) if value.isdigit() else DEFAULT_SETTLE_MS.get(device.type, 500)
 
 
+DEFAULT_EFFECT_MS = {"ipmi": 1_500, "libvirt": 1_000, "snmp_port": 2_000, "snmp_pdu": 5_000, "redfish": 15_000}
+"""How long after the act a device that obeys may still read ON, where its protocol switches at once; the others get the whole window."""
+
+
+def effect_ms(device: FenceDevice) -> int | None:
+    """From when on a reading of ON after the act is a lie (parameter ``effect_ms``); None = only at the end of the verification."""
+    value = dict(device.parameters).get("effect_ms", "")
+    return int(value) if value.isdigit() else DEFAULT_EFFECT_MS.get(device.type)
+
+
 @dataclass(slots=True)
 class _Reading:
     """What one device says in the present phase."""
@@ -461,6 +471,10 @@ class FenceSession:
         else:
             reading.off_in_row = 0
             reading.failures += 1
+        if reading.power is PowerState.ON and self._is_lie(now_ns, device):
+            return self._refuted(
+                now_ns, f"{device.name}: still on {(now_ns - (self._level.act_end_ns or 0)) // NS_PER_MS} ms after the act"
+            )
         if reading.off_in_row < _OFF_READINGS and reading.failures < _MAX_STATUS_FAILURES:
             reading.due_ns = now_ns + self._times.status_interval_ms * NS_PER_MS
         if not self._ledger.any_alive_at_act and not self._readable() and self._deadline_ns is not None:
@@ -468,6 +482,10 @@ class FenceSession:
             quiet_end_ns = (self._level.act_end_ns or 0) + 2 * self._times.proof_silence_ms * NS_PER_MS
             self._deadline_ns = min(self._deadline_ns, max(now_ns, quiet_end_ns))
         return self._conclude(now_ns)
+
+    def _is_lie(self, now_ns: int, device: FenceDevice) -> bool:
+        limit_ms, act_end_ns = effect_ms(device), self._level.act_end_ns
+        return not self._recovering and limit_ms is not None and act_end_ns is not None and now_ns >= act_end_ns + limit_ms * NS_PER_MS
 
     def _target_heard(self, now_ns: int, event: ChannelHeard) -> list[FenceCommand]:
         act_end_ns = self._level.act_end_ns

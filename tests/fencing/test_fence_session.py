@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fencing.plan.commands import FenceFinished, FenceState, PersistIntent, RunDevice, SecondLookNeeded
+from fencing.plan.commands import FenceFinished, FenceState, PersistIntent, RecordState, RunDevice, SecondLookNeeded
 from fencing.plan.events import (
     ChannelHeard,
     ControlHeard,
@@ -22,7 +22,7 @@ from fencing.plan.events import (
 )
 from fencing.plan.session import FenceSession, FenceTimes
 from fencing.plan.settings import FenceLevel
-from tests.fencing.script import MS, VirtualDevice, World, device, levels, world
+from tests.fencing.script import MS, TIMES, VirtualDevice, World, device, levels, world
 
 PATH = {"path/eth1": ("eth1", 200)}
 CONTROL = {"eth1": 500}
@@ -632,3 +632,37 @@ def test_a_proof_is_always_true_unless_a_device_lies_twice(data):
     w.run()
     if w.state is FenceState.PROVED:
         assert not w.target_alive
+
+
+# --- a device that lies is known by its own readings, as soon as it cannot be slowness any more ---
+
+
+LIARS = [("ipmi", {}, 4_000), ("agent", {"effect_ms": "1000"}, 4_000), ("agent", {}, 60_000)]
+
+
+@pytest.mark.parametrize(("kind", "extra", "at_most_ms"), LIARS)
+def test_a_liar_is_refuted_when_slowness_is_no_excuse_any_more(kind: str, extra: dict[str, str], at_most_ms: int):
+    """It accepts the off and goes on reading ON, in a total cut: nobody else can refute it."""
+    liar = device("liar", kind=kind, **extra)
+    good = device("good")
+    configured = (FenceLevel("one", (liar,)), FenceLevel("two", (good,)))
+    devices = {"liar": VirtualDevice(acts=False, reads=PowerState.ON), "good": VirtualDevice()}
+    played = World(FenceSession("o1", "b", configured, TIMES), configured, devices).start().run()
+    assert played.level_states == {1: FenceState.REFUTED, 2: FenceState.PROVED}
+    told = [at for at, command in played.log if isinstance(command, RecordState) and command.state is FenceState.REFUTED]
+    acted = [at for at, command in played.log if isinstance(command, RunDevice) and command.action == "off"]
+    assert (told[0] - acted[0]) / MS <= at_most_ms
+
+
+def test_a_slow_device_is_not_called_a_liar():
+    """Redfish may take many seconds to switch: it reads ON meanwhile."""
+    slow = device("slow", kind="redfish")
+    configured = (FenceLevel("one", (slow,)),)
+    played = World(FenceSession("o1", "b", configured, TIMES), configured, {"slow": VirtualDevice(acts=False, reads=PowerState.ON)})
+
+    def later(world: World, command: object) -> None:
+        if isinstance(command, RunDevice) and command.action == "off":
+            world.at(9_000, lambda: setattr(world.devices["slow"], "reads", PowerState.OFF))
+
+    played.before_command = later
+    assert played.start().run().state is FenceState.PROVED
