@@ -11,6 +11,7 @@ cleaned /run) is made again within a second.
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -89,6 +90,7 @@ class ControlServer:
         self._idle_ns = idle_ns
         self._clients: dict[int, Client] = {}
         self.refused_clients = 0
+        self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         _join_readers()
         self._listener = self._listen()
         pump.add_chore(self._tend)
@@ -130,6 +132,7 @@ class ControlServer:
         self._pump.remove_chore(self._tend)
         self._pump.remove_reader(self._listener)
         self._listener.close()
+        os.close(self._reserve)
         for client in list(self._clients.values()):
             client.channel.close()
         try:
@@ -141,9 +144,23 @@ class ControlServer:
         for _ in range(8):
             try:
                 sock, _addr = self._listener.accept()
-            except (BlockingIOError, OSError):
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away()
                 return
             self.admit(sock, _peer_of(sock))
+
+    def _turn_away(self) -> None:
+        """No descriptor is left: one is kept in reserve, so that whoever waits is closed and the listener does not stay readable."""
+        os.close(self._reserve)
+        try:
+            sock, _addr = self._listener.accept()
+            sock.close()
+            self.refused_clients += 1
+        except OSError:
+            pass
+        finally:
+            self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def admit(self, sock: socket.socket, peer: Peer | None) -> None:
         """Serve this connection, or close it: nobody that may come in, or no place left for him."""

@@ -334,6 +334,7 @@ class Loader:
             measured_ms=table.integer("measured_ms", 0, 0, 600_000),
             budget_per_hour=table.integer("budget_per_hour", 3, 1, 100),
             proof_silence_ms=table.integer("proof_silence_ms", 2_000, 200, 600_000),
+            require_authenticated=table.boolean("require_authenticated", False),
             monitor_interval_ms=table.integer("monitor_interval_ms", 300_000, 0, 86_400_000),
         )
         table.finish()

@@ -6,6 +6,8 @@ daemon's state. Where there is no child's pid file the parent stands for both.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable
 
@@ -21,37 +23,38 @@ _STOPPED_STATES = "tT"
 _DEAD_STATES = "ZXx"
 
 
-def process_state(pid: int) -> str:
-    """The one-letter state of /proc/PID/stat, "" if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            stat = f.read(1024)
-    except OSError:
-        return ""
-    # the name in parentheses may hold anything, spaces and parentheses too
-    return stat[stat.rfind(b")") + 2 :][:1].decode("ascii", "replace")
+_GONE = (errno.ENOENT, errno.ESRCH)
+"""Only these mean that a process or a pid file is not there; whatever else a read ends with (no descriptors, no memory) says nothing."""
 
 
 def read_pid(path: str) -> int:
-    """The pid in a pid file, 0 if there is none."""
+    """The pid in a pid file, 0 if there is none. Raises OSError when the file cannot be read for another reason."""
     try:
         with open(path, "rb") as f:
             text = f.read(32).strip()
-    except OSError:
-        return 0
+    except OSError as error:
+        if error.errno in _GONE:
+            return 0
+        raise
     return int(text) if text.isdigit() and len(text) < 10 else 0
 
 
-def _command_line(pid: int) -> bytes:
+def daemon_named_in(path: str, word: bytes) -> int:
+    """The pid in a pid file if that process really is the daemon (pids are used again), else 0. Raises OSError as read_pid."""
+    pid = read_pid(path)
+    if not pid:
+        return 0
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return f.read(4096)
-    except OSError:
-        return b""
+            return pid if word in f.read(4096) else 0
+    except OSError as error:
+        if error.errno in _GONE:
+            return 0
+        raise
 
 
 class _Tracked:
-    """One pid file and the process that it names, held by a pidfd."""
+    """One pid file and the process that it names: held by a pidfd, its state read from a file that stays open."""
 
     def __init__(self, pump: Pump, path: str, word: bytes, on_exit: Callable[[], None]) -> None:
         self.pid = 0
@@ -59,20 +62,57 @@ class _Tracked:
         self._path = path
         self._word = word
         self._on_exit = on_exit
-        self._pidfd = -1
+        self._pidfd = self._stat = -1
+        self._looking = False
+        self.known = False
+        """Whether the pid file could be looked at once: before that nobody is known to be gone."""
+
+    def look_now(self) -> None:
+        """Follow the pid file, waiting for it: only before the loop runs."""
+        with contextlib.suppress(OSError):  # unknown is not gone: the next look will tell
+            self._follow(daemon_named_in(self._path, self._word))
 
     def look(self) -> None:
-        """Follow the pid file: a new pid in it replaces the process, if it really is the daemon (pids are used again)."""
-        pid = read_pid(self._path)
-        if pid in (0, self.pid) or self._word not in _command_line(pid):
+        """Follow the pid file, beside the loop: a new pid in it replaces the process."""
+        if self._looking:
             return
+        path, word = self._path, self._word
+        self._looking = self._pump.aside.run(lambda: daemon_named_in(path, word), self._looked, self._unknown)
+
+    def _looked(self, pid: int) -> None:
+        self._looking = False
+        with contextlib.suppress(OSError):
+            self._follow(pid)
+
+    def _unknown(self, _error: OSError) -> None:
+        self._looking = False
+
+    def _follow(self, pid: int) -> None:
+        if pid in (0, self.pid):
+            self.known = True
+            return
+        pidfd = os.pidfd_open(pid)
         try:
-            pidfd = os.pidfd_open(pid)
+            stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return
+            os.close(pidfd)
+            raise
         self.forget()
-        self.pid, self._pidfd = pid, pidfd
+        self.pid, self._pidfd, self._stat, self.known = pid, pidfd, stat, True
         self._pump.add_reader(pidfd, self._exited)
+
+    def state(self) -> str:
+        """The one-letter state of the process, "" if there is none. Raises OSError when it cannot be known."""
+        if self._stat < 0:
+            return ""
+        try:
+            stat = os.pread(self._stat, 1024, 0)
+        except OSError as error:
+            if error.errno in _GONE:
+                return ""
+            raise
+        # the name in parentheses may hold anything, spaces and parentheses too
+        return stat[stat.rfind(b")") + 2 :][:1].decode("ascii", "replace")
 
     def _exited(self) -> None:
         self.forget()
@@ -83,7 +123,8 @@ class _Tracked:
         if self._pidfd >= 0:
             self._pump.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        self.pid, self._pidfd = 0, -1
+            os.close(self._stat)
+        self.pid, self._pidfd, self._stat = 0, -1, -1
 
 
 class DaemonMonitor:
@@ -113,7 +154,9 @@ class DaemonMonitor:
     def report(self) -> None:
         """Report the present state, and every change from now on."""
         self._reporting = True
-        self._look(now_ns())
+        for tracked in (self._parent, self._child):
+            tracked.look_now()
+        self._judge(now_ns())
 
     def next_deadline(self) -> int | None:
         """The next poll."""
@@ -141,9 +184,18 @@ class DaemonMonitor:
         self._due_ns = at_ns + POLL_NS
         self._parent.look()
         self._child.look()
+        self._judge(at_ns)
+
+    def _judge(self, at_ns: int) -> None:
         self._child_seen = self._child_seen or self._child.pid != 0
-        pid = self._child.pid if self._child_seen else self._parent.pid
-        letter = process_state(pid) if pid else ""
+        tracked = self._child if self._child_seen else self._parent
+        pid = tracked.pid
+        if not tracked.known:
+            return
+        try:
+            letter = tracked.state()
+        except OSError:
+            return  # Promise 8: what cannot be known is not judged; what was said last stands
         self._stopped_since_ns = self._since(self._stopped_since_ns, letter in tuple(_STOPPED_STATES), at_ns)
         self._waiting_since_ns = self._since(self._waiting_since_ns, letter == "D", at_ns)
         if not letter or letter in _DEAD_STATES:

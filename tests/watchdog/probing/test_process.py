@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from base.pump import Pump
 from tests.watchdog.network import Network, wait_for
 from watchdog.judgement.events import DaemonState, LocalDaemonChanged, WatcherEvent
-from watchdog.probing.process import DaemonMonitor, process_state, read_pid
+from watchdog.probing.process import DaemonMonitor, read_pid
 
 
 class Watched:
@@ -119,16 +121,52 @@ def test_garbage_in_a_pid_file_is_nobody(it: Watched, text: str, tmp_path: Path)
     assert read_pid(str(tmp_path / "missing")) == 0
 
 
-def test_names_with_parentheses_do_not_confuse(tmp_path: Path) -> None:
-    odd = tmp_path / "a) Z (b"
+def test_names_with_parentheses_do_not_confuse(it: Watched, tmp_path: Path) -> None:
+    odd = tmp_path / "keepalived) Z (b"
     odd.symlink_to("/bin/sleep")
     child = subprocess.Popen([str(odd), "30"])
+    it.children.append(child)
+    it.child_file.write_text(f"{child.pid}\n")
+    it.monitor.report()
+    it.until(DaemonState.RUNNING)
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Nothing can be opened any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spent = os.open("/dev/null", os.O_RDONLY)
+    os.close(spent)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spent, hard))
     try:
-        assert process_state(child.pid) in ("S", "R", "D")
-        assert process_state(1 << 22) == ""
+        yield
     finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_living_daemon_does_not_stop_when_descriptors_run_out(it: Watched) -> None:
+    """Case A7: /proc cannot be read = "daemon stopped" = the address of a healthy master is removed."""
+    child = it.spawn(it.child_file)
+    it.monitor.report()
+    it.until(DaemonState.RUNNING)
+    it.events.clear()
+    with no_descriptors_left():
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            it.turn()
+        assert it.monitor.state is DaemonState.RUNNING and not it.events
         child.kill()
-        child.wait()
+        it.until(DaemonState.STOPPED)  # its pidfd and its open file tell
+
+
+def test_what_cannot_be_looked_at_is_not_gone(it: Watched) -> None:
+    it.spawn(it.child_file)
+    assert it.pump.aside.waiting == 0
+    with no_descriptors_left():
+        it.monitor.report()
+        it.turn()
+        assert it.events == []
+    it.until(DaemonState.RUNNING)
 
 
 @pytest.mark.system
