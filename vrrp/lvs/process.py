@@ -223,7 +223,11 @@ class CheckerProcess:
             return
         first_ns = at_ns + FIRST_PROBE_NS + int(self.draw() * checker.timing.warmup_ns)
         running = RunningChecker(place[0], place[1], weight, CheckerCore(checker, first_ns))
-        if before is not None and before.core.settings == checker:
+        if (
+            before is not None
+            and before.core.settings.asks_the_same_as(checker)
+            and (before.core.has_run or before.core.settings == checker)
+        ):
             running.core.inherit(before.core)
             if running.core.weight is not None:
                 self._tell(place[0], WeightAdded(place[1], place[2], running.core.weight - weight))
@@ -397,6 +401,8 @@ class CheckerProcess:
                     amount = 0 if weight is None else weight - running.configured_weight
                     self._tell(running.service, WeightAdded(running.server, checker.id, amount))
                 case ReportFailure(reason, tries_left):
+                    if not running.core.is_up:
+                        self._tell(running.service, CheckerDown(running.server, checker.id, reason))
                     if checker.timing.log_all_failures:
                         self.log.info(f"{checker.id} of {running.server} failed ({tries_left} tries left): {reason}")
 

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from enum import Enum
@@ -139,16 +140,28 @@ def _wanted(change: StateChanged, config: VrrpConfig) -> bool:
     return instance is not None and instance.smtp_alert
 
 
+def mailbox(text: str) -> Address:
+    """``ADDRESS`` or ``NAME <ADDRESS>`` as people write it: a comma or a bracket in the name ends no address, as it would in a header.
+
+    An address that is no address stays as it is: the relay will say so.
+    """
+    name, address = "", text.strip()
+    if address.endswith(">") and "<" in address:
+        name, address = (part.strip() for part in address[:-1].rsplit("<", 1))
+    user, _, domain = address.rpartition("@") if "@" in address else (address, "", "")
+    return Address(name.strip('"'), username=user, domain=domain)
+
+
 def compose(mail: Mail, sender: str, recipients: tuple[str, ...], host: str) -> EmailMessage:
     """The message as it is sent; the date is that of now."""
     message = EmailMessage()
     message["Date"] = formatdate(localtime=True)
-    message["From"] = sender
+    message["From"] = mailbox(sender)
     message["Subject"] = mail.subject
     message["X-Mailer"] = "vrrpd"
     message["Message-ID"] = make_msgid(domain=host or "localhost")
     message["Auto-Submitted"] = "auto-generated"
-    message["To"] = ", ".join(recipients)
+    message["To"] = [mailbox(recipient) for recipient in recipients]
     message.set_content(mail.body)
     return message
 

@@ -529,3 +529,26 @@ def test_a_reload_that_removes_tells_whom_it_told_before() -> None:
             assert told.notices == []
 
     asyncio.run(main())
+
+
+def test_a_dead_server_with_alpha_says_why_and_stays_out_when_alpha_goes() -> None:
+    """F6, V6: "not checked yet" for ever, nobody told; and a reload without alpha put the dead server in for a second."""
+
+    async def main() -> None:
+        site = Site()
+        await site.start()
+        site.stop()
+        cautious = dataclasses.replace(FAST, alpha=True)
+        dead, living = real(1, TcpProbe(to(site.port)), timing=cautious), real(2)
+        async with running(service(dead, living)) as (process, memory, told):
+            await until(lambda: ("RS", "rs1", False) in told.notices, "notify_down")
+            assert "refused" in process.services["vs"].real_servers["rs1"].why
+            assert told.notices.count(("RS", "rs1", False)) == 1
+            seen: list[dict[str, int]] = []
+            process.configure([service(real(1, TcpProbe(to(site.port))), living)])
+            for _ in range(30):
+                seen.append(memory.weights())
+                await asyncio.sleep(0.01)
+            assert all("192.0.2.1" not in weights for weights in seen)
+
+    asyncio.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from email.utils import getaddresses
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from vrrp.config.model.instance import VrrpInstance
 from vrrp.outside.agentx import Type
 from vrrp.outside.events import AdvertRefused, Kind, StateChanged, StateTracker
 from vrrp.outside.keepalived_mib import keepalived_mib
-from vrrp.outside.mail import MailRules
+from vrrp.outside.mail import Mail, MailRules, compose
 from vrrp.outside.mib_tree import MibTree
 from vrrp.outside.notifications import SNMP_TRAP_OID, notifications
 from vrrp.outside.rfc_mibs import V2_AUTH_FAILURE, V3_PROTO_ERROR, vrrp_mib, vrrpv3_mib
@@ -180,3 +181,22 @@ def test_mail_is_sent_once_for_each_state_and_never_for_the_end() -> None:
     silent = view(mail=MailSettings(no_faults=True)).config
     assert MailRules().mail_of(StateChanged(Kind.INSTANCE, "VI", "FAULT"), silent, "id") is None
     assert MailRules().mail_of(StateChanged(Kind.GROUP, "unknown", "MASTER"), config, "id") is None
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "address"),
+    [
+        ("HA pair, site 1 <ka@node1.example.org>", "HA pair, site 1", "ka@node1.example.org"),
+        ("root", "", "root"),
+        ("ka@example.org", "", "ka@example.org"),
+        ('"A, b" <c@example.org>', "A, b", "c@example.org"),
+        ("<only@example.org>", "", "only@example.org"),
+        ("Jörg, Köln <jörg@bücher.example>", "Jörg, Köln", "jörg@bücher.example"),
+        ("a <b> c <d@example.org>", "a <b> c", "d@example.org"),
+    ],
+)
+def test_the_envelope_has_the_address_and_not_a_part_of_the_name(written: str, name: str, address: str) -> None:
+    """A comma in notification_email_from made MAIL FROM:<HA> (keepalived #2365)."""
+    message = compose(Mail("subject", "text"), written, (written, "ops@example.org"), "host")
+    assert getaddresses([str(message["From"])]) == [(name, address)], "what smtplib puts into the envelope"
+    assert getaddresses([str(message["To"])]) == [(name, address), ("", "ops@example.org")]

@@ -164,7 +164,8 @@ class CheckerCore:
         if not self.is_up:
             self._recheck = True
             self._due_ns = self._next_period(now_ns)
-            return [ReportFailure(event.reason, 0)]
+            # With alpha nothing was known before: the first failure is the verdict (keepalived notifies then, too).
+            return [ReportFailure(event.reason, 0) if self.has_run else ReportDown(event.reason)]
         if self.has_run and self.failures < timing.retry:
             self.failures += 1
             self._due_ns = now_ns + timing.delay_before_retry_ns

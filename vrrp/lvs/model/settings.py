@@ -5,7 +5,7 @@ These are values: two equal settings mean that a reload has nothing to do. Durat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
@@ -221,6 +221,10 @@ class CheckerSettings:
     probe: Probe
     timing: Timing = DEFAULT_TIMING
     position: Position = field(default=NOWHERE, compare=False)
+
+    def asks_the_same_as(self, other: CheckerSettings) -> bool:
+        """A reload keeps the answers of such a one. ``alpha`` only matters before the first of them."""
+        return replace(self, timing=replace(self.timing, alpha=other.timing.alpha)) == other
 
     @property
     def steps(self) -> int:

@@ -170,6 +170,7 @@ Command: TypeAlias = "SetDestination | RemoveDestination | ProgramServices | Run
 
 
 REMOVED = "a reload removed it"
+NOT_CHECKED = "not checked yet (alpha)"
 
 # ---- state ------------------------------------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class VirtualServerCore:
         for state in self.real_servers.values():
             for checker in state.settings.checkers:
                 if checker.timing.alpha:
-                    state.down[checker.id] = "not checked yet (alpha)"
+                    state.down[checker.id] = NOT_CHECKED
         self.has_quorum = False
         self.is_master = is_master
         self.suspended = settings.ha_suspend and not address_present
@@ -238,7 +239,7 @@ class VirtualServerCore:
                 continue
             state.drained = old.drained
             for checker in state.settings.checkers:
-                was_there = any(checker == other for other in old.settings.checkers)
+                was_there = any(checker.asks_the_same_as(other) for other in old.settings.checkers)
                 if was_there and checker.id in old.down:
                     state.down[checker.id] = old.down[checker.id]
                 elif was_there:
@@ -411,10 +412,13 @@ class VirtualServerCore:
         if state is None:
             return []
         was_alive = state.alive
-        was_down = checker in state.down
+        before = state.down.get(checker)
         state.down[checker] = reason
         if not was_alive:
-            return [] if was_down else self._checker_mail(state, f"{checker}: {reason}" if reason else checker)
+            if before not in (None, NOT_CHECKED):
+                return []  # another answer, the same verdict
+            told: list[Command] = [] if before is None else [self._real_notify(state, False)]
+            return [*told, *self._checker_mail(state, f"{checker}: {reason}" if reason else checker)]
         if state.settings.removal_delay_ns and not state.settings.inhibit_on_failure:
             state.leaves_ns = now_ns + state.settings.removal_delay_ns
         why = f"{checker}: {reason}" if reason else checker
