@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from base.diagnostics import Diagnostic, Severity
+from fencing.plan.delay import act_ms
 from fencing.plan.settings import FenceSettings
 from watchdog.config.load import LoadedBrain
 from watchdog.witness.engine import WitnessSilentError
@@ -15,7 +16,7 @@ PREPARING_MS = 5_000
 
 def longest_act_ms(fence: FenceSettings) -> int:
     """F: what bounds the act of the slowest level, its devices one after the other."""
-    return max((sum(device.deadline_ms for device in level.devices) for _, levels in fence.levels for level in levels), default=0)
+    return max((act_ms(level.devices) for _, levels in fence.levels for level in levels), default=0)
 
 
 def check_witness(loaded: LoadedBrain) -> Iterator[Diagnostic]:

@@ -55,6 +55,6 @@ def test_check_names_a_turn_that_is_too_short_and_a_witness_that_does_not_answer
     assert list(check_witness(parse_brain(text, str(config), "A"))) == []
     short = list(check_witness(parse_brain(text + "lease_ms = 20000\n", str(config), "A")))
     assert [d.position.line for d in short] == [text.count("\n") + 1]
-    assert short[0].remedy == "write lease_ms = 25000 on both nodes"
+    assert short[0].remedy == "write lease_ms = 27000 on both nodes"
     idle = list(check_witness(parse_brain(text.replace("enabled = true", "enabled = false"), str(config), "A")))
     assert [d.severity.value for d in idle] == ["warning"]

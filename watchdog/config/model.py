@@ -100,7 +100,7 @@ class WitnessKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WitnessSettings:
-    """``[witness]``: who decides whose turn it is to fence (Promise 5). The same on both nodes but for ``device``.
+    """``[witness]``: who decides whose turn it is to fence (Promise 5). The same on both nodes.
 
     ``endpoints`` are URLs of etcd's members; ``user`` and ``password_secret`` (a secret reference) go together, so do the client's
     ``certificate_file`` and ``private_key_file``. ``device`` is the shared block device or file of each node. ``lease_ms``: how long a
@@ -122,7 +122,8 @@ class WitnessSettings:
 
     def shared(self) -> tuple[str, ...]:
         """What both nodes must have in common, for the digest of the settings: a node that asks another witness has none."""
-        return (self.kind.value, str(self.lease_ms), *(sorted(self.endpoints) if self.kind is WitnessKind.ETCD else ()))
+        where = sorted(self.endpoints) if self.kind is WitnessKind.ETCD else [f"{node}={path}" for node, path in sorted(self.device.values)]
+        return (self.kind.value, str(self.lease_ms), *where)
 
 
 @dataclass(frozen=True, slots=True)

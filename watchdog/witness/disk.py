@@ -98,7 +98,7 @@ def _make_file(path: str) -> None:
 
 
 class DiskWitness:
-    """An Engine. ``nodes`` are both names in their sorted order; ``first``: this node has rank 1."""
+    """An Engine. ``nodes`` are both names in their sorted order; ``first``: this node has rank 1; ``watching``: it never writes."""
 
     def __init__(
         self,
@@ -110,9 +110,11 @@ class DiskWitness:
         first: bool,
         incarnation: int,
         clock_ns: Callable[[], int],
+        watching: bool = False,
     ) -> None:
         self._disk, self._codec, self._nodes, self._clock_ns = disk, codec, nodes, clock_ns
         self._turn = DiskTurn(nodes.index(node), first, incarnation)
+        self._watching = watching
         self._request: int | None = None
         self._thread = ThreadPoolExecutor(1, "witness-disk")
         self._running: asyncio.Future[Any] | None = None
@@ -124,11 +126,27 @@ class DiskWitness:
             return self._holder()  # a take is under way: its own reads are as good
         async with self._lock:
             await self._read()
+            if not self._watching:
+                await self._meet()
         return self._holder()
+
+    async def _meet(self) -> None:
+        """Two nodes that use two different disks would both win: each must have seen a record of the other one on its own."""
+        step = self._turn.introduce(self._clock_ns())
+        if step is not None:
+            await self._drive(step)
+        if self._turn.other.record is None:
+            peer = self._nodes[1 - self._turn.node]
+            raise WitnessSilentError(
+                f"{self._disk.path}: {peer} has never written here; has braind been started there, with the same disk?"
+            )
 
     async def take(self, request: int, lease_ms: int) -> int:
         """See Engine."""
         async with self._lock:
+            if self._request is None:
+                await self._read()
+                await self._meet()
             if self._request is not None and self._request != request:
                 await self._drive(self._turn.give_back(self._clock_ns()))
             renewing, self._request = self._request == request, None

@@ -51,7 +51,9 @@ def open_engine(message: JsonObject, *, watching: bool = False) -> Engine:
             codec = SlotCodec(read_secret_file(message["key_file"]).strip(), cluster, (nodes[0], nodes[1]))
             disk = DiskFile(settings["device"])
             incarnation = UNWRITTEN if watching else message["incarnation"]
-            return DiskWitness(disk, codec, (nodes[0], nodes[1]), node, first=message["first"], incarnation=incarnation, clock_ns=now_ns)
+            return DiskWitness(
+                disk, codec, (nodes[0], nodes[1]), node, first=message["first"], incarnation=incarnation, clock_ns=now_ns, watching=watching
+            )
         login = EtcdLogin(settings["user"], resolve_secret(settings["password_secret"])) if settings["user"] else None
     except SecretError as error:
         raise WitnessSilentError(str(error)) from None

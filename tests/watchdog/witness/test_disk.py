@@ -28,9 +28,34 @@ def witness(path: Path, node: str, incarnation: int = 1, disk: DiskFile | None =
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
+    """Formatted, and both nodes have been there before."""
     path = tmp_path / "witness"
     format_disk(str(path), CODEC)
+    with open(path, "r+b") as f:
+        for node in (0, 1):
+            f.seek(slot_offset(node, Stamp(0, 0)))
+            f.write(CODEC.encode(Record(node, Stamp(0, 0), False, 0)))
     return path
+
+
+def test_two_disks_are_no_witness(tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        format_disk(str(path), CODEC)
+
+    async def work() -> None:
+        a, b = witness(paths[0], "a"), witness(paths[1], "b")
+        for engine in (a, b):
+            with pytest.raises(WitnessSilentError, match="the same disk"):
+                await engine.look()
+            with pytest.raises(WitnessSilentError, match="the same disk"):
+                await engine.take(1, LEASE_MS)
+        c = witness(paths[0], "b")
+        assert await c.look() == ""  # a has been here
+        assert await a.look() == ""
+        await a.take(1, LEASE_MS)
+
+    run(work)
 
 
 async def taken(engine: DiskWitness) -> str:

@@ -121,6 +121,14 @@ class DiskTurn:
         self._lease_ms, self._phase = lease_ms, "looking"
         return ReadOther()
 
+    def introduce(self, now_ns: int) -> Step | None:
+        """Once, before anything else: a record that claims nothing, by which the other node knows that we use the same disk. None while an
+        earlier run of ours may have the turn: its claim must stay."""
+        if self.counter or not self.earlier.known or self.earlier.claims(now_ns):
+            return None
+        self._phase = "leaving"
+        return self._write(now_ns, claims=False)
+
     def give_back(self, now_ns: int) -> Step:
         """Nothing of ours can still take effect."""
         self.until_ns = None
