@@ -7,6 +7,7 @@ from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything
 from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, LyingStatus, RestartInTime
 from brainctl.demo.scenarios.holding import GateLate, HoldEnds, HoldIgnored, HoldUnwritable, ManyAddresses, NoPreempt, NoStandby
 from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, RoutedPeers, SameVrid, SixGroups, TwoLans, TwoLansSync
+from brainctl.demo.scenarios.operators import HandoverAndBack
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
 from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown, WatcherStopsFirst
@@ -40,6 +41,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ForeignElsewhere(),
     ForgedFrames(),
     Planned(),
+    HandoverAndBack(),
     NoPreempt(),
     NoStandby(),
     Reload(),

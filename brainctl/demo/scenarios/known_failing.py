@@ -12,7 +12,6 @@ KNOWN_FAILING: dict[str, str] = {
     "stranger": "A1, address and health",
     "watcher-crashes": "N1 J7, address and health",
     "descriptors-run-out": "A7, address",
-    "gate-late": "N2, holding",
     "no-standby": "N7, health",
 }
 """Scenario → the case and who is at it."""
