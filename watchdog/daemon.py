@@ -38,6 +38,7 @@ from watchdog.gate import Gate, VrrpdGate
 from watchdog.groups import LoadedGroups, read_groups
 from watchdog.hardware_watchdog import HardwareWatchdog, HardwareWatchdogError
 from watchdog.judgement.commands import (
+    AcknowledgeAlerts,
     Announce,
     BridgeAdvert,
     OperateWatchdog,
@@ -156,6 +157,7 @@ class Daemon:
             BridgeAdvert: self.gate.bridge,
             Persist: self._persist,
             RunFence: self.children.run_fence,
+            AcknowledgeAlerts: lambda command: self.children.acknowledged(command.incident, command.who),
             RequestLease: self.witness.request,
             ReleaseLease: self.witness.release,
             OperateWatchdog: self._operate_watchdog,
@@ -362,8 +364,6 @@ class Daemon:
             raise RequestError("not_ready", action.value, "braind is starting: try again")
         if not answer.taken:
             raise RequestError("refused", f"{action.value} {subject}".strip(), answer.outcome)
-        if action is OperatorAction.ACKNOWLEDGE:
-            self.children.acknowledged(subject, f"uid {client.peer.uid}")
         return {"message": f"{action.value}: {answer.outcome}", "order_id": answer.order_id, "status": self.core.snapshot()}
 
     # ---- life ---------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ CASES: tuple[tuple[str, str, str], ...] = (
     ("hold-unwritable", "keepalived", "resolve"),
     ("hold-ends", "vrrpd", "resolve"),
     ("gate-late", "keepalived", "strict"),
+    ("handover", "keepalived", "resolve"),
 )
 
 

@@ -56,6 +56,8 @@ class NodeFlags(IntFlag):
     RECORD_SICK = 1 << 13
     SELF_FENCING = 1 << 14
     """The sender feeds its hardware watchdog only while the receiver acknowledges its frames (Promise 3c)."""
+    TAKEN = 1 << 15
+    """A person has taken every open incident of the frame's ``episode`` at the sender: nobody else is to be woken for it."""
 
 
 class YieldAnswer(IntEnum):

@@ -178,6 +178,14 @@ class OperateWatchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class AcknowledgeAlerts:
+    """A person has taken the incident, here or at the peer: receivers that would be told later are not told."""
+
+    incident: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
 class PublishStatus:
     """The status document changed; the shell answers ``brainctl status`` with the newest snapshot and pushes this to
     subscribers."""
@@ -198,5 +206,6 @@ WatcherCommand: TypeAlias = (
     | RequestLease
     | ReleaseLease
     | OperateWatchdog
+    | AcknowledgeAlerts
     | PublishStatus
 )

@@ -254,6 +254,15 @@ class IncidentBook:
         """The scope of an open incident, "" if there is none of that id."""
         return next((scope for scope, incident in self.open.items() if incident.id == incident_id), "")
 
+    def of_episode(self, number: int) -> list[Incident]:
+        """The open incidents of an episode: they have the same ids on both nodes."""
+        return [incident for incident in self.open.values() if incident.id.startswith(f"I{number}-")]
+
+    def taken(self) -> bool:
+        """Whether a person has taken every open incident of the newest episode."""
+        newest = self.of_episode(self.episodes.number)
+        return bool(newest) and all(incident.acknowledged for incident in newest)
+
     def acknowledge(self, incident_id: str) -> bool:
         """A person has seen it; False if no such incident is open."""
         for incident in self.open.values():

@@ -73,18 +73,9 @@ class OperatorOrders:
             case OperatorAction.FENCE_OFF | OperatorAction.FENCE_ON:
                 return self._fence_order(now_ns, event)
             case OperatorAction.ACKNOWLEDGE:
-                return self._acknowledge(event)
+                return _done() if state.acknowledge(event.subject, event.who) else _refused("no such open incident")
             case OperatorAction.HANDOVER:
                 return self._hand_over(now_ns, event)
-        return _done()
-
-    def _acknowledge(self, event: events.OperatorActed) -> Answer:
-        """A person takes an incident. Durable: a restart must not wake a second one for it."""
-        state = self._state
-        if not state.incidents.acknowledge(event.subject):
-            return _refused("no such open incident")
-        taken = [incident.id for incident in state.incidents.open.values() if incident.acknowledged]
-        state.record_node("acknowledged", list(taken))
         return _done()
 
     def _not_the_peer(self, event: events.OperatorActed) -> str:

@@ -117,6 +117,10 @@ class PeerIntake:
         state.witness.peer_said(beat.sent_ns, bool(beat.flags & NodeFlags.WITNESS_OUT))
         self._witness_acknowledged(beat)
         self._peer_maintenance(now_ns, beat)
+        if beat.flags & NodeFlags.TAKEN:
+            for incident in state.incidents.of_episode(beat.episode):
+                if not incident.acknowledged and state.acknowledge(incident.id, f"a person at {beat.node}"):
+                    state.record_action(incident.scope, "acknowledged", incident.id, f"by a person at {beat.node}", "done")
         announced = bool(beat.flags & ANNOUNCED)
         if announced is not state.peer_announced:
             state.peer_announced = announced

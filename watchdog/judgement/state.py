@@ -13,7 +13,7 @@ from watchdog.frames.heartbeat import GroupReport, GroupState, LinkMac, NodeFlag
 from watchdog.judgement.arbitration import Defect, GroupHealth, HealthFacts, Standing, defects, flags, keeps
 from watchdog.judgement.census import Census
 from watchdog.judgement.channels import PeerChannels
-from watchdog.judgement.commands import Persist, ProbeOwners, PublishStatus, Row, RowKind, WatcherCommand
+from watchdog.judgement.commands import AcknowledgeAlerts, Persist, ProbeOwners, PublishStatus, Row, RowKind, WatcherCommand
 from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.durable_facts import SavedWindow
 from watchdog.judgement.events import DaemonState, Started
@@ -248,6 +248,7 @@ class WatcherState:
             (self.suspect, NodeFlags.SUSPECT),
             (self.witness.out, NodeFlags.WITNESS_OUT),
             (self.restarting, NodeFlags.RESTARTING),
+            (self.incidents.taken(), NodeFlags.TAKEN),
             (self.self_fencing, NodeFlags.SELF_FENCING),
             (self.fence_armed and self.runner_up and self.recorder_up, NodeFlags.ARMED),
         ):
@@ -308,6 +309,16 @@ class WatcherState:
     def record_node(self, key: str, value: JsonValue) -> None:
         """A durable fact about this node."""
         self.persist(Row(RowKind.NODE, (("key", key), ("value", value))))
+
+    def acknowledge(self, incident_id: str, who: str) -> bool:
+        """A person has taken an incident; False if it is not open. Durable: a restart must not wake a second person for it."""
+        if not self.incidents.acknowledge(incident_id):
+            return False
+        taken: list[JsonValue] = [incident.id for incident in self.incidents.open.values() if incident.acknowledged]
+        self.record_node("acknowledged", taken)
+        self.out.append(AcknowledgeAlerts(incident_id, who))
+        self.beat_wanted = True
+        return True
 
     def publish(self, summary: str) -> None:
         """Tell subscribers that the status changed."""

@@ -186,6 +186,23 @@ def test_an_acknowledged_incident_stays_so() -> None:
     assert a.core.state.incidents.open["51/4"].acknowledged
 
 
+def test_an_acknowledgement_reaches_the_peer_and_its_later_receivers() -> None:
+    """Whoever would be woken by the other node's receivers is not: both nodes page the same incident (N4)."""
+    lab = Lab(Mode.OBSERVE)
+    lab.run(12)
+    lab.cut_adverts()
+    lab.run(6)
+    a, b = lab.nodes["a"], lab.nodes["b"]
+    incident = a.core.state.incidents.open["51/4"]
+    assert b.core.state.incidents.open["51/4"].id == incident.id
+    assert not b.commands(c.AcknowledgeAlerts)
+    order(lab, "a", e.OperatorAction.ACKNOWLEDGE, incident.id)
+    lab.run(1)
+    assert b.core.state.incidents.open["51/4"].acknowledged and facts(b).acknowledged == (incident.id,)
+    assert b.commands(c.AcknowledgeAlerts) == [c.AcknowledgeAlerts(incident.id, "a person at a")]
+    assert a.commands(c.AcknowledgeAlerts) == [c.AcknowledgeAlerts(incident.id, "root")]
+
+
 @pytest.mark.parametrize("cut", [("path eth1", "path tty"), ("path eth1", "path tty", "adverts a>b", "adverts b>a")])
 def test_nobody_can_vouch_that_a_node_is_off_while_anything_of_it_is_heard(cut: tuple[str, ...]) -> None:
     """Its kernel answers ARP for the address although its daemons are gone: two owners, had it been believed (J19)."""
