@@ -29,7 +29,7 @@ NO_OWNER_INTERVALS = {Mode.OBSERVE: 5, Mode.RESOLVE: 5, Mode.STRICT: 10}
 """A group without owner is confirmed after this many advert intervals: longer than any ordinary election."""
 STRICT_HANDSHAKE_MS = 3 * TAKEOVER_WAIT_MS
 """strict: both nodes also wait, ask for a release and answer before one may take over, however quick the adverts are."""
-NO_STANDBY_MS = 30_000
+NO_STANDBY_MS = 20_000
 """A standby may be restarted, upgraded or reconfigured: only one that stays away is worth a page."""
 PORT_VERDICTS = frozenset({Verdict.UNFIT_OWNER, Verdict.NO_STANDBY})
 NEEDS_CENSUS = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG, Verdict.NO_OWNER, Verdict.FOREIGN_OWNER})

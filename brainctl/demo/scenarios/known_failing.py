@@ -8,10 +8,8 @@ from __future__ import annotations
 KNOWN_FAILING: dict[str, str] = {
     "same-vrid": "T10, address",
     "routed-peers": "T8, health",
-    "gateway-reboots-after-stop": "T4, health",
     "stranger": "A1, address and health",
     "watcher-crashes": "N1 J7, address and health",
     "descriptors-run-out": "A7, address",
-    "no-standby": "N7, health",
 }
 """Scenario → the case and who is at it."""

@@ -192,9 +192,9 @@ def warnings(node: Node) -> list[str]:
 def test_a_daemon_that_is_gone_on_the_standby_is_told(mode: Mode) -> None:
     lab = settled(mode)
     lab.daemon(b(lab), e.DaemonState.STOPPED)
-    lab.run(20)
+    lab.run(18)
     assert not warnings(a(lab)), "it may be an upgrade"
-    lab.run(30)
+    lab.run(5)
     for node in lab.nodes.values():
         (page,) = warnings(node)
         assert "no standby for VI_1" in page and "VRRP daemon" in page
