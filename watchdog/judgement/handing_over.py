@@ -78,7 +78,11 @@ class Handovers:
         if report is not None and report.held:
             self._yield(now_ns, view, offer.who)  # its daemon preempts: it has taken the group already
             return
-        if not view.own or now_ns >= offer.until_ns or not self._state.contact.on_a_path(now_ns):
+        if not view.own:
+            view.offer = None  # its daemon preempts and ours has let go: VRRP has moved it
+            self._state.record_action(view.scope, "offer", self._state.settings.peer.name, "it has taken the group", "done")
+            return
+        if now_ns >= offer.until_ns or not self._state.contact.on_a_path(now_ns):
             view.offer = None
             self._state.record_action(view.scope, "offer", self._state.settings.peer.name, "it did not become able to take over", "failed")
             self._state.publish(f"{view.scope}: handover given up: {self._state.settings.peer.name} did not become able to take over")
