@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from fencing.plan.commands import FenceState
 from fencing.plan.interlocks import Interlock
+from watchdog.judgement.arbitration import Defect
 from watchdog.judgement.channels import PeerChannels
-from watchdog.judgement.events import Started
+from watchdog.judgement.commands import GateState, Persist, RowKind, SetGate, WatcherCommand
+from watchdog.judgement.events import AdvertHeard, Started, WatcherEvent
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import Isolation
@@ -122,6 +124,58 @@ class ForgetAfterRestart(WatcherCore):
         return False
 
 
+class _NoHealth(WatcherState):
+    """A memory that never finds anything wrong with its own port."""
+
+    __slots__ = ()
+
+    def group_defects(self, now_ns: int, view: GroupView) -> Defect:
+        """In the best of health."""
+        return Defect.NONE
+
+
+class NoHealth(WatcherCore):
+    """Does not compare health per interface: a dead service port stays the owner's."""
+
+    def _start(self, now_ns: int, event: Started) -> None:
+        super()._start(now_ns, event)
+        self.state.__class__ = _NoHealth
+
+
+class PagesNobody(WatcherCore):
+    """Writes everything down and tells nobody."""
+
+    def _conclude(self, now_ns: int) -> list[WatcherCommand]:
+        told: list[WatcherCommand] = []
+        for command in super()._conclude(now_ns):
+            if isinstance(command, Persist):
+                command = Persist(tuple(row for row in command.rows if row.kind is not RowKind.ALERT), command.barrier)
+            told.append(command)
+        return told
+
+
+class ObeysStrangers(WatcherCore):
+    """Lets go of an address whenever an advert says goodbye, whoever sent it."""
+
+    def handle(self, now_ns: int, event: WatcherEvent) -> list[WatcherCommand]:
+        """A goodbye on the wire is taken for an order."""
+        commands = super().handle(now_ns, event)
+        if isinstance(event, AdvertHeard) and event.priority == 0 and not event.outgoing:
+            commands.append(SetGate(event.key, GateState.HELD, 0, "somebody said goodbye"))
+        return commands
+
+
+class ShootsTheSilent(WatcherCore):
+    """Takes a watcher that is away for a node that is dead."""
+
+    def on_deadline(self, now_ns: int) -> list[WatcherCommand]:
+        """No heartbeat: off with it."""
+        contact = None if self._state is None else self._state.contact
+        if contact is not None and contact.ever_heard and not contact.on_a_path(now_ns) and self.fence.session is None:
+            self.fence.order_off(now_ns, "a planted bug")
+        return super().on_deadline(now_ns)
+
+
 @dataclass(frozen=True, slots=True)
 class Plant:
     """A bug, the checkers that are there to find it (any of them), and the stories in which it matters."""
@@ -144,5 +198,9 @@ PLANTS: dict[str, Plant] = {
     "no-stall-distrust": Plant(NoStallDistrust, ("stalls",), ("stall", "hang-all", "watcher-dies")),
     "no-budget": Plant(NoBudget, ("budget",), ("again",)),
     "yield-both": Plant(YieldBoth, ("exactly one",), ("cut-heartbeat", "one-way")),
+    "no-health": Plant(NoHealth, ("service",), ("dead-port",)),
+    "pages-nobody": Plant(PagesNobody, ("paging",), ("crash",)),
+    "obeys-strangers": Plant(ObeysStrangers, ("strangers",), ("stranger",)),
+    "shoots-the-silent": Plant(ShootsTheSilent, ("fit is shot",), ("watcher-dies",)),
     "forget-after-restart": Plant(ForgetAfterRestart, ("recovery",), ("killed-in-the-act",)),
 }

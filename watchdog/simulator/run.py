@@ -29,6 +29,7 @@ SIGHTS = (
     "fence_unknown",
     "stall",
     "restart",
+    "could_fence",
 )
 """What enough seeds must meet, or the simulator looks away from it."""
 
@@ -162,6 +163,9 @@ def run_seeds(
 def summary(results: Sequence[Result]) -> dict[str, JsonValue]:
     """The last line of ``--json``: hash over all runs, violations, and how many seeds saw what."""
     digest = random.Random("".join(result.trace_hash for result in results)).getrandbits(128)  # noqa: S311 - a digest of hashes
+    struck: dict[str, JsonValue] = {}
+    for verb in sorted({name for result in results for name in result.seen if name.startswith("fault_")}):
+        struck[verb.removeprefix("fault_")] = sum(bool(result.seen.get(verb)) for result in results)
     saw: dict[str, JsonValue] = {sight: sum(bool(result.seen.get(sight)) for result in results) for sight in SIGHTS}
     return {
         "seeds": len(results),
@@ -173,6 +177,7 @@ def summary(results: Sequence[Result]) -> dict[str, JsonValue]:
             if result.violations
         ],
         "seeds_that_saw": saw,
+        "seeds_in_which": struck,
         "virtual_s": round(sum(result.virtual_s for result in results), 1),
         "events": sum(result.events for result in results),
     }

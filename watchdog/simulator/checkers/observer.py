@@ -217,6 +217,7 @@ class Observer(Checker):
     def fault(self, fault: Fault) -> None:
         """Remember what strikes."""
         self.struck[fault.verb] = None
+        self.world.saw(f"fault_{fault.verb}")
 
     def owners(self, vip: str, before: tuple[str, ...], now: tuple[str, ...]) -> None:
         """Remember since when."""
@@ -244,8 +245,13 @@ class Observer(Checker):
             self.told[node] = Told(started=self.world.brains[node].births, begun=self.now_ns)
 
     def poll(self) -> None:
-        """Follow overlaps and isolation."""
+        """Follow overlaps and isolation, and whether anything forbids a fence."""
         now_ns = self.now_ns
+        if "could_fence" not in self.world.seen:
+            for brain in self.world.brains.values():
+                if brain.core is not None and brain.life is Life.RUNNING and not brain.core.may_fence(brain.kernel.now_ns()):
+                    self.world.saw("could_fence")
+                    break
         for vip in self.world.owners:
             if len(self.holders(vip)) > 1:
                 if now_ns - self.overlap_since.setdefault(vip, now_ns) == SPLIT_NS:

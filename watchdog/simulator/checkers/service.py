@@ -208,7 +208,7 @@ class NobodyFitIsShot(Checker):
 
     def device(self, node: str, switch: object, command: RunFence) -> None:
         """Look at the truth at the moment of the act."""
-        if command.action != "off" or command.order_id.startswith("operator") or self._ordered():
+        if command.action != "off" or self._ordered():
             return
         now_ns = self._observer.now_ns
         target = command.target
