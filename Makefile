@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 JOBS ?= 3
 
-.PHONY: help setup setup-demo lab lab-kernel lint format test demo bench wheel clean
+.PHONY: mutation reliability fresh-seeds help setup setup-demo lab lab-kernel lint format test demo bench wheel clean
 
 help:           ## what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -30,6 +30,19 @@ demo: setup-demo ## a pair of nodes in this machine, split in every way and heal
 
 bench: setup    ## takeover and detection measured beside keepalived; LVS too, in the lab: make bench ARGS='--only lvs'
 	$(PYTHON) -m bench $(ARGS)
+
+mutation: setup ## one small change at a time to what decides: is it noticed? make mutation ARGS='--seed 7 --mutants 40 --budget 1800'
+	$(PYTHON) scripts/mutation.py --out docs/reliability/mutation.json $(ARGS)
+	$(PYTHON) scripts/reliability.py render
+
+reliability: setup ## fresh seeds and a search, recorded, and docs/RELIABILITY.md: make reliability BUDGET=600
+	$(PYTHON) scripts/reliability.py seeds --budget $(or $(BUDGET),600)
+	$(PYTHON) scripts/reliability.py search --depth 2 --budget $(or $(BUDGET),600)
+
+fresh-seeds: setup ## a minute of fresh seeds and a minute of search from a rotating start, as CI runs them; both starts are printed
+	@first=$$(( 10000 + $$(date +%s) )); echo "seeds from $$first"; \
+	.venv/bin/brainctl simulate --quick --first $$first --seeds $(or $(SEEDS),60); \
+	echo "search start $$first"; .venv/bin/brainctl search --depth 2 --budget 60 --start $$first
 
 lab:            ## a guest kernel with IPVS: then `lab/run COMMAND` (lab/README.md)
 	@scripts/setup.sh lab
