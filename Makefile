@@ -40,8 +40,8 @@ reliability: setup ## fresh seeds and a search, recorded, and docs/RELIABILITY.m
 	$(PYTHON) scripts/reliability.py search --depth 2 --budget $(or $(BUDGET),600)
 
 fresh-seeds: setup ## a minute of fresh seeds and a minute of search from a rotating start, as CI runs them; both starts are printed
-	@first=$$(( 10000 + $$(date +%s) )); echo "seeds from $$first"; \
-	.venv/bin/brainctl simulate --quick --first $$first --seeds $(or $(SEEDS),60); \
+	@set -e; first=$$(( 10000 + $$(date +%s) )); echo "seeds from $$first"; \
+	.venv/bin/brainctl simulate --quick --first $$first --seeds 5000 --budget 60; \
 	echo "search start $$first"; .venv/bin/brainctl search --depth 2 --budget 60 --start $$first
 
 lab:            ## a guest kernel with IPVS: then `lab/run COMMAND` (lab/README.md)

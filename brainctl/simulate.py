@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``brainctl simulate``."""
     parser.add_argument("--seed", type=int, metavar="N", help="run one seed and show it in columns")
     parser.add_argument("--seeds", type=int, metavar="K", help="run K seeds on all processors")
+    parser.add_argument("--budget", type=float, default=0, metavar="SECONDS", help="with --seeds: end after this time (no end)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first of --seeds (0)")
     parser.add_argument("--fault", type=_fault, action="append", metavar="TEXT", help="instead of the seed's own faults")
     parser.add_argument(
@@ -117,6 +118,8 @@ def _many(args: argparse.Namespace, plant: str, faults: tuple[Fault, ...] | None
             for violation in result.violations:
                 print(f"  BROKEN {violation}")
             print(f"  repeat: {result.repeat()}", flush=True)
+        if args.budget and time.perf_counter() - began > args.budget:
+            break
     total = summary(results)
     if args.json:
         print(json.dumps(total))
