@@ -135,6 +135,7 @@ class DaemonMonitor:
 
     def __init__(self, pump: Pump, daemon: str, pid_file: str, vrrp_pid_file: str, emit: Callable[[WatcherEvent], None]) -> None:
         word = b"keepalived" if daemon == "keepalived" else b"vrrp"
+        _ = pump.aside  # made now: later there may be no descriptor for it
         self._daemon = daemon
         self._emit = emit
         self._parent = _Tracked(pump, pid_file, word, self._exited)
