@@ -7,7 +7,7 @@ from watchdog.frames.heartbeat import NodeFlags
 from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fitness import fitness_of
 from watchdog.judgement.group_view import GroupView
-from watchdog.judgement.open_evidence import Effect, Strength, sufficient
+from watchdog.judgement.open_evidence import Effect, OpenKind, Strength, allows, sufficient
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE, Contact, GroupFacts, Isolation, PairFacts
 
@@ -20,13 +20,14 @@ def contact_of(state: WatcherState, now_ns: int) -> Contact:
         return Contact.HEARD if state.contact.on_every_path() else Contact.DEGRADED
     if state.contact.lives(now_ns):
         return Contact.WATCHER_SILENT  # frames that cannot answer us yet: a new session, or one way only; they prove life and nothing else
-    if any(view.heard_fresh(now_ns) for view in state.groups.values()):
+    if any(view.heard_fresh(now_ns) for view in state.groups.values()) and allows(OpenKind.ADVERT, Effect.HOLD_BACK, state.mode):
         return Contact.WATCHER_SILENT
     claims = [fact for view in state.groups.values() for fact in state.ledger.fresh(now_ns, view.scope, Owner.PEER)]
     claims = [fact for fact in claims if fact.kind is EvidenceKind.K2_NEIGHBOUR]
     if any(fact.strength(now_ns) >= Strength.ANSWERED for fact in claims):
         return Contact.KERNEL_ONLY
-    if claims or any(fact.kind is EvidenceKind.K2_NEIGHBOUR for fact in state.ledger.fresh(now_ns, PAIR_SCOPE, Owner.PEER)):
+    claims += [f for f in state.ledger.fresh(now_ns, PAIR_SCOPE, Owner.PEER) if f.kind is EvidenceKind.K2_NEIGHBOUR]
+    if any(sufficient(fact.strength(now_ns), Effect.HOLD_BACK, state.mode) for fact in claims):
         return Contact.WATCHER_SILENT
     return Contact.SILENT if _fell_silent(state) else Contact.UNREACHED
 

@@ -1,6 +1,7 @@
 """PURE: what evidence that anybody on the segment can send, or jam, may bring about (Promise 11). docs/SECURITY.md is printed from here.
 
-The deciding code asks ``allows`` and ``sufficient``; nothing else in the product weighs a stranger's word. A kind of evidence that is not
+What starts, holds back or refutes a fence, and what vouches for this node, asks ``allows`` and ``sufficient`` (judging.py, wire_intake.py,
+fence_control.py, surroundings.py). A kind of evidence that is not
 in the table of an effect cannot bring it about, alone or many times over.
 """
 
@@ -56,20 +57,20 @@ TABLE: dict[OpenKind, dict[Effect, frozenset[Mode]]] = {
         Effect.PROBE: _ALL,
         Effect.PAGE: _ALL,
         Effect.ANNOUNCE: _ALL,
-        Effect.HOLD_BACK: _ACTING,
+        Effect.HOLD_BACK: _ALL,
     },
     OpenKind.CLAIM: {
         Effect.PROBE: _ALL,
         Effect.PAGE: _ALL,
         Effect.ANNOUNCE: _ALL,
-        Effect.HOLD_BACK: _ACTING,
+        Effect.HOLD_BACK: _ALL,
         Effect.CONTRADICT: _ALL,
     },
     OpenKind.PINNED_ANSWER: {
         Effect.PROBE: _ALL,
         Effect.PAGE: _ALL,
         Effect.ANNOUNCE: _ALL,
-        Effect.HOLD_BACK: _ACTING,
+        Effect.HOLD_BACK: _ALL,
         Effect.CONTRADICT: _ALL,
         Effect.REFUTE: _ALL,
         Effect.VOUCH: _ALL,

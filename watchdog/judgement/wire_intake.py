@@ -9,6 +9,7 @@ from watchdog.judgement.evidence import EvidenceKind, Owner
 from watchdog.judgement.fence_control import FenceControl
 from watchdog.judgement.group_view import Advert, GroupView
 from watchdog.judgement.neighbours import Twins, is_virtual, virtual_mac
+from watchdog.judgement.open_evidence import Effect, Strength, sufficient
 from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE
@@ -188,7 +189,8 @@ class WireIntake:
     def _peer_spoke(self, now_ns: int, at: LinkAddress, answered: bool) -> None:
         """The peer's kernel was heard on the segment; ``answered`` as in ``_answers_probe``."""
         state = self._state
-        if answered:
+        strength = Strength.ANSWERED if answered else Strength.OPEN
+        if sufficient(strength, Effect.VOUCH, state.mode):
             state.channels.answered(now_ns, at)
             state.segment_answered_ns = now_ns
         self._fence.census_heard(now_ns, at, answered)
