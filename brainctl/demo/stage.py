@@ -291,9 +291,12 @@ class Stage:
 
     def checked_bounds(self) -> dict[str, Any]:
         """The bounds that ``brainctl check`` prints on A."""
-        said = self.lab.nodes["A"].run_unchecked(daemons.program("brainctl"), "check", "--node", "A", "--json")
-        bounds: dict[str, Any] = json.loads(said)["bounds"]
+        bounds: dict[str, Any] = json.loads(self.check_says("A"))["bounds"]
         return bounds
+
+    def check_says(self, name: str) -> str:
+        """What ``brainctl check --json`` says on a node."""
+        return self.lab.nodes[name].run_unchecked(daemons.program("brainctl"), "check", "--node", name, "--json")
 
     def all_healthy(self) -> bool:
         """A condition: the last verdict about the pair is HEALTHY in both records, or a flaw of the site was found and paged."""

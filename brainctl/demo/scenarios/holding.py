@@ -185,14 +185,14 @@ class NoStandby(Scenario):
     case = "N7"
     story = "B's VRRP daemon is gone: nothing is lost yet, but nobody would take over: a page says so"
     modes = ("observe", "resolve")
-    beside = True
+    usual = False
 
     def play(self, stage: Stage) -> None:
         """Kill the standby's daemon."""
         stage.moment()
         stage.say("B's VRRP daemon is killed (SIGKILL)")
         stage.node("B").kill("vrrp")
-        stage.wait("a page says that there is no standby", stage.paged("standby"), 25.0)
+        stage.wait("a page says that there is no standby", stage.paged("standby"), 50.0)
         stage.hold(1.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:

@@ -7,9 +7,5 @@ from __future__ import annotations
 
 KNOWN_FAILING: dict[str, str] = {
     "same-vrid": "T10, address",
-    "routed-peers": "T8, health",
-    "stranger": "A1, address and health",
-    "watcher-crashes": "N1 J7, address and health",
-    "descriptors-run-out": "A7, address",
 }
 """Scenario → the case and who is at it."""
