@@ -146,7 +146,7 @@ def test_what_is_wrong_in_watch_toml_is_named_with_its_line(tmp_path: Path) -> N
         ("copy.conf", "nothing.conf", 5, "nothing.conf"),
         ("10.77.0.2", "10.77.0.2/24", 9, "is not an IP address"),
         ("02:00:00:00:00:0b", "02-00", 10, "is no link-layer address"),
-        ('[watch.node.b]\naddresses = ["10.77.0.2"]\nmacs = ["02:00:00:00:00:0b"]\n', "", 6, "a pair has two"),
+        ('[watch.node.b]\naddresses = ["10.77.0.2"]\nmacs = ["02:00:00:00:00:0b"]\n', "", 3, "a pair has two"),
         ("[[watch]]", "[watch]", 3, "[[watch]]"),
         ("[[watch]]", "[[", 3, "not TOML"),
     ):

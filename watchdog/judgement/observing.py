@@ -217,8 +217,13 @@ class PairObserver:
             self._done_ns = self._round_ns
 
     def _retract_silent(self, now_ns: int, scope: str, asked: _Asked) -> None:
-        """Whoever did not answer the whole census for this address does not own it (any more)."""
-        for fact in list(self._ledger.fresh(now_ns, scope)):
+        """Whoever did not answer the whole census for this address does not own it (any more); if somebody else did, an advert from before
+        the census is older than that: the last word of a node that has just handed over."""
+        facts = list(self._ledger.fresh(now_ns, scope))
+        answering = {f.owner for f in facts if f.source in asked.answers}
+        for fact in facts:
+            if fact.kind is EvidenceKind.K3_ADVERT and answering and fact.owner not in answering and fact.last_ns < asked.sent_ns:
+                self._ledger.retract(scope, fact.kind, fact.source)
             named = fact.source.endswith(f" {asked.at.address}")
             if fact.kind is EvidenceKind.K2_NEIGHBOUR and named and fact.source not in asked.answers:
                 self._ledger.retract(scope, fact.kind, fact.source)
@@ -349,21 +354,28 @@ class PairObserver:
         elif track.stage is Stage.SUSPECTED:
             self._book.not_clear(track.scope)
             due_ns = track.since_ns + confirm_ms * NS_PER_MS
+            # The census that confirms begins when the time is over; one begins no sooner than the window of the last one has ended.
+            after_ns = (self._round_ns or 0) + self._policy.census_window_ms * NS_PER_MS
+            self._due_ns = min(self._due_ns, max(due_ns, after_ns))
             if now_ns < due_ns:
                 self._wake_at(due_ns)
-            elif self._seen_again(now_ns, track, group):
+            elif self._seen_again(now_ns, track, group, due_ns):
                 track.confirm()
                 changed = True
                 summary = f"{track.scope}: {verdict.value}: {reason}"
                 details = f"seen by {self._host}, which belongs to neither node and acts on nobody"
+                open_one = self._book.of(track.scope)
+                if open_one is not None and open_one.verdict is not verdict:
+                    # Another trouble is another page, be it the milder one: nobody may own what two owned a moment ago.
+                    commands += self._rows(self._book.clear(now_ns, track.scope, 0))
                 commands += self._rows(self._book.raise_(now_ns, track.scope, verdict, summary, details, (0, 0), page=True))
         if changed:
             commands += [self._verdict_row(track), PublishStatus(f"{track.scope}: {verdict.value} {track.stage.value}".rstrip())]
         return commands
 
-    def _seen_again(self, now_ns: int, track: Track, group: GroupSettings | None) -> bool:
-        """A whole census since the suspicion; of two owners each has claimed the address since."""
-        if self._done_ns is None or self._done_ns < track.since_ns:
+    def _seen_again(self, now_ns: int, track: Track, group: GroupSettings | None, due_ns: int) -> bool:
+        """A whole census that began when the time was over; of two owners each has claimed the address since the suspicion."""
+        if self._done_ns is None or self._done_ns < due_ns:
             return track.verdict is Verdict.UNKNOWN
         if track.verdict is not Verdict.SPLIT_BRAIN or group is None:
             return True
