@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guest import run_in_guest
 from watchdog.hardware_watchdog import HardwareWatchdog, HardwareWatchdogError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,6 +34,15 @@ def test_the_machine_is_reset_when_nobody_feeds_it(fault: str, bitten: bool, tmp
     fed = next(at for at, text in notes if text == "fed")
     lived_s = notes[-1][0] - fed
     assert (lived_s < 2 + 1.5) is bitten, "within the timeout, give or take the guest's coarse clock"
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", ["cut", "hung"])
+def test_two_brainds_without_a_fence_device(fault: str, tmp_path: Path):
+    """Promise 3c with real daemons and a real driver (guest_pair.py): a total cut, and a watcher that hangs."""
+    test = "test_the_named_node_starves_and_the_other_counts_it_only_afterwards"
+    assert run_in_guest(f"tests/watchdog/hardware/guest_pair.py::{test}[{fault}]", scratch=tmp_path) == 1
 
 
 @pytest.mark.parametrize(("path", "words"), [("/nowhere/watchdog", "softdog"), ("/dev/null", "no watchdog device")])
