@@ -21,6 +21,9 @@ from watchdog.judgement.verdict import Isolation, Verdict
 REFUSED_AGAIN_MS = 200
 FAILED_AGAIN_MS = 2_000
 TAKEOVER_WAIT_MS = 1_000
+RELAPSES = 2
+RELAPSE_MS = 30_000
+"""A yield that does not stick, so often within this time, is a failed yield (case T6)."""
 STALLED_ELECTION_INTERVALS = 8
 """A peer that may take over but does not within this many advert intervals is not going to (a FAULT that cannot be seen from outside)."""
 
@@ -57,6 +60,7 @@ class Asker:
             self.withdraw(view)
             return view.gate.state is GateState.HELD
         self._record(view, "the peer yielded", "done")
+        view.yielded_ns = [*view.yielded_ns[1 - RELAPSES :], now_ns]
         if view.own:
             view.start_announcing(now_ns)
         return False
@@ -74,6 +78,10 @@ class Asker:
         if asking.purpose is not Purpose.SPLIT:
             asking = view.asking = Asking(Purpose.SPLIT, deadline_ns=self._deadline(now_ns))
             self._record(view, "yield", "ordered")
+            lately = [at_ns for at_ns in view.yielded_ns if now_ns - at_ns < RELAPSE_MS * NS_PER_MS]
+            if len(lately) >= RELAPSES:
+                asking.failed = True  # it says that it yields, and its daemon takes the group again: the next rung is open
+                self._record(view, f"the peer has yielded {RELAPSES} times and owns it again", "failed")
         if not asking.failed and now_ns >= asking.deadline_ns:
             asking.failed = True
             self._record(view, f"last answer: {asking.answer.name.lower()}", "failed")

@@ -142,7 +142,8 @@ class GroupView:
     local daemon left behind. ``senior``: with nopreempt, we owned it while the peer denied to. ``bridged_ns``: when the last advert was
     bridged. ``unfit_since_ns``: since when the peer is fitter than we, its owner; ``fit_since_ns``: since when it is not any more;
     ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when we came to own it because the peer was less fit; ``kept_unfit``:
-    why we kept it all the same; ``ownerless_ns``: since when nobody is known to own it."""
+    why we kept it all the same; ``ownerless_ns``: since when nobody is known to own it;
+    ``yielded_ns``: when the peer said last that it had yielded."""
 
     settings: GroupSettings
     track: Track
@@ -182,6 +183,7 @@ class GroupView:
     taken_unfit_ns: int | None = None
     kept_unfit: str = ""
     ownerless_ns: int | None = None
+    yielded_ns: list[int] = field(default_factory=list)
     wake_ns: int | None = None
     scope: str = field(init=False)
 

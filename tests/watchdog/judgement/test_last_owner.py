@@ -181,6 +181,25 @@ def test_a_split_that_nothing_ends_is_paged_once_more() -> None:
     assert len([text for text in critical(a(lab)) if "nothing has ended it" in text]) == 1
 
 
+def test_a_yield_that_does_not_stick_is_a_failed_yield() -> None:
+    """Case T6: b's daemon does not obey its gate and puts the address back whenever braind has removed it."""
+    lab = settled(Mode.RESOLVE)
+    lab.cut_adverts()
+    gate = lab.set_gate
+    lab.set_gate = lambda node, state: None if node.name == "b" else gate(node, state)  # type: ignore[method-assign]
+
+    def again() -> None:
+        if b(lab).kernel and b(lab).vrrp.state == "master":
+            lab.hold(b(lab), True)
+        lab.later(800, again)
+
+    again()
+    lab.run(25)
+    assert any("cannot hold the VRRP daemon" in text for text in critical(b(lab)))
+    assert a(lab).offs() and not b(lab).offs()
+    assert lab.owner_names() == "a"
+
+
 # --- no standby (N7) ---
 
 
