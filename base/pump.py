@@ -13,6 +13,7 @@ from typing import Protocol
 
 from base.aside import Aside
 from base.clock import DeadlineTimer, now_ns
+from base.turn_meter import TurnMeter
 
 MAX_SILENCE_NS = 1_000_000_000
 """The pump wakes at least this often, so that a stall is seen even when nothing is due."""
@@ -59,6 +60,8 @@ class Pump:
         self._running = False
         self._after: list[Callable[[], None]] = []
         self._aside: Aside | None = None
+        self.meter: TurnMeter | None = None
+        """Measures every turn when it is set."""
         self._chores: list[Callable[[int], None]] = []
         self._chores_ns = 0
 
@@ -149,6 +152,8 @@ class Pump:
             wait_ns = 0
         ready = self._epoll.poll(wait_ns / 1e9, 64)
         woke_ns = now_ns()
+        if self.meter is not None:
+            self.meter.begin(woke_ns)
         late_ns = woke_ns - self._expected_ns
         if late_ns > self._stall_ns and self._on_stall is not None:
             self._on_stall(woke_ns, late_ns)
@@ -157,12 +162,12 @@ class Pump:
                 self._timer.clear()
                 continue
             if mask & ~select.EPOLLOUT and (drain := self._readers.get(fd)) is not None:
-                drain()
+                self._call(drain)
             if mask & select.EPOLLOUT and (flush := self._writers.get(fd)) is not None:
-                flush()
+                self._call(flush)
         callbacks, self._after = self._after, []
         for callback in callbacks:
-            callback()
+            self._call(callback)
         deadline_ns = self._next_deadline()
         current_ns = now_ns()
         # A stall can also happen between the wake-up and here (a slow drain): say so before believing a silence.
@@ -170,11 +175,19 @@ class Pump:
             self._on_stall(current_ns, current_ns - woke_ns)
         self._seen_ns = current_ns
         if deadline_ns is not None and deadline_ns <= current_ns:
-            self._on_deadline(current_ns)
+            self._call(self._on_deadline, current_ns)
         elif self._chores and current_ns - self._chores_ns >= MAX_SILENCE_NS:
             self._chores_ns = current_ns
             for chore in list(self._chores):
-                chore(current_ns)
+                self._call(chore, current_ns)
+        if self.meter is not None:
+            self.meter.end(now_ns())
+
+    def _call(self, handler: Callable[..., object], *arguments: int) -> None:
+        if self.meter is None:
+            handler(*arguments)
+        else:
+            self.meter.call(handler, *arguments)
 
     def run(self) -> None:
         """Turn until ``stop`` is called."""

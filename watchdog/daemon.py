@@ -28,6 +28,7 @@ from base.pump import Pump
 from base.secrets import SecretError, read_secret_file
 from base.signals import SignalReader
 from base.systemd import ServiceManager
+from base.turn_meter import TurnMeter
 from watchdog import observer
 from watchdog.children import Children
 from watchdog.config.load import LoadedBrain, load_brain
@@ -138,6 +139,7 @@ class Daemon:
         self.groups = groups
         self.core = self._core_factory(brain, key=key)
         self.journal = Journal()
+        self.meter = self.pump.meter = TurnMeter(self._on_slow_turn)
         self.gate: Gate = (
             VrrpdGate(self.pump, brain.gate, self.feed)
             if brain.gate.daemon == "vrrpd"
@@ -200,7 +202,7 @@ class Daemon:
 
     def _on_deadline(self, at_ns: int) -> None:
         for part in self._parts:
-            part.on_deadline(at_ns)
+            self.meter.call(part.on_deadline, at_ns)
         for message in self.senses.capture.due(at_ns):
             self.children.record_packets(message)
         if self._stop_at_ns is not None and at_ns >= self._stop_at_ns:
@@ -214,6 +216,9 @@ class Daemon:
             finally:
                 self._busy = False
             self._work()
+
+    def _on_slow_turn(self, handler: str, took_ns: int) -> None:
+        self.log.limited("slow turn", "a turn of the loop took long", handler=handler, took_ms=took_ns // NS_PER_MS)
 
     def _on_stall(self, _at_ns: int, stalled_ns: int) -> None:
         self.log.warning("this process did not run", stalled_ms=stalled_ns // NS_PER_MS)
@@ -332,6 +337,7 @@ class Daemon:
                 "children": {**self.children.snapshot(), "witness": self.witness.snapshot()},
                 "senses": self.senses.snapshot(),
                 "journal_dropped": self.journal.dropped,
+                "loop": self.meter.snapshot(),
             },
         }
 

@@ -150,7 +150,7 @@ class Senses:
             due = part.next_deadline()
             if due is not None and due <= at_ns:
                 try:
-                    part.on_deadline(at_ns)
+                    self._pump.meter.call(part.on_deadline, at_ns) if self._pump.meter is not None else part.on_deadline(at_ns)
                 except OSError as error:  # a sense that fails must not take the others with it
                     self._log.limited(type(part).__name__, f"{type(part).__name__}: {error}")
                     self._feed(CommandFailed(type(part).__name__, str(error)))
