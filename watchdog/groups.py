@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from base.core import NS_PER_MS
 from base.diagnostics import ConfigError, Diagnostic, Severity
@@ -33,26 +33,28 @@ def read_groups(path: str, *, tolerant: bool = False) -> LoadedGroups:
 
 
 def groups_of(config: VrrpConfig) -> tuple[GroupSettings, ...]:
-    """One group per vrrp_instance. ``brainctl check`` refuses the same VRID and family twice; here the first one counts."""
+    """One group per vrrp_instance. ``brainctl check`` refuses the same VRID and family twice; a stock keepalived runs it: here the first
+    one is watched, and says that it stands for two."""
     groups: dict[GroupKey, GroupSettings] = {}
     sync_groups = {member: group.name for group in config.sync_groups for member in group.members}
     for instance in config.instances:
         key = GroupKey(instance.vrid, int(instance.family.value))
         lines = (*instance.addresses, *instance.excluded_addresses)
+        if (first := groups.get(key)) is not None:
+            clash = f"{instance.name} on {instance.interface} has the VRID of {first.name} and is not watched: give it another one"
+            groups[key] = replace(first, clash=first.clash or clash)
+            continue
         addresses = tuple(LinkAddress(a.interface or instance.interface, str(a.address)) for a in lines)
-        groups.setdefault(
-            key,
-            GroupSettings(
-                key=key,
-                name=instance.name,
-                interface=instance.interface,
-                addresses=addresses,
-                priority=instance.priority,
-                version=instance.version,
-                advert_interval_ms=instance.advert_interval_ns // NS_PER_MS,
-                use_vmac=instance.vmac is not None,
-                preempt=not instance.nopreempt,
-                sync_group=sync_groups.get(instance.name, ""),
-            ),
+        groups[key] = GroupSettings(
+            key=key,
+            name=instance.name,
+            interface=instance.interface,
+            addresses=addresses,
+            priority=instance.priority,
+            version=instance.version,
+            advert_interval_ms=instance.advert_interval_ns // NS_PER_MS,
+            use_vmac=instance.vmac is not None,
+            preempt=not instance.nopreempt,
+            sync_group=sync_groups.get(instance.name, ""),
         )
     return tuple(groups[key] for key in sorted(groups))

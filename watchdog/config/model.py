@@ -242,6 +242,8 @@ class GroupSettings:
     """Whether the daemon takes the group back from a master of lower priority (no ``nopreempt``)."""
     sync_group: str = ""
     """The vrrp_sync_group: its members change state together, so they are judged together."""
+    clash: str = ""
+    """Another instance of this VRID and family on another LAN: beats cannot tell the two apart, and it is not watched (case T10)."""
 
     @property
     def vips(self) -> tuple[str, ...]:

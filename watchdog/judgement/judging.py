@@ -89,7 +89,7 @@ def group_facts(state: WatcherState, view: GroupView, now_ns: int, contact: Cont
         absent=view.peer_denies(now_ns) or _census_found_nobody(state, view, now_ns),
         daemon=state.surroundings.daemon,
         planned=now_ns < view.planned_until_ns,
-        misconfigured=bool(view.problem) and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS,
+        misconfigured=bool(view.settings.clash) or (bool(view.problem) and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS),
         contact=contact,
         isolation=state.isolation(now_ns, view.settings.interfaces),
         fitness=fitness_of(state, now_ns, view).fitness,
@@ -115,6 +115,8 @@ def explain(state: WatcherState, view: GroupView, reason: str, now_ns: int) -> s
     parts = [f"{fact.kind.value} {fact.detail}" for fact in state.ledger.fresh(now_ns, view.scope) if fact.owner is not Owner.SELF]
     if words := fitness_of(state, now_ns, view).words:
         reason = f"{reason}: {words}"
+    if view.settings.clash:
+        parts.append(view.settings.clash)
     if view.problem and now_ns - view.problem_ns <= PROBLEM_FRESH_MS * NS_PER_MS:
         parts.append(f"dropped adverts: {view.problem}")
     return f"{reason} ({'; '.join(parts)})" if parts else reason

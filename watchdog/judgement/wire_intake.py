@@ -32,7 +32,7 @@ class WireIntake:
         """An advert on the wire: our own, the peer's, or a third router's."""
         state = self._state
         view = state.groups.get(event.key)
-        if view is None:
+        if view is None or event.interface != view.settings.interface:  # the same VRID on another LAN is another virtual router
             self._stranger_advert(now_ns, event)
             return
         advert = Advert(now_ns, event.priority, event.source_ip, event.interval_ms or view.settings.advert_interval_ms)

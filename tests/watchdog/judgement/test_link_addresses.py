@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from base.core import NS_PER_MS
-from tests.watchdog.judgement.lab import KEY, MACS, VIP, make_settings
+from tests.watchdog.judgement.lab import KEY, MACS, VIP, Lab, make_settings
 from watchdog.config.model import GroupKey, GroupSettings, LinkAddress, Mode
+from watchdog.groups import read_groups
 from watchdog.judgement import commands as c
 from watchdog.judgement import events as e
 from watchdog.judgement.verdict import Verdict
@@ -159,3 +163,23 @@ def test_every_family_of_a_group_is_asked_for() -> None:
     watcher = Watcher((group,))
     watcher.pass_time(5_000 * NS_PER_MS)
     assert {("eth0", VIP), ("eth2", "2001:db8::100")} <= watcher.probed()
+
+
+def test_one_vrid_on_two_lans_is_misconfigured_and_said(tmp_path: Path) -> None:
+    """Case T10: brainctl check refuses it; a running keepalived does not, and the watcher must not say HEALTHY."""
+    conf = tmp_path / "keepalived.conf"
+    block = (
+        "vrrp_instance {name} {{\n  interface {link}\n  virtual_router_id 51\n  priority 150\n  virtual_ipaddress {{\n    {vip}\n  }}\n}}\n"
+    )
+    conf.write_text(block.format(name="VI_IN", link="eth0", vip=VIP) + block.format(name="VI_OUT", link="eth1", vip="10.1.0.100"))
+    (group,) = read_groups(str(conf), tolerant=True).groups
+    assert (group.name, group.interface) == ("VI_IN", "eth0") and "VI_OUT on eth1" in group.clash
+    lab = Lab()
+    lab.run(10)
+    node = lab.nodes["a"]
+    lab.tell(node, e.GroupsChanged((replace(node.group, clash=group.clash),)))
+    lab.run(5)
+    view = node.core.state.groups[GROUP]
+    assert view.track.verdict is Verdict.MISCONFIGURED and "VI_OUT" in view.track.reason
+    lab.tell(node, replace(e.AdvertHeard("eth1", GROUP, 100, "10.0.0.2", PEER_MAC, False, 1_000), vips=("10.1.0.100",)))
+    assert view.track.verdict is Verdict.MISCONFIGURED, "an advert on the other LAN is of the other virtual router"
