@@ -5,7 +5,5 @@ The failure of a listed scenario is told and does not count; one that holds agai
 
 from __future__ import annotations
 
-KNOWN_FAILING: dict[str, str] = {
-    "same-vrid": "T10, address",
-}
+KNOWN_FAILING: dict[str, str] = {}
 """Scenario → the case and who is at it."""
