@@ -132,7 +132,7 @@ def allowance(case: Case, result: Result, bounds: dict[str, Any]) -> float:
     """
     if case.mode == "strict":
         return float(bounds["detect_ms"]) + float((bounds["fence_ms"] if result.outcome.cut_power else bounds["resolve_ms"]) or 0)
-    if case.mode == "resolve" and case.daemon == "keepalived" and result.outcome.held:
+    if case.mode == "resolve" and case.daemon == "keepalived" and result.outcome.held & set(result.outcome.owners_after):
         return result.setup.master_down_ms
     return 0.0
 

@@ -23,7 +23,7 @@ class Outcome:
     ``verdicts``: recorded after settling, "SPLIT_BRAIN" and "SPLIT_BRAIN/confirmed" alike. ``in_vain``: what the scenario waited for and
     did not come. ``broken``: why it could not be played at all. ``watched``: braind ran. ``also``: further watched addresses by name.
     ``not_owned_once``: addresses of the groups that not exactly one powered node's kernel holds at the end, with their holders.
-    ``held``: a braind held a group on its own node. ``beat_gap_ms``: the longest silence of a powered node on the heartbeat network.
+    ``held``: the nodes whose braind held a group. ``beat_gap_ms``: the longest silence of a powered node on the heartbeat network.
     ``pages``: what the pager was sent, as text.
     """
 
@@ -42,5 +42,5 @@ class Outcome:
     not_owned_once: dict[str, list[str]] = field(default_factory=dict)
     beat_gap_ms: float = 0.0
     pages: list[str] = field(default_factory=list)
-    held: bool = False
+    held: set[str] = field(default_factory=set)
     broken: str = ""

@@ -351,10 +351,11 @@ class Stage:
         )
         result.alerts, result.pages = len(self.lab.pager.events), self.pages()
         result.not_owned_once = {address: nodes for address, nodes in self.holders().items() if len(nodes) != 1}
-        for record in self.records.values():
+        for name, record in self.records.items():
             result.verdicts |= record.verdicts(self.settled_ns)
             result.fence_states += record.fence_states()
-            result.held |= bool(record.actions(self.settled_ns) & {"yield", "give_up"})
+            if record.actions(self.settled_ns) & {"yield", "give_up"}:
+                result.held.add(name)
         for what in self.lab.watched:
             if what.name == "vip":
                 found = self._measure(result, what, events, now)
