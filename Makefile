@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 JOBS ?= 3
 
-.PHONY: mutation reliability fresh-seeds help setup setup-demo lab lab-kernel lint format test demo bench wheel clean
+.PHONY: mutation reliability fresh-seeds help setup setup-demo lab lab-kernel lint format test demo bench corpus wheel clean
 
 help:           ## what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
@@ -51,6 +51,9 @@ lab:            ## a guest kernel with IPVS: then `lab/run COMMAND` (lab/README.
 
 lab-kernel: lab ## optional: build the lab's own kernel, which is faster and has all of nftables (minutes)
 	@lab/build-kernel.sh
+
+corpus: setup   ## every file of DIR under keepalived and vrrpd, and what differs: make corpus DIR=/etc/keepalived ARGS='--only check,live'
+	$(PYTHON) -m tests.corpus $(DIR) $(ARGS)
 
 wheel: setup    ## dist/*.whl
 	$(PYTHON) -m build --wheel --no-isolation

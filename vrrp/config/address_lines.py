@@ -91,6 +91,9 @@ class _AddressLine:
             length = self._peer[1]
         if base.version == 6 and length == 128 and not self._preferred_given:
             self._preferred = 0
+        if base.version == 4 and self._preferred == 0:
+            self._reading.note(self._line, f"preferred_lft 0 deprecates no IPv4 address, as in keepalived ({base})", "remove it", "advice")
+            self._preferred = None
         return VirtualAddress(
             address=base,
             prefix_length=length,

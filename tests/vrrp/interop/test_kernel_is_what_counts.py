@@ -90,7 +90,7 @@ ADDRESS_CHANGES: dict[str, tuple[str, str]] = {
     "scope": ("10.70.4.1/24", "10.70.4.1/24 scope link"),
     "label": ("10.70.5.1/24 label eth0:1", "10.70.5.1/24 label eth0:2"),
     "peer": ("10.70.6.1/32", "10.70.6.1 peer 10.70.6.2/32"),
-    "preferred_lft": ("10.70.7.1/24", "10.70.7.1/24 preferred_lft 0"),
+    "preferred_lft": ("fd70:7::1/64", "fd70:7::1/64 preferred_lft 0"),
     "no_track": ("10.70.8.1/24", "10.70.8.1/24 no_track"),
     "noprefixroute": ("10.70.9.1/24", "10.70.9.1/24 noprefixroute"),
     "home": ("fd70:1::1/64", "fd70:1::1/64 home"),
