@@ -225,3 +225,18 @@ def test_nopreempt_the_serving_node_keeps_it(mode: Mode) -> None:
     lab.heal()
     lab.run(20)
     assert lab.owner_names() == "b"
+
+
+def test_a_hold_ends_when_the_peer_lets_go_of_the_group() -> None:
+    """Case S4: after a handover the new owner's daemon is killed; its guardian says priority 0, and the hold of the old owner ends at once."""
+    lab = settled(Mode.RESOLVE, "vrrpd")
+    lab.tell(a(lab), e.OperatorActed(e.OperatorAction.HANDOVER, "root", subject="51/4"))
+    lab.run(6)
+    assert (lab.owner_names(), a(lab).gate) == ("b", c.GateState.HELD)
+    lab.advert(b(lab), 0)
+    lab.hold(b(lab), False)
+    b(lab).vrrp.state = "dead"
+    lab.daemon(b(lab), e.DaemonState.STOPPED)
+    assert lab.run_until(lambda: a(lab).gate is c.GateState.OPEN, 5) < 0.5
+    lab.run(5)
+    assert lab.owner_names() == "a"
