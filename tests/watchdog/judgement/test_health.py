@@ -228,7 +228,7 @@ def test_nopreempt_the_serving_node_keeps_it(mode: Mode) -> None:
 
 
 def test_a_hold_ends_when_the_peer_lets_go_of_the_group() -> None:
-    """Case S4: after a handover the new owner's daemon is killed; its guardian says priority 0, and the hold of the old owner ends at once."""
+    """Case S4: after a handover the new owner's daemon is killed; its guardian says priority 0, and the old hold ends at once."""
     lab = settled(Mode.RESOLVE, "vrrpd")
     lab.tell(a(lab), e.OperatorActed(e.OperatorAction.HANDOVER, "root", subject="51/4"))
     lab.run(6)
