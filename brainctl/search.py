@@ -16,6 +16,8 @@ from watchdog.search.plants import PLANTS
 from watchdog.search.run import Coverage, Finding, search
 from watchdog.search.settings import CONFIGURATIONS, Configuration
 
+DEEP_BUDGET_S = 540.0
+"""A search for two faults or more ends after nine minutes unless told otherwise, and says how far it came."""
 TOLD_AFTER_S = 2.0
 
 
@@ -32,7 +34,9 @@ def _step(text: str) -> tuple[int, str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``brainctl search``."""
     parser.add_argument("--depth", type=int, default=1, metavar="N", help="faults in one schedule, at most (1)")
-    parser.add_argument("--budget", type=float, default=0, metavar="SECONDS", help="end after this time, whatever is left (no end)")
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="end after this time, whatever is left; 0: no end (no end at depth 1, else 540)"
+    )
     parser.add_argument("--start", type=int, default=0, metavar="N", help="shifts the grid and the order of the search (0)")
     names = [str(configuration) for configuration in CONFIGURATIONS]
     parser.add_argument("--pair", choices=names, metavar="PAIR", help=f"only one pair: {', '.join(names)}")
@@ -51,11 +55,12 @@ def run(args: argparse.Namespace) -> int:
             print("brainctl search: --step needs --pair", file=sys.stderr)
             return 3
         return _play(pairs[0], tuple(args.step), core, as_json=args.json)
-    if not 1 <= args.depth <= 9 or args.budget < 0:
+    budget_s = args.budget if args.budget is not None else DEEP_BUDGET_S if args.depth > 1 else 0.0
+    if not 1 <= args.depth <= 9 or budget_s < 0:
         print("brainctl search: --depth is 1 to 9, --budget not negative", file=sys.stderr)
         return 3
     coverage = search(
-        args.depth, start=args.start, budget_s=args.budget, workers=args.workers, pairs=pairs, core=core, progress=_Progress(args.budget)
+        args.depth, start=args.start, budget_s=budget_s, workers=args.workers, pairs=pairs, core=core, progress=_Progress(budget_s)
     )
     if args.json:
         print(json.dumps(coverage.to_json()))

@@ -23,7 +23,7 @@ from watchdog.simulator.run import Result, run_seeds, summary  # noqa: E402
 
 RECORD = ROOT / "docs" / "reliability"
 PAGE = ROOT / "docs" / "RELIABILITY.md"
-CHUNK = 40
+CHUNK = 12
 
 
 def read(name: str) -> list[dict[str, Any]]:

@@ -123,9 +123,12 @@ class Explorer:
         log.at_ns.clear()
         schedule = (*told, (step.at_ns, step.letter))
         strike(world, step)
+        if len(schedule) >= self.limits.depth:  # nothing comes after it: this process need not stay where it is
+            self.report(self._play_out(world, log, schedule))
+            return
         outcome = in_a_copy(lambda: self._play_out(world, log, schedule))
         self.report(outcome)
-        if len(schedule) >= self.limits.depth or outcome.violations:
+        if outcome.violations:
             return
         for at_ns in self.moments(step.at_ns, outcome.decisions):
             world.run_until(at_ns)
