@@ -161,11 +161,11 @@ def groups_of(options: Options, node: str) -> tuple[GroupSettings, ...]:
         preferred = NODES[index % 2]
         key = GroupKey(51 + index, 4)
         priority = 150 if node == preferred else 100
-        interval = options.advert_interval_ms
+        interval_ms = options.advert_interval_ms
         lan = lan_of(options, index)
-        groups.append(
-            GroupSettings(key, f"VI_{index + 1}", lan, (LinkAddress(lan, VIPS[index]),), priority, options.vrrp_version, interval)
-        )
+        address = LinkAddress(lan, VIPS[index])
+        version, preempt = options.vrrp_version, options.preempt
+        groups.append(GroupSettings(key, f"VI_{index + 1}", lan, (address,), priority, version, interval_ms, preempt=preempt))
     return tuple(groups)
 
 
