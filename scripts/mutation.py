@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -152,11 +151,16 @@ def mutants_of(path: str) -> list[Mutant]:
     return [Mutant(path, place, line, what) for place, (line, what) in enumerate(counter.places)]
 
 
+def changed_tree(path: str, place: int) -> ast.Module:
+    """The module's syntax tree with one change."""
+    tree = ast.parse((ROOT / path).read_text())
+    _Changer(place).visit(tree)
+    return ast.fix_missing_locations(tree)
+
+
 def mutated(path: str, place: int) -> CodeType:
     """The module's code with one change."""
-    tree = copy.deepcopy(ast.parse((ROOT / path).read_text()))
-    changed = ast.fix_missing_locations(_Changer(place).visit(tree))
-    return compile(changed, str(ROOT / path), "exec", dont_inherit=True)
+    return compile(changed_tree(path, place), str(ROOT / path), "exec", dont_inherit=True)
 
 
 class _Loader(importlib.abc.Loader):
