@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from base.core import NS_PER_MS
 from watchdog.config.model import LinkAddress
@@ -20,6 +21,21 @@ MAX_ANSWERS_PER_PROBE = 64
 MAX_REQUESTS = 16
 CLAIM_INTERVAL_NS = 100 * NS_PER_MS
 MAX_CLAIMS_PER_INTERVAL = 64
+
+
+MAX_ANSWERS_OF_A_MAC = 2 * MAX_REQUESTS
+MAX_REMEMBERED = 256
+MAX_REGULARS = 64
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
+
+def _remember(book: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT, most: int) -> None:
+    """Newest last, bounded."""
+    book[key] = value
+    book.move_to_end(key)
+    if len(book) > most:
+        book.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -47,6 +63,10 @@ class ProbeBook:
 
     def __init__(self) -> None:
         self._probes: dict[int, _Probe] = {}
+        self._answered: OrderedDict[str, int] = OrderedDict()
+        """MAC → the newest probe that it answered; the longest silent is forgotten first."""
+        self._regulars: OrderedDict[str, None] = OrderedDict()
+        """MACs that answered more than one probe: a flood of random ones leaves them their room (case A4)."""
 
     def start(self, now_ns: int, order: ProbeOwners) -> ProbeFinished | None:
         """Take a probe on; returns its end at once if it cannot be."""
@@ -79,17 +99,25 @@ class ProbeBook:
         """The probes of this address on this link that an answer of ``mac`` belongs to."""
         found = []
         for probe_id, probe in self._probes.items():
-            if (
-                (probe.order.address, probe.order.interface) != (at.address, at.interface)
-                or not probe.sent
-                or probe.answers >= MAX_ANSWERS_PER_PROBE
-            ):
+            asked = LinkAddress(probe.order.interface, probe.order.address)
+            if asked != at or not probe.sent or not self._has_room(probe_id, probe, mac):
                 continue
-            probe.answers += 1
             count = probe.by_mac.get(mac, 0)
             probe.by_mac[mac] = count + 1
             found.append(Attribution(probe_id, min(count, probe.sent - 1)))
         return found
+
+    def _has_room(self, probe_id: int, probe: _Probe, mac: str) -> bool:
+        if mac in self._regulars:
+            self._regulars.move_to_end(mac)
+            return probe.by_mac.get(mac, 0) < MAX_ANSWERS_OF_A_MAC
+        if probe.answers >= MAX_ANSWERS_PER_PROBE:
+            return False
+        probe.answers += 1
+        if self._answered.get(mac, probe_id) not in self._probes:  # it answered one that is over
+            _remember(self._regulars, mac, None, MAX_REGULARS)
+        _remember(self._answered, mac, probe_id, MAX_REMEMBERED)
+        return True
 
     def finish(self, now_ns: int) -> list[ProbeFinished]:
         """Probes whose whole window is over, or that could not be sent at all."""
@@ -107,16 +135,19 @@ class ProbeBook:
 
 
 class Limiter:
-    """Lets the same thing pass at most once per interval, and at most so many different ones: a storm costs the core nothing."""
+    """Lets the same thing pass at most once per interval, and at most so many different ones: a storm costs the core nothing.
+
+    What is new may use a quarter of the room: who was let through before is not kept out by a flood of strangers (case A4).
+    """
 
     MAX_REMEMBERED = 1024
 
     def __init__(self, interval_ns: int, most_per_interval: int) -> None:
         self._interval_ns = interval_ns
-        self._most_per_interval = most_per_interval
         self._last_ns: OrderedDict[tuple[object, ...], int] = OrderedDict()
         self._interval_start_ns = 0
-        self._in_interval = 0
+        self._in_interval = {False: 0, True: 0}
+        self._room = {False: max(1, most_per_interval // 4), True: most_per_interval}
 
     def admits(self, now_ns: int, *thing: object) -> bool:
         """True if ``thing`` may be reported now."""
@@ -124,10 +155,11 @@ class Limiter:
         if last_ns is not None and now_ns - last_ns < self._interval_ns:
             return False
         if now_ns - self._interval_start_ns >= self._interval_ns:
-            self._interval_start_ns, self._in_interval = now_ns, 0
-        if self._in_interval >= self._most_per_interval:
+            self._interval_start_ns, self._in_interval = now_ns, {False: 0, True: 0}
+        known = last_ns is not None
+        if self._in_interval[known] >= self._room[known]:
             return False
-        self._in_interval += 1
+        self._in_interval[known] += 1
         self._last_ns[thing] = now_ns
         self._last_ns.move_to_end(thing)
         while len(self._last_ns) > self.MAX_REMEMBERED:

@@ -22,7 +22,7 @@ from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import ProbeOwners
 from watchdog.judgement.events import OwnerClaimed, ProbeFinished, ReferenceAnswered
 from watchdog.probing.arp import ArpProber
-from watchdog.probing.probe_book import MAX_CLAIMS_PER_INTERVAL, ProbeBook
+from watchdog.probing.probe_book import MAX_CLAIMS_PER_INTERVAL, Limiter, ProbeBook
 from watchdog.probing.segment import BROADCAST
 
 pytestmark = pytest.mark.system
@@ -336,3 +336,27 @@ def test_the_book_is_bounded() -> None:
     for order in book.due_requests(0):
         book.sent(0, order.probe_id)
     assert len([a for n in range(500) for a in book.answered(LinkAddress("eth0", VIP), str(n)) if a.probe_id == 3]) == 64
+
+
+def test_a_flood_of_answers_leaves_the_known_their_room() -> None:
+    """Case A4: strangers with random MACs answer every probe before the peer does."""
+    book, at = ProbeBook(), LinkAddress("eth0", VIP)
+    heard = []
+    for probe in range(1, 40):
+        assert book.start(probe * 10**9, ProbeOwners(probe, "eth0", VIP, 3, 300)) is None
+        book.sent(probe * 10**9, probe)
+        flood = 0 if probe < 4 else 500
+        for n in range(flood):
+            book.answered(at, f"06:00:{probe:02x}:{n >> 8:02x}:{n & 255:02x}:00")
+        heard.append(bool(book.answered(at, "peer")))
+        book.finish(probe * 10**9 + 10**9)
+    assert all(heard)
+
+
+def test_a_storm_of_new_claims_does_not_keep_the_known_out() -> None:
+    limiter = Limiter(100, 64)
+    assert limiter.admits(0, "peer")
+    for at in range(100, 100_000, 100):
+        admitted = sum(limiter.admits(at, f"stranger {at} {n}") for n in range(200))
+        assert admitted <= 16
+        assert limiter.admits(at, "peer")
