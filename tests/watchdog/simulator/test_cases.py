@@ -116,14 +116,14 @@ HICCUPS = {
 }
 
 CASES = (
-    Case("J1-strict-vrrpd", (STRICT, VRRPD, PATHS, BRIDGED), DEAD_PORT, both(served_again(9), owned_by("B", 30), paged("eth0", 15))),
-    Case("J1-strict-keepalived", (STRICT, KEEPALIVED, PATHS), DEAD_PORT, both(served_again(9), owned_by("B", 30), paged("eth0", 15))),
-    Case("J1-resolve-vrrpd", (RESOLVE, VRRPD, PATHS, BRIDGED), DEAD_PORT, both(served_again(9), owned_by("B", 30), paged("eth0", 15))),
+    Case("J1-strict-vrrpd", (STRICT, VRRPD, PATHS, BRIDGED), DEAD_PORT, both(served_again(9), owned_by("B", 30), paged("eth0", 25))),
+    Case("J1-strict-keepalived", (STRICT, KEEPALIVED, PATHS), DEAD_PORT, both(served_again(9), owned_by("B", 30), paged("eth0", 25))),
+    Case("J1-resolve-vrrpd", (RESOLVE, VRRPD, PATHS, BRIDGED), DEAD_PORT, both(served_again(9), owned_by("B", 30), paged("eth0", 25))),
     Case(
         "J1-quiet-paths",
         (STRICT, VRRPD, "paths=unicast,serial", BRIDGED),
         DEAD_PORT,
-        both(served_again(9), owned_by("B", 30), paged("eth0", 15)),
+        both(served_again(9), owned_by("B", 30), paged("eth0", 25)),
     ),
     Case("J2-vrrpd", (STRICT, VRRPD, PATHS), SHUTDOWN, both(served_or_critical(9, 10, 60), never_two(10, 60)), 70),
     Case("J2-keepalived", (STRICT, KEEPALIVED, PATHS), SHUTDOWN, both(served_or_critical(9, 10, 60), never_two(10, 60)), 70),
