@@ -85,11 +85,9 @@ def test_a_peer_that_never_answered_is_not_silent() -> None:
     lab.run(10)
     lab.cut_everything()
     lab.run(10)
-    a = lab.nodes["a"].core
-    a.state.peer_answered_ns = None
-    assert contact_of(a.state, lab.now) is Contact.UNREACHED
-    a.state.peer_answered_ns = lab.now
-    assert contact_of(a.state, lab.now) is Contact.SILENT
+    assert contact_of(lab.nodes["a"].core.state, lab.now) is Contact.UNREACHED
+    answered = cut_for(10)
+    assert contact_of(answered.nodes["a"].core.state, answered.now) is Contact.SILENT
 
 
 def test_a_core_can_be_copied_and_goes_on_alike() -> None:

@@ -14,6 +14,7 @@ from watchdog.judgement import commands as c
 from watchdog.judgement.contact import PeerContact
 from watchdog.judgement.events import BytesReceived
 from watchdog.judgement.terms import own_terms, told_terms
+from watchdog.judgement.turns import TurnRefusal
 
 MS = NS_PER_MS
 MINE, LIVE, OLD, NEW = b"a" * 8, b"live" * 2, b"old." * 2, b"new." * 2
@@ -122,7 +123,7 @@ def test_during_a_rolling_upgrade_the_old_node_is_watched_and_nobody_is_fenced_o
     lab.run(60)
     for node in lab.nodes.values():
         assert not node.offs(), "who cannot take turns is not fenced"
-        assert "too old to take turns" in str(node.core.fence.to_json(lab.now)["refused"])
+        assert node.core.turn_refusal(lab.now, 1) is TurnRefusal.PEER_TOO_OLD
 
 
 def test_a_proof_ends_when_the_target_is_heard_again() -> None:
