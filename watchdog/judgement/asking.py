@@ -12,7 +12,7 @@ from watchdog.config.model import Mode
 from watchdog.frames.heartbeat import GroupReport, GroupState, NodeFlags, YieldAnswer
 from watchdog.judgement.commands import GateState
 from watchdog.judgement.events import DaemonState
-from watchdog.judgement.fitness import peer_is_less_fit
+from watchdog.judgement.fitness import peer_is_fitter, peer_is_less_fit
 from watchdog.judgement.group_view import Asking, GateReason, GroupView, Purpose
 from watchdog.judgement.hooks import Hooks
 from watchdog.judgement.state import WatcherState
@@ -21,6 +21,8 @@ from watchdog.judgement.verdict import Isolation, Verdict
 REFUSED_AGAIN_MS = 200
 FAILED_AGAIN_MS = 2_000
 TAKEOVER_WAIT_MS = 1_000
+UNFIT_WAIT_MS = 10_000
+"""A node whose port is dead leaves the group to a peer that can take it, and asks only when that one has not come for it."""
 RELAPSES = 2
 RELAPSE_MS = 30_000
 """A yield that does not stick, so often within this time, is a failed yield (case T6)."""
@@ -120,7 +122,8 @@ class Asker:
             asking.request = 0
             due_ns = asking.again_ns = now_ns + FAILED_AGAIN_MS * NS_PER_MS
         if not asking.request and now_ns >= due_ns:
-            asking.deadline_ns = self._deadline(now_ns)
+            # A serial line alone needs a second each way; nothing is lost by waiting for the answer.
+            asking.deadline_ns = max(self._deadline(now_ns), now_ns + 2 * self._state.contact.slowest_silent_ns)
             self._send(now_ns, view)
         view.wake_at(asking.deadline_ns if asking.request else due_ns)
 
@@ -134,6 +137,8 @@ class Asker:
             return None
         # The better node asks first; the other one only when that does not want it (a handover, a dead daemon).
         wait_ms = TAKEOVER_WAIT_MS if state.keeps(now_ns, view) else 3 * TAKEOVER_WAIT_MS
+        if report.can_take and peer_is_fitter(state, now_ns, view):
+            wait_ms = UNFIT_WAIT_MS
         if report.held:
             return wait_ms if self._peer_hangs(now_ns, view, report) else None
         if report.state is GroupState.HELD and peer_is_less_fit(state, now_ns, view):
