@@ -553,8 +553,12 @@ def _sharers(cores: Iterable[VirtualServerCore]) -> dict[str, list[VirtualServer
 
 
 def _allow_descriptors(checkers: int) -> None:
-    """Every probe may hold a socket (MISC_CHECK: a pidfd): raise our limit as far as it goes."""
+    """Every probe may hold a socket (MISC_CHECK: a pidfd): raise our limit as far as it goes. A unit may forbid even that (its
+    LimitNOFILE= counts then): probes that find no descriptor wait for one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = checkers * 2 + SPARE_DESCRIPTORS
     if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+        except (OSError, ValueError):
+            return
