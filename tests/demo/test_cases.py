@@ -51,8 +51,6 @@ def test_a_case_on_real_parts(tmp_path: Path, scenario: str, daemon: str, mode: 
     argv = [sys.executable, "-m", "brainctl.demo", "--json", "--keep", str(tmp_path), "--daemon", daemon, "--mode", mode]
     done = subprocess.run([*argv, "--scenario", scenario], capture_output=True, text=True, cwd=ROOT, timeout=170, check=False)
     (result,) = json.loads(done.stdout.splitlines()[-1])["scenarios"]
-    if scenario in KNOWN_FAILING and not result["ok"]:
-        pytest.xfail(KNOWN_FAILING[scenario])
     assert result["ok"], done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
 
