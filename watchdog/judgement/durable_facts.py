@@ -42,8 +42,8 @@ class DurableFacts:
     taken (ids). ``handovers``: groups ("51/4") that an operator gave away and that this node must not take back by itself yet.
     ``turn_terms``: fingerprint of the terms that both nodes had acknowledged (turns.py). ``fence_starts``: boot id (hex) and
     CLOCK_BOOTTIME of the fences of the last hour. ``ended_in_order``: whether the last run said goodbye, None = there was none.
-    ``suspect``: see suspicion.py. ``peer_macs``: what the peer told of its interfaces; ``reference_macs``: (reference, MAC) learnt while
-    all was well."""
+    ``suspect``: see suspicion.py. ``peer_gone``: see peer_gone.py. ``peer_macs``: what the peer told of its interfaces; ``reference_macs``:
+    (reference, MAC) learnt while all was well."""
 
     maintenance: SavedWindow | None = None
     peer_maintenance: SavedWindow | None = None
@@ -53,6 +53,7 @@ class DurableFacts:
     fence_starts: tuple[tuple[str, int], ...] = ()
     ended_in_order: bool | None = None
     suspect: bool = False
+    peer_gone: bool = False
     peer_macs: tuple[LinkMac, ...] = ()
     reference_macs: tuple[tuple[str, str], ...] = ()
 
@@ -72,6 +73,7 @@ def durable_facts(values: Mapping[str, JsonValue]) -> DurableFacts:
         fence_starts=_starts(values.get("fence_starts")),
         ended_in_order=None if not isinstance(ended := values.get("ended_in_order"), bool) else ended,
         suspect=values.get("suspect") is True,
+        peer_gone=values.get("peer_gone") is True,
         peer_macs=tuple(LinkMac(name, mac) for name, mac in _pairs(values.get("peer_macs"))),
         reference_macs=_pairs(values.get("reference_macs")),
     )

@@ -16,7 +16,7 @@ from fencing.plan.commands import FenceState
 from fencing.plan.delay import bounded_ms, check_delay
 from fencing.plan.interlocks import Interlock, InterlockFacts, standing
 from watchdog.config.model import BrainSettings, GroupSettings
-from watchdog.judgement import events, suspicion
+from watchdog.judgement import events, peer_gone, suspicion
 from watchdog.judgement.agreement import Agreement
 from watchdog.judgement.alarms import Alarms
 from watchdog.judgement.asking import STALLED_ELECTION_INTERVALS
@@ -210,6 +210,7 @@ class WatcherCore:
         )
         state.restore_windows(now_ns)
         suspicion.begin(state)
+        peer_gone.begin(state)
         actor, fence = GroupActor(state, self), FenceControl(state, self)
         wire = WireIntake(state, fence)
         troubles = Troubles(state)
@@ -326,6 +327,7 @@ class WatcherCore:
         state, parts = self.state, self._parts
         self._last_now_ns = max(self._last_now_ns, now_ns)
         for _ in range(MAX_PASSES):
+            peer_gone.note(state)
             if not state.dirty:
                 break
             dirty, state.dirty = state.dirty, {}

@@ -9,6 +9,8 @@ import pytest
 from tests.watchdog.judgement.lab import VIP, Lab, Node
 from watchdog.config.model import BrainSettings, GroupKey, LinkAddress, Mode, PathKind, PathSettings
 from watchdog.judgement import events as e
+from watchdog.judgement.commands import RowKind
+from watchdog.judgement.durable_facts import DurableFacts, durable_facts
 
 ACTING = [Mode.RESOLVE, Mode.STRICT]
 
@@ -263,3 +265,57 @@ def test_one_cause_behind_one_port_is_one_page() -> None:
     verdicts = [group["verdict"] for group in a(lab).core.snapshot()["groups"]]  # type: ignore[index,call-overload]
     assert verdicts == ["NO_STANDBY", "NO_STANDBY"]
     assert len(warnings(a(lab))) == 1
+
+
+def durable(node: Node) -> DurableFacts:
+    """What the node's record would give to its next run."""
+    rows = [dict(row.fields) for _, row in node.rows if row.kind is RowKind.NODE]
+    return durable_facts({str(row["key"]): row["value"] for row in rows})
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_the_last_owner_knows_over_a_restart_of_its_watcher_that_the_peer_stopped_in_order(mode: Mode) -> None:
+    """An upgrade of braind while the peer is under repair; then the gateway reboots."""
+    lab = settled(mode, fence=False)
+    lab.release(b(lab))
+    lab.tell(b(lab), e.Stopping())
+    lab.run(0.5)
+    lab.power_off(b(lab))
+    lab.run(15)
+    lab.restart_braind(a(lab), durable=durable(a(lab)))
+    lab.run(15)
+    a(lab).reference = False
+    lab.run(30)
+    assert lab.owner_names() == "a"
+
+
+def test_what_the_run_before_knew_of_the_peer_ends_when_it_is_heard_and_with_the_boot() -> None:
+    lab = settled(Mode.RESOLVE, fence=False)
+    gone = replace(durable(b(lab)), peer_gone=True, ended_in_order=True)
+    lab.restart_braind(b(lab), durable=gone)
+    assert b(lab).core.state.peer_is_gone
+    lab.run(10)
+    assert not b(lab).core.state.peer_is_gone and not durable(b(lab)).peer_gone
+    lab.cut_everything()
+    lab.restart_braind(b(lab), durable=gone, same_boot=False)
+    assert not b(lab).core.state.peer_is_gone
+
+
+@pytest.mark.parametrize("mode", ACTING)
+@pytest.mark.parametrize("how", ["a person", "the devices"])
+def test_a_suspect_node_takes_over_when_the_peer_is_proved_off(mode: Mode, how: str) -> None:
+    """The whole site lost its power and only b comes back: docs/FENCING.md and the page itself name `brainctl fence ack a`."""
+    lab = settled(mode, fence=how == "the devices")
+    lab.power_off(a(lab))
+    a(lab).powered = how == "a person"
+    crashed = replace(durable(b(lab)), ended_in_order=False)
+    b(lab).held.clear()
+    b(lab).vrrp.state = "backup"
+    lab.restart_braind(b(lab), same_boot=False, durable=crashed)
+    assert b(lab).core.state.suspect
+    if how == "a person":
+        lab.run(30)
+        assert b(lab).core.state.suspect and lost(b(lab)) and not b(lab).held
+        lab.tell(b(lab), e.OperatorActed(e.OperatorAction.CONFIRM_OFF, "root", subject="a"))
+    lab.run(20)
+    assert not b(lab).core.state.suspect and lab.owner_names() == "b"
