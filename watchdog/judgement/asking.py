@@ -133,6 +133,8 @@ class Asker:
         report = view.fresh_report(now_ns)
         if report is None or not self._fit_to_take(now_ns, view):
             return None
+        if state.in_maintenance(now_ns) and (report.can_take or report.held):
+            return None  # who is being worked on wants nothing, but serves when nobody else can, as plain VRRP would have it
         if view.gate.why is GateReason.HANDOVER and now_ns < (view.gate.trial_due_ns or 0):
             return None
         # The better node asks first; the other one only when that does not want it (a handover, a dead daemon).
@@ -141,15 +143,15 @@ class Asker:
             wait_ms = UNFIT_WAIT_MS
         if report.held:
             return wait_ms if self._peer_hangs(now_ns, view, report) else None
-        if report.state is GroupState.HELD and peer_is_less_fit(state, now_ns, view):
-            return 0  # it let go because we are fitter
+        if (report.state is GroupState.HELD or not report.can_take) and peer_is_less_fit(state, now_ns, view):
+            return 0  # it let go because we are fitter, or it cannot be elected: what a keepalived without carrier is in cannot be seen
         if report.state in (GroupState.ABSENT, GroupState.FAULT, GroupState.HELD):
             return wait_ms
         return wait_ms + STALLED_ELECTION_INTERVALS * view.settings.advert_interval_ms
 
     def _fit_to_take(self, now_ns: int, view: GroupView) -> bool:
         state = self._state
-        if view.gate.state is not GateState.HELD or view.own or state.quarantined or state.in_maintenance(now_ns) or state.stopping:
+        if view.gate.state is not GateState.HELD or view.own or state.quarantined or state.stopping:
             return False
         if not (state.settled(now_ns) and state.trusted(now_ns)) or state.surroundings.daemon is not DaemonState.RUNNING:
             return False

@@ -20,6 +20,8 @@ NOT_TAKEN_MS = 10_000
 """A fitter peer that has not taken a group after this time is not going to: better a sick owner than none."""
 FIT_AGAIN_MS = 5_000
 """How long a node must be as fit as the peer again before its daemon may have the group back."""
+PEER_UNFIT_MS = 2_000
+"""So long the node that got a group by a handover must be the less fit one before the handover is void."""
 HOUR_NS = 3_600_000 * NS_PER_MS
 MOVES_AN_HOUR = 3
 """How often one group moves for health; after that it stays where it is until an hour has passed."""
@@ -182,12 +184,26 @@ class GateKeeper:
                 return False
             return True
         if gate.why is GateReason.HANDOVER:
+            if self._cannot_serve_it(now_ns, view):
+                return True
             return self._leaves_it(now_ns, view)  # a daemon that preempts would take it back at once: held until the peer lets go of it
         if view.heard_fresh(now_ns) and not gate.deaf:
             return True
         if gate.why is GateReason.YIELDED and peer_is_less_fit(state, now_ns, view):
             return True  # whoever asked us to yield is not fit to serve it any more
         return self._begin_trial(now_ns, view)
+
+    def _cannot_serve_it(self, now_ns: int, view: GroupView) -> bool:
+        """Whoever got the group by a handover has been the less fit one for some time: its hold must not outlast its use."""
+        if not peer_is_less_fit(self._state, now_ns, view):
+            view.fit_since_ns = None
+            return False
+        if view.fit_since_ns is None:
+            view.fit_since_ns = now_ns
+        due_ns = view.fit_since_ns + PEER_UNFIT_MS * NS_PER_MS
+        if now_ns < due_ns:
+            view.wake_at(due_ns)
+        return now_ns >= due_ns
 
     def _leaves_it(self, now_ns: int, view: GroupView) -> bool:
         """Our daemon hears the peer and would not preempt it: it can be a standby again."""

@@ -59,6 +59,7 @@ def note_peer_stopped(state: WatcherState, now_ns: int, contact: Contact) -> Non
     our references do. That lasts until it is heard of again: later, a silence of our own port proves nothing any more."""
     if contact not in (Contact.SILENT, Contact.UNREACHED):
         state.peer_stopped = False
+        state.peer_sign_ns = now_ns
         return
     last_ns = state.contact.last_ns
     if state.peer_stopped or not state.peer_left or last_ns is None:
@@ -66,7 +67,16 @@ def note_peer_stopped(state: WatcherState, now_ns: int, contact: Contact) -> Non
     if not state.contact.flags() & NodeFlags.VRRP_RUNNING:
         state.peer_stopped = True
     elif state.peer_addresses and state.surroundings.references_ok(now_ns):
-        state.peer_stopped = any(state.census.complete_since(view.scope, last_ns) for view in state.groups.values())
+        state.peer_stopped = _asked_in_vain_through_a_live_port(state)
+
+
+def _asked_in_vain_through_a_live_port(state: WatcherState) -> bool:
+    """A whole census that began after the peer's last sign of life, and a reference that answered after it had begun: a port that died
+    together with the peer's last words must not make them its end."""
+    answered_ns = state.surroundings.last_answer_ns()
+    rounds = [last for view in state.groups.values() if (last := state.census.rounds.get(view.scope)) is not None]
+    asked = [last.started_ns for last in rounds if last.heard_segment and last.started_ns >= state.peer_sign_ns]
+    return answered_ns is not None and any(started_ns <= answered_ns for started_ns in asked)
 
 
 def pair_facts(state: WatcherState, now_ns: int) -> PairFacts:

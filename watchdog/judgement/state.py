@@ -73,6 +73,8 @@ class WatcherState:
     """This node's hardware watchdog is armed and fed only while the peer acknowledges (self_fence.py)."""
     peer_stopped: bool = False
     """The peer's watcher stopped in order and nothing of its node was heard since, although we could have heard it (judging.py)."""
+    peer_sign_ns: int = 0
+    """When anything of the peer, authenticated or open, was known the last time that something was judged."""
     peer_gone_saved: bool = False
     """What the record says of ``peer_is_gone`` (peer_gone.py)."""
     peer_addresses: tuple[str, ...] = ()

@@ -319,3 +319,41 @@ def test_a_suspect_node_takes_over_when_the_peer_is_proved_off(mode: Mode, how: 
         lab.tell(b(lab), e.OperatorActed(e.OperatorAction.CONFIRM_OFF, "root", subject="a"))
     lab.run(20)
     assert not b(lab).core.state.suspect and lab.owner_names() == "b"
+
+
+def test_a_port_that_dies_together_with_the_peers_last_word_is_not_the_peers_end() -> None:
+    """braind of b is upgraded, and in the same second a's port dies: b's daemon takes over, so a must let go."""
+    lab = settled(Mode.RESOLVE, fence=False)
+    lab.tell(b(lab), e.Stopping())
+    b(lab).braind = False
+    lab.run(1)
+    lab.cut("adverts a>b", "adverts b>a", "arp")
+    a(lab).reference = False
+    lab.run(15)
+    assert not a(lab).core.state.peer_is_gone
+    assert lab.owner_names() == "b"
+
+
+def test_a_standby_in_maintenance_serves_in_strict_when_the_owner_cannot() -> None:
+    """Its window excuses it from work that the other one could do; plain VRRP would serve here."""
+    lab = settled(Mode.STRICT)
+    lab.tell(b(lab), e.OperatorActed(e.OperatorAction.MAINTENANCE_ON, "root", until_ms=600_000))
+    lab.run(1)
+    lab.tell(a(lab), e.CarrierChanged("eth0", False))
+    lab.to_backup(a(lab))
+    a(lab).vrrp.state = "fault"
+    lab.run(15)
+    assert lab.owner_names() == "b"
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_a_handover_ends_when_the_port_of_the_new_owner_dies(mode: Mode) -> None:
+    """Held until the new owner lets go, and that one would let go only to a peer that is not held: nobody served, for ever."""
+    lab = settled(mode)
+    lab.tell(a(lab), e.OperatorActed(e.OperatorAction.HANDOVER, "root", subject="51/4"))
+    lab.run(30)
+    assert lab.owner_names() == "b"
+    lab.cut("adverts a>b", "adverts b>a", "arp")
+    b(lab).reference = False
+    lab.run(15)
+    assert lab.owner_names() == "a"
