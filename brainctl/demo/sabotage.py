@@ -60,12 +60,15 @@ class TrustAgent(WatcherCore):
         return super().handle(now_ns, event)
 
 
-class NoSecondLook(WatcherCore):
-    """Fences on what it believed when it began to wait."""
+class ShootsTheSilent(WatcherCore):
+    """Takes a watcher that is away for a node that is dead, and looks at nothing else."""
 
-    def second_look(self, now_ns: int, refuted: bool) -> str:
-        """Never looks."""
-        return ""
+    def on_deadline(self, now_ns: int) -> list[WatcherCommand]:
+        """No heartbeat: off with it."""
+        contact = None if self._state is None else self._state.contact
+        if contact is not None and contact.ever_heard and not contact.on_a_path(now_ns) and self.fence.session is None:
+            self.fence.order_off(now_ns, "a spoiled judgement")
+        return super().on_deadline(now_ns)
 
 
 SABOTAGES: dict[str, type[WatcherCore]] = {
@@ -73,7 +76,7 @@ SABOTAGES: dict[str, type[WatcherCore]] = {
     "no-yield": NoYield,
     "no-fence": NoFence,
     "trust-agent": TrustAgent,
-    "no-second-look": NoSecondLook,
+    "shoots-the-silent": ShootsTheSilent,
 }
 
 MUST_FAIL: dict[str, tuple[str, ...]] = {
@@ -81,7 +84,7 @@ MUST_FAIL: dict[str, tuple[str, ...]] = {
     "no-yield": ("cut-heartbeat", "cut-ethernet-serial-alive", "one-way"),
     "no-fence": ("cut-everything", "hang-all", "orphan-all"),
     "trust-agent": ("lying-fence",),
-    "no-second-look": ("restart-in-time",),
+    "shoots-the-silent": ("watcher-crashes", "watcher-dies"),
 }
 """Scenarios that must fail under each sabotage (with keepalived, mode resolve)."""
 
