@@ -27,7 +27,7 @@ from brainctl.demo.scenarios.known_failing import KNOWN_FAILING
 from brainctl.demo.setup import DAEMONS, MODES, Setup
 from brainctl.launcher import library_root
 
-SABOTAGES = ("no-census", "no-yield", "no-fence", "trust-agent", "no-second-look")
+SABOTAGES = ("no-census", "no-yield", "no-fence", "trust-agent", "shoots-the-silent")
 """The names in sabotage.py, which is imported only in the spoiled braind."""
 
 TELL_S = 0.5
