@@ -54,7 +54,7 @@ def test_strict_takes_nothing_over_without_proof(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sabotage", sorted(SABOTAGES))
 def test_a_spoiled_braind_is_found_out(tmp_path: Path, sabotage: str) -> None:
     scenario = MUST_FAIL[sabotage][0]
-    status, result, said = demo(tmp_path, "--daemon", "keepalived", "--scenario", scenario, "--sabotage", sabotage)
+    status, result, said = demo(tmp_path, "--daemon", "keepalived", "--mode", "resolve", "--scenario", scenario, "--sabotage", sabotage)
     assert status == 1, said
     assert not result["ok"]
     assert not any("could not be played" in failure for failure in result["failures"]), said
