@@ -173,9 +173,11 @@ def test_a_signal_that_comes_while_it_restarts_waits_for_its_turn(pair: Pair) ->
     assert status(pair, "b")["daemon"]["pid"] == process.pid
 
 
-def incidents(pair: Pair, role: str) -> int:
+def incidents(pair: Pair, role: str) -> list[tuple[str, str, str]]:
+    """Every incident that was opened so far: id, scope, summary. (An older one may be closed while we look.)"""
+    query = "SELECT DISTINCT incident, scope, summary FROM incidents WHERE state = 'open' ORDER BY id"
     with sqlite3.connect(pair.directory / role / "state/brain.db") as db:
-        return int(db.execute("SELECT count(*) FROM incidents").fetchone()[0])
+        return [(incident, scope, summary) for incident, scope, summary in db.execute(query)]
 
 
 def test_reloads_are_silence_at_the_peer(pair: Pair) -> None:
