@@ -43,7 +43,7 @@ class Peer:
     def beat(self) -> bytes:
         self.sequence += 1
         group = GroupReport(GroupKey(51, 4), GroupState.MASTER, True, 150, advert_sent_age_ms=10)
-        nonce, echo = NONCES[self.node.name], self.session.nonce
+        nonce, echo = NONCES[self.node.name], self.session.echo(now_ns())
         return self.codec.encode(Heartbeat(self.node.name, b"bootboot", 1, self.sequence, nonce, echo, 1, 9, NodeFlags.NONE, (group,)))
 
     def send(self) -> None:

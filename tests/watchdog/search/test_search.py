@@ -75,7 +75,7 @@ def test_a_quiet_pair_comes_back_to_its_state_and_a_fault_is_another_state() -> 
     for second in range(10, 40):
         world.run_until(second * 1_000 * MS)
         states.add(fingerprint(world))
-    assert len(states) < 15
+    assert len(states) < 25, "thirty seconds of peace are fewer states than seconds"
     strike(world, Step(40_000 * MS, "cut"))
     world.run_until(42_500 * MS)
     assert fingerprint(world) not in states

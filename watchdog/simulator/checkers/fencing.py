@@ -94,10 +94,14 @@ class Proof(Checker):
             return  # it was off and is back
         told = observer.told[node]
         heard_ns = max([told.last_frame(), *(told.claims.get(vip, NEVER) for vip in (*self.world.owners, *self._addresses(target)))])
-        if heard_ns > calls[-1][0] + 1_500 * NS_PER_MS:
-            self.broken(node, f"{order} proved, but {target} is on and was heard after the act")
+        late_ns = calls[-1][0] + 1_500 * NS_PER_MS
+        if told.last_frame() > late_ns:
+            self.broken(node, f"{order} proved, but {target} is on and its frames arrived after the act")
         elif any(switch.habit is Habit.LIES_ALWAYS for _, switch in calls):
+            # It lies in act and status; what the segment says in the target's name is open evidence, which pages and refutes nothing.
             self.world.saw("stated_limit")
+        elif heard_ns > late_ns:
+            self.broken(node, f"{order} proved, but {target} is on and was heard after the act")
         elif not heard_ns > first_ns - 2_500 * NS_PER_MS:
             self.broken(node, f"{order} proved, but {target} is on, and it was silent long before the act")
         else:
