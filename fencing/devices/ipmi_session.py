@@ -10,7 +10,9 @@ import hmac
 import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -104,7 +106,7 @@ class _Datagrams:
                     break
                 except OSError:  # port unreachable
                     self._sock.settimeout(None)
-                    _sleep_until(min(sent_ns + RESEND_NS, self._deadline_ns))
+                    time.sleep(max(0, min(sent_ns + RESEND_NS, self._deadline_ns) - now_ns()) / NS_PER_S)
                     break
                 answer = make.accept(data)
                 if answer is not None:
@@ -115,29 +117,16 @@ class _Datagrams:
                 raise IpmiError(DeviceOutcome.UNREACHABLE, "the BMC stopped answering" if self._heard else "the BMC does not answer")
 
 
-def _sleep_until(at_ns: int) -> None:
-    socket_pair = socket.socketpair()
-    try:
-        socket_pair[0].settimeout(max(0.001, (at_ns - now_ns()) / NS_PER_S))
-        try:
-            socket_pair[0].recv(1)
-        except TimeoutError:
-            pass
-    finally:
-        for end in socket_pair:
-            end.close()
-
-
-class Exchange:
+class Exchange(Protocol):
     """One request. ``packet`` makes the datagram (anew for each sending); ``accept`` returns its answer's payload or None."""
 
     def packet(self) -> bytes:
         """The datagram to send now."""
-        raise NotImplementedError
+        ...
 
     def accept(self, data: bytes) -> bytes | None:
         """The payload, if ``data`` answers this request."""
-        raise NotImplementedError
+        ...
 
 
 class _Open(Exchange):
