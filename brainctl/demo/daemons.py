@@ -33,11 +33,12 @@ def start_vrrp(node: Node, setup: Setup) -> None:
     node.start("vrrp", [program("vrrpd"), "-n", "-l", "-D", *gate])
 
 
-def start_brain(node: Node, setup: Setup) -> None:
-    """Start braind as its unit file would; with a sabotage, the same daemon with one judgement spoiled."""
+def start_brain(node: Node, setup: Setup, *, older: bool = False) -> None:
+    """Start braind as its unit file would; with a sabotage, the same daemon with one judgement spoiled; or the release before."""
     options = ["--config", "/etc/brainctl/brain.toml", "--node", node.name]
-    if setup.sabotage:
-        command = [sys.executable, "-m", "brainctl.demo.sabotage", setup.sabotage]
+    if setup.sabotage or older:
+        spoiled = ["brainctl.demo.older"] if older else ["brainctl.demo.sabotage", setup.sabotage]
+        command = [sys.executable, "-m", *spoiled]
         environment = {"PYTHONPATH": str(library_root())}
     else:
         command, environment = [program("braind")], {}

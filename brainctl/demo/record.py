@@ -53,6 +53,12 @@ class Record:
         """The names of the actions since an instant."""
         return {str(row["action"]) for t, row in self._rows("actions") if t >= since_ns}
 
+    def proved_off(self, name: str) -> bool:
+        """Whether a node is proved off: by a fence, or because its power device read off twice, which needs no act."""
+        fenced = any(row["target"] == name and row["state"] == "proved" for _, row in self._rows("fences"))
+        read = ("power_reading", name, "proved")
+        return fenced or any((row["action"], row["subject"], row["outcome"]) == read for _, row in self._rows("actions"))
+
     def fence_states(self) -> list[str]:
         """The states that fences went through, oldest first."""
         return [str(row["state"]) for _, row in self._rows("fences")]

@@ -30,7 +30,7 @@ class Site:
     ``ipv6``: the group VI_6 on eth0. ``nopreempt``: both nodes. ``node_addresses``: brain.toml names the nodes' own addresses.
     ``unheld``: nodes whose keepalived.conf lacks the stanza of `brainctl init`. ``gate_late``: nodes whose gate directory is made only
     after keepalived has read its configuration. ``routed``: eth0 of B is on the inside LAN and the gateway routes between the two, with
-    unicast adverts and beats. ``witness``: "etcd" or "disk", or none.
+    unicast adverts and beats. ``witness``: "etcd" or "disk", or none. ``older``: both nodes begin with the release before.
     """
 
     inside: bool = False
@@ -46,6 +46,7 @@ class Site:
     gate_late: tuple[str, ...] = ()
     routed: bool = False
     witness: str = ""
+    older: bool = False
 
     @property
     def has_inside_lan(self) -> bool:
@@ -112,6 +113,12 @@ class Setup:
     site: Site = PLAIN
     sabotage: str = ""
     phase_ms: int | None = None
+
+    @property
+    def first_owner(self) -> str:
+        """Who owns the addresses of a pair that was just raised: A by its priority; in strict a node that nothing holds needs no grant."""
+        unheld = self.site.unheld if self.brain and self.mode == "strict" else ()
+        return "A" if not unheld or "A" in unheld else unheld[0]
 
     @property
     def master_down_ms(self) -> float:

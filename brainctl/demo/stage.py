@@ -9,10 +9,11 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from brainctl.demo import configuration, daemons, measure
-from brainctl.demo.kernel import nft, run
+from brainctl.demo.kernel import ToolError, nft, run
 from brainctl.demo.lab import Lab, Watched
 from brainctl.demo.node import LabError, Node
 from brainctl.demo.outcome import AddressOutcome, Outcome
@@ -89,7 +90,9 @@ class Stage:
         if self.setup.phase_ms is None:
             self.hold(self.rng.uniform(0.2, 0.2 + 2 * self.setup.advert_ms / 1000))
             return
-        heard = [event["t"] for event in self.lab.observer.events if event.get("how") == "advert" and event["node"] == "A"]
+        heard = [
+            event["t"] for event in self.lab.observer.events if event.get("how") == "advert" and event["node"] == self.setup.first_owner
+        ]
         interval_ns = self.setup.advert_ms * measure.NS_PER_MS
         wait_ns = (heard[-1] + self.setup.phase_ms * measure.NS_PER_MS - time.time_ns()) % interval_ns + interval_ns
         end = time.monotonic() + wait_ns / 1e9
@@ -179,6 +182,10 @@ class Stage:
         """What the pager was sent since the pair was healthy, as text."""
         return [json.dumps(event["body"], ensure_ascii=False) for event in list(self.lab.pager.events) if event["t"] > self.settled_ns]
 
+    def triggers(self) -> list[str]:
+        """Those of them that open an incident or make it worse: not what tells its end."""
+        return [page for page in self.pages() if '"action": "resolve"' not in page]
+
     def was_ever_paged(self, words: str) -> bool:
         """A condition: a page has these words, be it from before the pair was healthy."""
         return any(re.search(words, json.dumps(event["body"]), re.IGNORECASE) for event in list(self.lab.pager.events))
@@ -242,15 +249,16 @@ class Stage:
                 daemons.prepare_boot(self.lab.nodes[name])
         if self.setup.brain:
             self._enrol()
-            for name in self.lab.nodes:
-                self.start_brain(name)
-        if not self.wait("A alone owns every address", self.all_owned_by("A", for_s=1.0), SETTLE_TIMEOUT_S):
-            raise LabError("the pair did not become healthy: A never was the only owner")
+            for node in self.lab.nodes.values():
+                daemons.start_brain(node, self.setup, older=self.setup.site.older)
+        owner = self.setup.first_owner
+        if not self.wait(f"{owner} alone owns every address", self.all_owned_by(owner, for_s=1.0), SETTLE_TIMEOUT_S):
+            raise LabError(f"the pair did not become healthy: {owner} never was the only owner")
         self._nothing_died()
         if self.setup.brain and not self.wait("both records say HEALTHY", self.all_healthy, SETTLE_TIMEOUT_S):
             raise LabError("the pair did not become healthy: no HEALTHY verdict on both nodes")
         self.settled_ns = time.time_ns()
-        self.say("the pair is healthy: A owns the VIP, B waits")
+        self.say(f"the pair is healthy: {owner} owns the VIP, {'B' if owner == 'A' else 'A'} waits")
 
     def _nothing_died(self) -> None:
         for node in self.lab.nodes.values():
@@ -258,13 +266,17 @@ class Stage:
                 if name != "enrolment" and (status := node.exit_status(job)) is not None:
                     raise LabError(f"{name} on {node.name} ended with status {status}; see {node.disk / 'log' / name}.log")
 
-    def _enrol(self) -> None:
-        """Check and enrol the power switches from A, and copy what was found to B, as one would by hand."""
-        node, other = self.lab.nodes["A"], self.lab.nodes["B"]
+    def enrol(self, name: str) -> None:
+        """``brainctl fence enroll``."""
+        node = self.lab.nodes[name]
         daemons.start_enrolment(node)
         if not node.wait_exit("enrolment", ENROLMENT_TIMEOUT_S) or node.exit_status(node.jobs["enrolment"]) not in (0, 1):
             raise LabError(f"{node.name} could not enrol the power switches; see {node.disk / 'log' / 'enrolment.log'}")
-        daemons.copy_enrolment(node, other)
+
+    def _enrol(self) -> None:
+        """Check and enrol the power switches from A, and copy what was found to B, as one would by hand."""
+        self.enrol("A")
+        daemons.copy_enrolment(self.lab.nodes["A"], self.lab.nodes["B"])
         self.say("the power switches are checked and enrolled")
 
     def start_daemons(self, name: str) -> None:
@@ -288,6 +300,45 @@ class Stage:
         node = self.lab.nodes[name]
         node.signal("vrrp", signal.SIGTERM)
         self.wait(f"{name}'s VRRP daemon has ended", lambda: not node.running("vrrp"), 10.0)
+
+    def brainctl(self, name: str, *words: str) -> str:
+        """What an operator's command prints on a node, whatever it thinks of it."""
+        return self.lab.nodes[name].run_unchecked(daemons.program("brainctl"), *words)
+
+    def order(self, name: str, *words: str) -> None:
+        """An operator's command that must be obeyed (exit status 0)."""
+        self.lab.nodes[name].run(daemons.program("brainctl"), *words)
+
+    def succeeds(self, name: str, *words: str) -> bool:
+        """A condition: an operator's command on a node ends with 0."""
+        try:
+            self.order(name, *words)
+        except ToolError:
+            return False
+        return True
+
+    def key_file(self, name: str) -> Path:
+        """The cluster key of a node."""
+        return self.lab.nodes[name].disk / "etc-brainctl" / "cluster.key"
+
+    def hears_on_every_path(self, name: str) -> bool:
+        """A condition: a node's braind hears its peer on all of them."""
+        document = ask_document(self.lab.nodes[name])
+        return document is not None and all(path["hears"] for path in document["paths"])
+
+    def status_says(self, name: str, words: str) -> Callable[[], bool]:
+        """A condition: ``brainctl status`` on a node has these words (a regular expression), however its lines are broken."""
+        return lambda: re.search(words, " ".join(self.brainctl(name, "status").split())) is not None
+
+    def reload_brain(self, name: str) -> None:
+        """``systemctl reload braind``."""
+        self.lab.nodes[name].signal("braind", signal.SIGHUP)
+
+    def stop_brain(self, name: str) -> None:
+        """``systemctl stop braind``."""
+        node = self.lab.nodes[name]
+        node.signal("braind", signal.SIGTERM)
+        self.wait(f"{name}'s braind has ended", lambda: not node.running("braind"), 10.0)
 
     def checked_bounds(self) -> dict[str, Any]:
         """The bounds that ``brainctl check`` prints on A."""
@@ -327,6 +378,10 @@ class Stage:
     def recorded_fence(self, state: str) -> bool:
         """A condition: some node recorded that a fence reached this state."""
         return any(state in record.fence_states() for record in self.records.values())
+
+    def proved_off(self, name: str) -> Callable[[], bool]:
+        """A condition: the other node recorded that this one is off, be it by a fence or by reading its power."""
+        return lambda: any(record.proved_off(name) for record in self.records.values())
 
     def about_to_fence(self) -> bool:
         """A condition: a braind waits out its delay before a fence."""

@@ -40,6 +40,10 @@ CASES: tuple[tuple[str, str, str], ...] = (
     ("hold-ends", "vrrpd", "resolve"),
     ("gate-late", "keepalived", "strict"),
     ("handover", "keepalived", "resolve"),
+    ("upgrade", "keepalived", "resolve"),
+    ("key-change", "vrrpd", "strict"),
+    ("node-replaced", "keepalived", "resolve"),
+    ("fenced-node-returns", "vrrpd", "resolve"),
 )
 
 

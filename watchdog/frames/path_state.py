@@ -87,9 +87,8 @@ class PeerSession:
         self.nonce = NO_NONCE
         """The nonce of the adopted session."""
         self.went_back = False
-        """Whether the adopted session has a lower epoch than the one before: the peer lost its state directory, or another machine took
-        over
-        its name."""
+        """Whether the adopted session's epoch is not above that of the one before, as every start's is: the peer lost its state directory,
+        or another machine took over its name."""
 
     def echo(self, now_ns: int) -> bytes:
         """What our next frame says as ``receiver_nonce``: the adopted session's nonce; in every other frame a candidate's, while there
@@ -138,7 +137,7 @@ class PeerSession:
         if self.nonce != NO_NONCE:
             self._retired.append(self.nonce)
         self._candidates.pop(heartbeat.nonce, None)
-        self.went_back = self.epoch > heartbeat.epoch
+        self.went_back = self.epoch >= heartbeat.epoch
         self.boot, self.epoch, self.nonce = heartbeat.boot, heartbeat.epoch, heartbeat.nonce
 
 

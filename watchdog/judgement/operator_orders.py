@@ -61,6 +61,8 @@ class OperatorOrders:
             case OperatorAction.MAINTENANCE_ON:
                 state.set_maintenance(now_ns, now_ns + min(max(1, event.until_ms), LONGEST_MS) * NS_PER_MS)
             case OperatorAction.MAINTENANCE_OFF:
+                if state.maintenance_until_ns is None and (state.peer_maintenance_until_ns or 0) > now_ns:
+                    return _refused(f"it was ordered on {state.settings.peer.name}: end it there")
                 self.end_maintenance(now_ns, f"by {event.who}")
             case OperatorAction.CLEAR_QUARANTINE:
                 state.quarantined = False

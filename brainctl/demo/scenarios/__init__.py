@@ -12,6 +12,7 @@ from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
 from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown, WatcherStopsFirst
 from brainctl.demo.scenarios.strangers import Foreign, ForgedFrames
+from brainctl.demo.scenarios.upkeep import KeyChange, NodeReplaced, Upgrade
 from brainctl.demo.scenarios.witnessed import WitnessCutEverything, WitnessDisk, WitnessHangs, WitnessOrphans
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -42,6 +43,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     ForgedFrames(),
     Planned(),
     HandoverAndBack(),
+    Upgrade(),
+    KeyChange(),
+    NodeReplaced(),
     NoPreempt(),
     NoStandby(),
     Reload(),

@@ -63,7 +63,7 @@ class FencedNodeReturns(Scenario):
     """The fenced node boots again."""
 
     name = "fenced-node-returns"
-    story = "everything is cut, one node is fenced; the cables are mended and it boots again: quarantined, no loop"
+    story = "one node is fenced in a cut; mended and switched on again by the written steps it is quarantined, then a standby: no page"
 
     def play(self, stage: Stage) -> None:
         """Cut, fence, mend, power on."""
@@ -76,14 +76,23 @@ class FencedNodeReturns(Scenario):
             return
         if not stage.wait("a power switch cuts a node's power", lambda: not all(n.on for n in stage.lab.nodes.values()), 40.0):
             return
-        fenced = next(node for node in stage.lab.nodes.values() if not node.on)
+        fenced = next(node.name for node in stage.lab.nodes.values() if not node.on)
+        other = next(name for name in stage.lab.nodes if name != fenced)
         stage.fence_is_proved_and_told()
         stage.lab.mend()
-        stage.say(f"the cables are mended and {fenced.name} is powered on again")
-        stage.power_on(fenced.name)
-        stage.start_daemons(fenced.name)
-        stage.hold(15.0)
+        paged = len(stage.triggers())
+        stage.say(f"the cables are mended and {fenced} is switched on again: brainctl fence on {fenced}")
+        stage.order(other, "fence", "on", fenced)
+        stage.wait(f"{fenced} has power", lambda: stage.node(fenced).on, 10.0)
+        stage.start_daemons(fenced)
+        stage.wait(f"{fenced} says that it is in quarantine", stage.status_says(fenced, "in quarantine"), 15.0)
+        stage.hold(8.0)
+        stage.say(f"brainctl fence clear quarantine on {fenced}")
+        stage.order(fenced, "fence", "clear", "quarantine")
+        stage.wait(f"brainctl status on {fenced} finds nothing", lambda: stage.succeeds(fenced, "status"), 20.0)
         stage.wait("one owner", stage.one_owner(1.0), 10.0)
+        for page in stage.triggers()[paged:]:
+            stage.in_vain.append(f"paged after its return: {page[:200]}")
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """One fence, not two."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
-from brainctl.demo import daemons
 from brainctl.demo.scenario import Expectation, Scenario
 from brainctl.demo.scenarios.peace import ALARMS
 from brainctl.demo.stage import Stage
@@ -23,23 +20,21 @@ class HandoverAndBack(Scenario):
 
     def play(self, stage: Stage) -> None:
         """As an operator would who works on A."""
-        brainctl = daemons.program("brainctl")
         stage.moment()
         stage.say("brainctl handover on A")
-        stage.node("A").run(brainctl, "handover")
+        stage.order("A", "handover")
         stage.wait("B takes over", stage.owned_by("B"), 10.0)
         stage.hold(2.0)
         stage.say("A's braind is restarted")
-        stage.node("A").signal("braind", signal.SIGTERM)
-        stage.node("A").wait_exit("braind", 10.0)
+        stage.stop_brain("A")
         stage.start_brain("A")
         stage.hold(4.0)
         stage.say("A's braind is reloaded")
-        stage.node("A").signal("braind", signal.SIGHUP)
+        stage.reload_brain("A")
         stage.hold(8.0)
         stage.wait("B still owns it", stage.owned_by("B"), 2.0)
         stage.say("brainctl handover on B")
-        stage.node("B").run(brainctl, "handover")
+        stage.order("B", "handover")
         stage.wait("A takes it back", stage.owned_by("A"), 15.0)
         stage.hold(6.0)
 
@@ -53,5 +48,5 @@ class HandoverAndBack(Scenario):
             fence=(),
             cut_power=0,
             alerts=(0, 0),
-            outage_ms=SKEW_MS,
+            outage_ms=6_000.0 if mode == "strict" else SKEW_MS,
         )

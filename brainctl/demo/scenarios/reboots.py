@@ -34,7 +34,7 @@ class GatewayReboots(Scenario):
         """Power off, then the proof."""
         stage.say("B loses its power")
         stage.lab.unpower("B")
-        stage.wait("B is proved off", lambda: stage.recorded_fence("proved"), 25.0)
+        stage.wait("B is proved off", stage.proved_off("B"), 25.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Nobody else can own it."""

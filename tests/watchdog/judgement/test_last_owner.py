@@ -357,3 +357,16 @@ def test_a_handover_ends_when_the_port_of_the_new_owner_dies(mode: Mode) -> None
     b(lab).reference = False
     lab.run(15)
     assert lab.owner_names() == "a"
+
+
+def test_maintenance_ends_where_it_was_ordered() -> None:
+    """A plain "done" on the other node would be a lie: the window goes on."""
+    lab = settled(Mode.RESOLVE)
+    lab.tell(b(lab), e.OperatorActed(e.OperatorAction.MAINTENANCE_ON, "root", until_ms=600_000))
+    lab.run(1)
+    off = e.OperatorActed(e.OperatorAction.MAINTENANCE_OFF, "root")
+    lab.tell(a(lab), off)
+    answer = a(lab).core.last_answer
+    assert answer is not None and not answer.taken and "ordered on b" in answer.outcome
+    lab.tell(b(lab), off)
+    assert b(lab).core.state.maintenance_until_ns is None
