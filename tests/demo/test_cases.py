@@ -35,6 +35,7 @@ CASES: tuple[tuple[str, str, str], ...] = (
     ("no-standby", "keepalived", "observe"),
     ("watcher-crashes", "keepalived", "resolve"),
     ("descriptors-run-out", "vrrpd", "resolve"),
+    ("disk-full", "keepalived", "resolve"),
     ("hold-ignored", "keepalived", "resolve"),
     ("hold-unwritable", "keepalived", "resolve"),
     ("hold-ends", "vrrpd", "resolve"),

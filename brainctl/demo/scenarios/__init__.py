@@ -11,6 +11,7 @@ from brainctl.demo.scenarios.operators import HandoverAndBack
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
 from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
 from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown, WatcherStopsFirst
+from brainctl.demo.scenarios.records import DiskFull
 from brainctl.demo.scenarios.strangers import Foreign, ForgedFrames
 from brainctl.demo.scenarios.upkeep import KeyChange, NodeReplaced, Upgrade
 from brainctl.demo.scenarios.witnessed import WitnessCutEverything, WitnessDisk, WitnessHangs, WitnessOrphans
@@ -52,6 +53,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     WatcherDies(),
     WatcherCrashes(),
     DescriptorsRunOut(),
+    DiskFull(),
     HoldIgnored(),
     HoldUnwritable(),
     HoldEnds(),

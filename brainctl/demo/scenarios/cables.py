@@ -24,6 +24,21 @@ def both_own_until_one_yields(stage: Stage, within_s: float) -> None:
         stage.wait("one owner", stage.one_owner(1.5), within_s)
 
 
+def adverts_are_lost(stage: Stage, families: str = "") -> None:
+    """The classical lab test: both firewalls drop protocol 112."""
+    stage.moment()
+    stage.say(f"both firewalls drop protocol 112{families}")
+    stage.firewall_drops_vrrp()
+
+
+def nodes_hear_nothing(stage: Stage, besides: str = "") -> None:
+    """Every path between the nodes is cut; both still reach client and gateway."""
+    stage.moment()
+    stage.say(f"{besides}service, heartbeat and serial pass nothing between A and B")
+    stage.lab.cut_ethernet()
+    stage.lab.cut_serial()
+
+
 class CutHeartbeat(Scenario):
     """The classical lab test of the tutorials."""
 
@@ -32,9 +47,7 @@ class CutHeartbeat(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Drop, watch, mend."""
-        stage.moment()
-        stage.say("both firewalls drop protocol 112")
-        stage.firewall_drops_vrrp()
+        adverts_are_lost(stage)
         both_own_until_one_yields(stage, within_s=15.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
@@ -98,10 +111,7 @@ class CutEverything(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Cut all three media."""
-        stage.moment()
-        stage.say("service, heartbeat and serial pass nothing between A and B")
-        stage.lab.cut_ethernet()
-        stage.lab.cut_serial()
+        nodes_hear_nothing(stage)
         if stage.setup.mode == "observe":
             stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
             stage.hold(6.0)

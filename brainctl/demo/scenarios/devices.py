@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from brainctl.demo.scenario import Expectation, Scenario
+from brainctl.demo.scenarios.cables import nodes_hear_nothing
+from brainctl.demo.scenarios.processes import every_daemon_dies, everything_hangs
 from brainctl.demo.stage import Stage
 
 
@@ -16,9 +18,7 @@ class LyingFence(Scenario):
     def play(self, stage: Stage) -> None:
         """Make the first device lie to its agent, which looks once after the order, then freeze A."""
         stage.lab.behave("A", "bmc", deaf=True, pretends_reads=1)
-        stage.moment()
-        stage.say("A's first power switch lies; everything on A is frozen")
-        stage.node("A").freeze()
+        everything_hangs(stage)
         if stage.setup.mode == "observe":
             stage.hold(8.0)
             return
@@ -48,9 +48,7 @@ class LyingStatus(Scenario):
     def play(self, stage: Stage) -> None:
         """Make the device lie in everything, then freeze A."""
         stage.lab.behave("A", "bmc", deaf=True, pretends=True)
-        stage.moment()
-        stage.say("A's power switch lies in action and in status; everything on A is frozen")
-        stage.node("A").freeze()
+        everything_hangs(stage)
         stage.wait("the fence is called proved", lambda: stage.recorded_fence("proved"), 40.0)
         stage.wait("a page says that somebody answers in A's name", stage.paged("in its name"), 10.0)
 
@@ -67,10 +65,7 @@ class FencedNodeReturns(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Cut, fence, mend, power on."""
-        stage.moment()
-        stage.say("service, heartbeat and serial pass nothing between A and B")
-        stage.lab.cut_ethernet()
-        stage.lab.cut_serial()
+        nodes_hear_nothing(stage)
         if stage.setup.mode == "observe":
             stage.hold(8.0)
             return
@@ -117,10 +112,7 @@ class KillBetweenIntentAndResult(Scenario):
         """Slow devices, cut everything, kill the braind that acts."""
         for name in stage.lab.nodes:
             stage.lab.behave(name, "bmc", delay_s=2.0)
-        stage.moment()
-        stage.say("the power switches take two seconds; service, heartbeat and serial pass nothing between A and B")
-        stage.lab.cut_ethernet()
-        stage.lab.cut_serial()
+        nodes_hear_nothing(stage, "the power switches take two seconds; ")
         if stage.setup.mode == "observe":
             stage.hold(8.0)
             return
@@ -160,9 +152,7 @@ class RestartInTime(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Kill both daemons, wait until B is about to fence, start the VRRP daemon again."""
-        stage.moment()
-        stage.say("A's VRRP daemon and braind are killed (SIGKILL)")
-        stage.node("A").kill("vrrp", "braind")
+        every_daemon_dies(stage)
         stage.watch_until(stage.about_to_fence, 15.0)
         stage.hold(0.5)
         if stage.setup.mode == "strict":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brainctl.demo.kernel import ip
 from brainctl.demo.scenario import Expectation, Scenario
-from brainctl.demo.scenarios.cables import SPLIT, YIELD_BOUND_MS, both_own_until_one_yields
+from brainctl.demo.scenarios.cables import SPLIT, YIELD_BOUND_MS, adverts_are_lost, both_own_until_one_yields
 from brainctl.demo.setup import Site
 from brainctl.demo.stage import Stage
 
@@ -23,9 +23,7 @@ class ManyAddresses(Scenario):
 
     def play(self, stage: Stage) -> None:
         """As cut-heartbeat."""
-        stage.moment()
-        stage.say("both firewalls drop protocol 112")
-        stage.firewall_drops_vrrp()
+        adverts_are_lost(stage)
         both_own_until_one_yields(stage, within_s=15.0)
         stage.hold(2.0)
 
@@ -64,9 +62,7 @@ class HoldIgnored(Scenario):
     def play(self, stage: Stage) -> None:
         """As cut-heartbeat."""
         self.prepare(stage)
-        stage.moment()
-        stage.say("both firewalls drop protocol 112")
-        stage.firewall_drops_vrrp()
+        adverts_are_lost(stage)
         if stage.setup.mode == "strict":
             stage.hold(8.0)
             if self.found_at_start:
@@ -175,8 +171,7 @@ class NoPreempt(Scenario):
         stage.start_vrrp("A")
         stage.hold(4.0)
         stage.wait("B keeps it", stage.owned_by("B"), 5.0)
-        stage.say("both firewalls drop protocol 112")
-        stage.firewall_drops_vrrp()
+        adverts_are_lost(stage)
         stage.watch_until(stage.two_owners, 6.0)
         stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 15.0)
 

@@ -5,13 +5,27 @@ from __future__ import annotations
 import signal
 
 from brainctl.demo.scenario import At, Expectation, Scenario
-from brainctl.demo.scenarios.cables import SPLIT, YIELD_BOUND_MS, both_own_until_one_yields
+from brainctl.demo.scenarios.cables import SPLIT, YIELD_BOUND_MS, adverts_are_lost, both_own_until_one_yields
+from brainctl.demo.scenarios.strangers import stranger_takes
 from brainctl.demo.setup import Site
 from brainctl.demo.stage import Stage
 from brainctl.demo.switch import INSIDE, SERVICE, Loss
 
 HEALTH_OUTAGE_MS = {"observe": 4_000.0, "resolve": 5_000.0, "strict": 9_000.0}
 """The client's longest outage when a port dies: what plain VRRP needs and an exchange; a released keepalived needs two more intervals."""
+
+
+def port_dies(stage: Stage, network: str, called: str) -> None:
+    """A's port of a network passes nothing; everything else lives."""
+    stage.moment()
+    stage.say(f"A's port of the {called} network passes nothing any more; its carrier is up, every other path lives")
+    stage.lab.switch.port_dead(network, "A")
+
+
+def port_is_named(stage: Stage, interface: str) -> None:
+    """A page says where to look."""
+    stage.wait("a page names the port", stage.paged(interface), 15.0)
+    stage.hold(4.0)
 
 
 class PortDead(Scenario):
@@ -24,12 +38,9 @@ class PortDead(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Let the port die."""
-        stage.moment()
-        stage.say("A's port of the service network passes nothing any more; its carrier is up, heartbeat network and serial line live")
-        stage.lab.switch.port_dead(SERVICE, "A")
+        port_dies(stage, SERVICE, "service")
         stage.wait("B serves the client", stage.served_by("B"), 20.0)
-        stage.wait("a page names the port", stage.paged("eth0"), 15.0)
-        stage.hold(4.0)
+        port_is_named(stage, "eth0")
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """The node whose port lives serves."""
@@ -57,13 +68,10 @@ class TwoLans(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Let the inside port die."""
-        stage.moment()
-        stage.say("A's port of the inside network passes nothing any more; its carrier is up")
-        stage.lab.switch.port_dead(INSIDE, "A")
+        port_dies(stage, INSIDE, "inside")
         stage.wait("B serves the inside client", stage.served_by("B", of="inside"), 20.0)
         stage.wait(f"{self.outside_owner} serves the outside client", stage.owned_by(self.outside_owner, for_s=1.5), 15.0)
-        stage.wait("a page names the port", stage.paged("eth2"), 15.0)
-        stage.hold(4.0)
+        port_is_named(stage, "eth2")
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Health is judged per interface and group."""
@@ -130,12 +138,7 @@ class ForeignElsewhere(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Let a stranger of the inside LAN take it."""
-        stage.moment()
-        stage.say("a third host on the inside network configures the address and announces it")
-        stage.lab.stranger_takes_address("inside")
-        stage.wait("two hosts answer", lambda: stage.two_owners("inside"), 5.0)
-        stage.wait("a person is paged", stage.paged(), 15.0)
-        stage.hold(2.0)
+        stranger_takes(stage, "inside", "a third host on the inside network configures the address")
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Each address is watched on its own interface."""
@@ -219,9 +222,7 @@ class SixGroups(Scenario):
 
     def play(self, stage: Stage) -> None:
         """As cut-heartbeat, in both families."""
-        stage.moment()
-        stage.say("both firewalls drop protocol 112 in IPv4 and IPv6")
-        stage.firewall_drops_vrrp()
+        adverts_are_lost(stage, " in IPv4 and IPv6")
         both_own_until_one_yields(stage, within_s=15.0)
         if stage.setup.mode != "observe":
             stage.wait("one owner of the IPv6 address", stage.one_owner(1.5, of="six"), 15.0)

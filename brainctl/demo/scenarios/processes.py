@@ -26,6 +26,30 @@ def b_takes_over(stage: Stage) -> None:
         stage.wait("B is the only owner", stage.owned_by("B", for_s=1.5), 25.0)
 
 
+def everything_hangs(stage: Stage) -> None:
+    """Every process of A stops."""
+    stage.moment()
+    stage.say("everything on A is frozen; its kernel still answers ARP")
+    stage.node("A").freeze()
+
+
+def every_daemon_dies(stage: Stage) -> None:
+    """Both daemons of A are gone."""
+    stage.moment()
+    stage.say("A's VRRP daemon and braind are killed (SIGKILL)")
+    stage.node("A").kill("vrrp", "braind")
+
+
+def a_is_fenced(stage: Stage, within_s: float) -> None:
+    """Wait until A has no power and that is proved; mode observe only sees B take the VIP, too."""
+    if stage.setup.mode == "observe":
+        stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
+        stage.hold(6.0)
+        return
+    stage.wait("A's power is cut", lambda: not stage.node("A").on, within_s)
+    stage.fence_is_proved_and_told()
+
+
 class Hang(Scenario):
     """The VRRP daemon of the master is stopped, its addresses stay."""
 
@@ -63,15 +87,8 @@ class HangAll(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Freeze the node."""
-        stage.moment()
-        stage.say("everything on A is frozen; its kernel still answers ARP")
-        stage.node("A").freeze()
-        if stage.setup.mode == "observe":
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-            stage.hold(6.0)
-            return
-        stage.wait("A's power is cut", lambda: not stage.node("A").on, 40.0)
-        stage.fence_is_proved_and_told()
+        everything_hangs(stage)
+        a_is_fenced(stage, 40.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Only power helps."""
@@ -126,15 +143,8 @@ class OrphanAll(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Kill both daemons."""
-        stage.moment()
-        stage.say("A's VRRP daemon and braind are killed (SIGKILL)")
-        stage.node("A").kill("vrrp", "braind")
-        if stage.setup.mode == "observe":
-            stage.wait("B takes the VIP as well", stage.two_owners, 15.0)
-            stage.hold(6.0)
-            return
-        stage.wait("A's power is cut", lambda: not stage.node("A").on, 40.0)
-        stage.fence_is_proved_and_told()
+        every_daemon_dies(stage)
+        a_is_fenced(stage, 40.0)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """Only power helps."""

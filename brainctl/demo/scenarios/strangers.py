@@ -8,6 +8,16 @@ from brainctl.demo.stage import Stage
 FORGED = 79
 
 
+def stranger_takes(stage: Stage, of: str, said: str) -> None:
+    """A third host takes a watched address."""
+    stage.moment()
+    stage.say(f"{said} and announces it")
+    stage.lab.stranger_takes_address(of)
+    stage.wait("two hosts answer", lambda: stage.two_owners(of), 5.0)
+    stage.wait("a person is paged", stage.paged(), 15.0)
+    stage.hold(2.0)
+
+
 class Foreign(Scenario):
     """A third host takes the address."""
 
@@ -17,12 +27,7 @@ class Foreign(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Let the stranger take the VIP for a while."""
-        stage.moment()
-        stage.say("a third host configures the VIP and announces it")
-        stage.lab.stranger_takes_address()
-        stage.wait("two hosts answer", stage.two_owners, 5.0)
-        stage.wait("a person is paged", lambda: bool(stage.lab.pager.events), 15.0)
-        stage.hold(2.0)
+        stranger_takes(stage, "vip", "a third host configures the VIP")
 
     def expect(self, mode: str, daemon: str) -> Expectation:
         """No fence can end this."""

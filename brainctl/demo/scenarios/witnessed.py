@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from brainctl.demo.scenario import Expectation, Scenario
+from brainctl.demo.scenarios.cables import nodes_hear_nothing
+from brainctl.demo.scenarios.processes import a_is_fenced, every_daemon_dies, everything_hangs
 from brainctl.demo.setup import Site
 from brainctl.demo.stage import Stage
 
@@ -35,11 +37,8 @@ class WitnessHangs(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Freeze the node."""
-        stage.moment()
-        stage.say("everything on A is frozen; its kernel still answers ARP")
-        stage.node("A").freeze()
-        stage.wait("A's power is cut", lambda: not stage.node("A").on, 20.0)
-        stage.fence_is_proved_and_told()
+        everything_hangs(stage)
+        a_is_fenced(stage, 20.0)
         turn_was_won_at_once(stage)
 
     def expect(self, mode: str, daemon: str) -> Expectation:
@@ -73,11 +72,8 @@ class WitnessOrphans(WitnessHangs):
 
     def play(self, stage: Stage) -> None:
         """Kill both daemons."""
-        stage.moment()
-        stage.say("A's VRRP daemon and braind are killed (SIGKILL)")
-        stage.node("A").kill("vrrp", "braind")
-        stage.wait("A's power is cut", lambda: not stage.node("A").on, 20.0)
-        stage.fence_is_proved_and_told()
+        every_daemon_dies(stage)
+        a_is_fenced(stage, 20.0)
         turn_was_won_at_once(stage)
 
 
@@ -92,10 +88,7 @@ class WitnessCutEverything(Scenario):
 
     def play(self, stage: Stage) -> None:
         """Cut."""
-        stage.moment()
-        stage.say("all heartbeats and adverts between the nodes are cut")
-        stage.lab.cut_ethernet()
-        stage.lab.cut_serial()
+        nodes_hear_nothing(stage)
         stage.wait("one node's power is cut", lambda: not (stage.node("A").on and stage.node("B").on), 20.0)
         stage.fence_is_proved_and_told()
 
