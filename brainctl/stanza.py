@@ -13,6 +13,9 @@ from brainctl.options import DEFAULT_CONFIG
 from watchdog.config.model import GateSettings, GroupKey, Mode, PathKind, PathSettings
 from watchdog.tracked_gate import gate_path
 
+HOMES = ("/home", "/root", "/run/user")
+"""What ProtectHome=yes hides from a unit, be it the program that it shall start."""
+
 
 def tracker_name(key: GroupKey) -> str:
     """The name of the track_file block of one group."""
@@ -65,6 +68,8 @@ def unit_file(unit: str, config: str, keepalived_conf: str, mode: Mode) -> str:
     text = (library_root() / "conf/systemd" / f"{unit}.service").read_text(encoding="utf-8")
     if program.exists():
         text = text.replace(f"/usr/bin/env {unit}", str(program))
+        if any(path.is_relative_to(home) for path in (program, Path(sys.executable).resolve()) for home in HOMES):
+            text = text.replace("ProtectHome=yes", "# Its programs or their Python lie in a home.\nProtectHome=read-only")
     if unit == "braind" and config != DEFAULT_CONFIG:
         text = re.sub(r"^(Exec(?:Start|StartPre)=.*)$", rf"\1 --config {config}", text, flags=re.MULTILINE)
     text = text.replace("/etc/keepalived/keepalived.conf", keepalived_conf)

@@ -243,6 +243,8 @@ class Stage:
             if node.name not in self.setup.site.gate_late:
                 daemons.prepare_boot(node)
             daemons.start_vrrp(node, self.setup)
+            if self.setup.site.nopreempt and self.setup.mode != "strict":  # nobody takes it from whom was there first
+                self.wait(f"{self.setup.first_owner} owns it", self.all_owned_by(self.setup.first_owner, for_s=0.2), SETTLE_TIMEOUT_S)
         if self.setup.site.gate_late:
             self.hold(GATE_LATE_S)
             for name in self.setup.site.gate_late:
@@ -384,9 +386,9 @@ class Stage:
         return lambda: any(record.proved_off(name) for record in self.records.values())
 
     def about_to_fence(self) -> bool:
-        """A condition: a braind waits out its delay before a fence."""
-        documents = [ask_document(node) for node in self.lab.nodes.values()]
-        return any(document is not None and (document.get("fence") or {}).get("running") for document in documents)
+        """A condition: a braind would fence, and waits for its turn or has begun."""
+        fences = [(ask_document(node) or {}).get("fence") or {} for node in self.lab.nodes.values()]
+        return any(fence.get("running") or fence.get("refused") for fence in fences)
 
     def asked_to_act(self) -> str | None:
         """The node whose power switch was ordered to switch since the pair was healthy, or None."""

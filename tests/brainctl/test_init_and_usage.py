@@ -87,6 +87,9 @@ def test_init_writes_units_whose_programs_exist(tmp_path: Path, daemon: str) -> 
         assert commands
         for argv in commands:
             assert os.access(argv[0], os.X_OK), argv[0]
+            needed = (Path(argv[0]), Path(sys.executable).resolve())
+            in_a_home = any(path.is_relative_to(home) for path in needed for home in ("/home", "/root", "/run/user"))
+            assert ("ProtectHome=read-only" if in_a_home else "ProtectHome=yes") in (out / name).read_text().splitlines()
     assert f"--config {out}/brain.toml" in (out / "braind.service").read_text()
     if daemon == "vrrpd":
         assert f"--gate closed -f {tmp_path}/keepalived.conf" in (out / "vrrpd.service").read_text()

@@ -40,13 +40,15 @@ class Upgrade(Scenario):
     def play(self, stage: Stage) -> None:
         """docs/UPGRADE.md, Upgrade."""
         stage.say("maintenance on")
-        stage.order("B", "maintenance", "on", "--for", "30m", "--why", "upgrade")
+        for name in NODES:
+            stage.order(name, "maintenance", "on", "--for", "30m", "--why", "upgrade")
         self._upgrade(stage, "B")
         stage.wait("B says that A runs an older release", stage.status_says("B", "A runs an older release"), 15.0)
         stage.hold(8.0)
         self._upgrade(stage, "A")
         stage.say("maintenance off")
-        stage.order("B", "maintenance", "off")
+        for name in NODES[::-1]:
+            stage.order(name, "maintenance", "off")
         for name in NODES:
             content(stage, name)
         stage.hold(3.0)
