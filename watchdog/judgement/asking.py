@@ -142,9 +142,12 @@ class Asker:
         if report.can_take and peer_is_fitter(state, now_ns, view):
             wait_ms = UNFIT_WAIT_MS
         if report.held:
+            view.peer_owned = True
             return wait_ms if self._peer_hangs(now_ns, view, report) else None
         if (report.state is GroupState.HELD or not report.can_take) and peer_is_less_fit(state, now_ns, view):
             return 0  # it let go because we are fitter, or it cannot be elected: what a keepalived without carrier is in cannot be seen
+        if report.state is GroupState.HELD and not report.can_take and view.peer_owned:
+            return 0  # it let go, by order or in need, and does not want it back: there is no better node to wait for
         if report.state in (GroupState.ABSENT, GroupState.FAULT, GroupState.HELD):
             return wait_ms
         return wait_ms + STALLED_ELECTION_INTERVALS * view.settings.advert_interval_ms

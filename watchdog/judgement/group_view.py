@@ -136,13 +136,13 @@ class Offer:
 
 @dataclass(slots=True)
 class GroupView:
-    """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report``
-    the peer's last word about the group while it can be fresh, ``told_held`` what it said last in this session; ``denied_ns`` since
-    when the peer denies to hold it; ``free_since_ns`` since when strict may ask for its release; ``crashed``: we removed what the dead
-    local daemon left behind. ``senior``: with nopreempt, we owned it while the peer denied to. ``bridged_ns``: when the last advert was
-    bridged. ``unfit_since_ns``: since when the peer is fitter than we, its owner; ``fit_since_ns``: since when it is not any more;
-    ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when we came to own it because the peer was less fit; ``kept_unfit``:
-    why we kept it all the same; ``ownerless_ns``: since when nobody is known to own it;
+    """One group as this node sees it. ``held`` are the VIPs in our kernel, each with the interface that really holds it; ``report`` the
+    peer's last word about the group while it can be fresh, ``told_held`` what it said last in this session; ``denied_ns`` since when the
+    peer denies to hold it; ``free_since_ns`` since when strict may ask for its release; ``peer_owned``: the peer has owned the group while
+    we waited for it; ``crashed``: we removed what the dead local daemon left behind. ``senior``: with nopreempt, we owned it while the
+    peer denied to. ``bridged_ns``: when the last advert was bridged. ``unfit_since_ns``: since when the peer is fitter than we, its owner;
+    ``fit_since_ns``: since when it is not any more; ``moves_ns``: when we let it go for that; ``taken_unfit_ns``: when we came to own it
+    because the peer was less fit; ``kept_unfit``: why we kept it all the same; ``ownerless_ns``: since when nobody is known to own it;
     ``yielded_ns``: when the peer said last that it had yielded."""
 
     settings: GroupSettings
@@ -161,6 +161,7 @@ class GroupView:
     planned_until_ns: int = 0
     denied_ns: int | None = None
     free_since_ns: int | None = None
+    peer_owned: bool = False
     asking: Asking = field(default_factory=Asking)
     yielding: Yielding = field(default_factory=Yielding)
     gate: Gate = field(default_factory=Gate)

@@ -15,6 +15,7 @@ from watchdog.judgement import events as e
 from watchdog.judgement.durable_facts import DurableFacts, durable_facts
 
 SKEW_MS = 620
+MASTER_DOWN_MS = 3_000 + SKEW_MS + 100
 """VRRPv2, interval 1 s, priority 100: (256 - 100) / 256 s; and what the frames and the lab's gate take."""
 
 
@@ -223,3 +224,19 @@ def test_a_node_of_which_nothing_is_heard_can_be_vouched_for() -> None:
     lab.run(10)
     assert order(lab, "b", e.OperatorAction.CONFIRM_OFF, "a") == (True, "done")
     lab.run_until(lambda: lab.owner_names() == "b", 10)
+
+
+@pytest.mark.parametrize("maintenance", [False, True])
+def test_in_strict_a_handover_is_asked_for_at_once(maintenance: bool) -> None:
+    """Who gave it away does not want it back: the other one waited three seconds for it to ask first, and nobody served."""
+    lab = Lab(Mode.STRICT)
+    lab.run(12)
+    assert lab.owner_names() == "a"
+    if maintenance:  # docs/UPGRADE.md, replacing a node
+        lab.tell(lab.nodes["b"], e.OperatorActed(e.OperatorAction.MAINTENANCE_ON, "root", until_ms=600_000))
+        lab.run(1)
+    begin = lab.now
+    assert order(lab, "a", e.OperatorAction.HANDOVER)[0]
+    lab.run(6)
+    assert lab.owner_names() == "b"
+    assert longest_gap_ms(lab, begin) <= MASTER_DOWN_MS, "a daemon that was held waits for a master once more, and for nothing else"
