@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``brainctl demo``."""
     parser.add_argument("--daemon", choices=DAEMONS, default="vrrpd", help="the VRRP daemon of the pair (%(default)s)")
     parser.add_argument("--mode", choices=MODES, help="what braind may do (default: what each scenario is about, mostly resolve)")
-    parser.add_argument("--scenario", action="append", metavar="NAME", help="play only this one (may be repeated)")
+    parser.add_argument("--scenario", action="append", metavar="NAME[:MODE]", help="play only this one (may be repeated)")
     parser.add_argument("--all", action="store_true", help="every scenario in every mode that it is about; takes long")
     parser.add_argument("--list", action="store_true", help="list the scenarios and exit")
     parser.add_argument("--json", action="store_true", help="plain lines, and as the last line every result as JSON")
@@ -59,18 +59,22 @@ class Part:
 
 
 def programme(args: argparse.Namespace) -> list[Part]:
-    """What will be played, in order. ValueError names an unknown scenario."""
-    chosen: list[Scenario] = []
+    """What will be played, in order. ValueError names an unknown scenario or mode."""
+    chosen: list[tuple[Scenario, tuple[str, ...]]] = []
     usual = [scenario.name for scenario in SCENARIOS if args.daemon in scenario.daemons and (scenario.usual or args.all)]
-    for name in args.scenario or usual:
+    for word in args.scenario or usual:
+        name, _, mode = word.partition(":")
         scenario = find_scenario(name)
         if scenario is None:
             raise ValueError(f"there is no scenario {name!r}; brainctl demo --list names them")
+        if mode and mode not in MODES:
+            raise ValueError(f"the scenario {name}: there is no mode {mode!r}; choose from {', '.join(MODES)}")
         if args.daemon not in scenario.daemons:
             raise ValueError(f"the scenario {name} is about {' and '.join(scenario.daemons)}; give --daemon {scenario.daemons[0]}")
-        chosen.append(scenario)
+        of_itself = scenario.modes if args.all or args.scenario else scenario.modes[:1]
+        chosen.append((scenario, (mode,) if mode else (args.mode,) if args.mode else of_itself))
     if args.quiet_s is not None:
-        for scenario in chosen:
+        for scenario, _modes in chosen:
             if hasattr(scenario, "seconds"):
                 scenario.seconds = args.quiet_s
     return [
@@ -86,8 +90,8 @@ def programme(args: argparse.Namespace) -> list[Part]:
                 sabotage=args.sabotage or "",
             ),
         )
-        for scenario in chosen
-        for mode in ([args.mode] if args.mode else scenario.modes if args.all or args.scenario else scenario.modes[:1])
+        for scenario, modes in chosen
+        for mode in modes
     ]
 
 
@@ -171,17 +175,23 @@ def _play_all(args: argparse.Namespace, parts: list[Part], seed: int, directory:
     return results
 
 
+def second_laboratory(args: argparse.Namespace, parts: list[Part], seed: int, directory: Path) -> list[str]:
+    """The options with which another ``brainctl demo`` plays these parts, and no others."""
+    argv = ["--jobs", "1", "--daemon", args.daemon, "--seed", str(seed), "--json", "--keep", str(directory / "second")]
+    argv += ["--advert-ms", str(args.advert_ms)]
+    for part in parts:
+        argv += ["--scenario", f"{part.scenario.name}:{part.setup.mode}"]
+    for option, value in (("--quiet-s", args.quiet_s), ("--sabotage", args.sabotage)):
+        argv += [option, str(value)] if value is not None else []
+    argv += ["--without-braind"] if args.without_braind else []
+    return argv
+
+
 class _OtherLaboratory:
     """Scenarios played by a process of their own while others are played here."""
 
     def __init__(self, args: argparse.Namespace, parts: list[Part], seed: int, directory: Path) -> None:
-        argv = ["--jobs", "1", "--daemon", args.daemon, "--seed", str(seed), "--json", "--keep", str(directory / "second")]
-        argv += ["--advert-ms", str(args.advert_ms)]
-        for name in dict.fromkeys(part.scenario.name for part in parts):
-            argv += ["--scenario", name]
-        for option, value in (("--mode", args.mode), ("--quiet-s", args.quiet_s), ("--sabotage", args.sabotage)):
-            argv += [option, str(value)] if value is not None else []
-        argv += ["--without-braind"] if args.without_braind else []
+        argv = second_laboratory(args, parts, seed, directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "second.log"
         environment = {**os.environ, "PYTHONPATH": str(library_root())}
