@@ -150,6 +150,13 @@ class Node:
         for pid in reversed(pids):
             _signal(pid, signal.SIGKILL)
 
+    def kill_by_pid_file(self, *paths: str) -> None:
+        """SIGKILL the process that the first of these files on the node names."""
+        file = next((self.root / path.lstrip("/") for path in paths if (self.root / path.lstrip("/")).exists()), None)
+        if file is None:
+            raise LabError(f"node {self.name} has none of {', '.join(paths)}")
+        _signal(self._host_pid(int(file.read_text())), signal.SIGKILL)
+
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a job's first process."""
         _signal(self.jobs[name].pid, number)

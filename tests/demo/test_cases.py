@@ -39,6 +39,8 @@ CASES: tuple[tuple[str, str, str], ...] = (
     ("hold-ignored", "keepalived", "resolve"),
     ("hold-unwritable", "keepalived", "resolve"),
     ("hold-ends", "vrrpd", "resolve"),
+    ("vrrp-process-dies", "vrrpd", "resolve"),
+    ("owner-stops-after-split", "keepalived", "resolve"),
     ("gate-late", "keepalived", "strict"),
     ("handover", "keepalived", "resolve"),
     ("upgrade", "keepalived", "resolve"),

@@ -5,11 +5,29 @@ from __future__ import annotations
 from brainctl.demo.scenario import Scenario
 from brainctl.demo.scenarios.cables import CutEthernetSerialAlive, CutEverything, CutEverythingAndManagement, CutHeartbeat, OneWay
 from brainctl.demo.scenarios.devices import FencedNodeReturns, KillBetweenIntentAndResult, LyingFence, LyingStatus, RestartInTime
-from brainctl.demo.scenarios.holding import GateLate, HoldEnds, HoldIgnored, HoldUnwritable, ManyAddresses, NoPreempt, NoStandby
+from brainctl.demo.scenarios.holding import (
+    GateLate,
+    HoldEnds,
+    HoldIgnored,
+    HoldUnwritable,
+    ManyAddresses,
+    NoPreempt,
+    NoStandby,
+    OwnerStopsAfterSplit,
+)
 from brainctl.demo.scenarios.interfaces import ForeignElsewhere, LocalNode, PortDead, RoutedPeers, SameVrid, SixGroups, TwoLans, TwoLansSync
 from brainctl.demo.scenarios.operators import HandoverAndBack
 from brainctl.demo.scenarios.peace import Planned, Quiet, Reload
-from brainctl.demo.scenarios.processes import DescriptorsRunOut, Hang, HangAll, Orphan, OrphanAll, WatcherCrashes, WatcherDies
+from brainctl.demo.scenarios.processes import (
+    DescriptorsRunOut,
+    Hang,
+    HangAll,
+    Orphan,
+    OrphanAll,
+    VrrpProcessDies,
+    WatcherCrashes,
+    WatcherDies,
+)
 from brainctl.demo.scenarios.reboots import GatewayReboots, GatewayRebootsAfterStop, OwnerShutsDown, WatcherStopsFirst
 from brainctl.demo.scenarios.records import DiskFull
 from brainctl.demo.scenarios.strangers import Foreign, ForgedFrames
@@ -26,6 +44,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     HangAll(),
     Orphan(),
     OrphanAll(),
+    VrrpProcessDies(),
     OneWay(),
     PortDead(),
     TwoLans(),
@@ -57,6 +76,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     HoldIgnored(),
     HoldUnwritable(),
     HoldEnds(),
+    OwnerStopsAfterSplit(),
     GateLate(),
     LyingFence(),
     LyingStatus(),

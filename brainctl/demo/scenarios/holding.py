@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from brainctl.demo.kernel import ip
 from brainctl.demo.scenario import Expectation, Scenario
 from brainctl.demo.scenarios.cables import SPLIT, YIELD_BOUND_MS, adverts_are_lost, both_own_until_one_yields
@@ -151,6 +153,37 @@ class HoldEnds(Scenario):
     def expect(self, mode: str, daemon: str) -> Expectation:
         """As hang."""
         return Expectation("B takes over as if nothing had been", owners=("B",), fence=(), cut_power=0, alerts=(0, 8), outage_ms=6_000.0)
+
+
+class OwnerStopsAfterSplit(Scenario):
+    """A backup that was held for a split must hear the owner's last word."""
+
+    name = "owner-stops-after-split"
+    case = "S4"
+    story = "a split is ended and its cause mended; seconds later A's VRRP daemon is stopped: B takes over as soon as ever"
+    modes = ("resolve", "strict")
+    usual = False
+
+    def play(self, stage: Stage) -> None:
+        """Split, mend, stop."""
+        adverts_are_lost(stage)
+        stage.watch_until(stage.two_owners, 4.0)
+        stage.hold(4.0)
+        stage.say("the firewalls are mended")
+        stage.firewall_is_mended()
+        stage.hold(5.0)
+        stage.wait("A is the only owner", stage.owned_by("A"), 10.0)
+        stage.moment()
+        stage.say("A's VRRP daemon is stopped (SIGTERM)")
+        stage.node("A").signal("vrrp", signal.SIGTERM)
+        stage.wait("B takes over", stage.owned_by("B"), 15.0)
+        stage.hold(2.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """A hold ends with its reason; priority 0 counts."""
+        held = mode == "resolve" and daemon == "keepalived"  # it may still be held, comes back through BACKUP and waits for a master
+        outage_ms = 6_000.0 if mode == "strict" else 3_000.0 if held else 1_000.0
+        return Expectation("B takes over as soon as it can", owners=("B",), fence=(), cut_power=0, alerts=(0, 8), outage_ms=outage_ms)
 
 
 class NoPreempt(Scenario):

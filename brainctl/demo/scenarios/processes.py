@@ -161,6 +161,30 @@ class OrphanAll(Scenario):
         )
 
 
+class VrrpProcessDies(Scenario):
+    """Only the process that sends adverts dies; its parent starts it again."""
+
+    name = "vrrp-process-dies"
+    case = "S3"
+    story = "A's VRRP process alone is killed (SIGKILL), its parent lives: one owner again in no more time than VRRP needs"
+    modes = ("resolve", "strict")
+    usual = False
+
+    def play(self, stage: Stage) -> None:
+        """Kill the child."""
+        stage.moment()
+        stage.say("A's VRRP process is killed (SIGKILL), the daemon's other processes live")
+        stage.node("A").kill_by_pid_file("/run/vrrp.pid", "/run/brainctl/vrrpd_vrrp.pid")
+        stage.hold(6.0)
+        stage.wait("one owner", stage.one_owner(1.5), 10.0)
+        stage.wait("the client is served by it", stage.client_follows, 5.0)
+
+    def expect(self, mode: str, daemon: str) -> Expectation:
+        """Nobody is fenced for a child."""
+        outage_ms = 6_000.0 if mode == "strict" else 3_000.0
+        return Expectation("one owner, nobody is fenced", owner_count=1, fence=(), cut_power=0, alerts=(0, 8), outage_ms=outage_ms)
+
+
 class WatcherDies(Scenario):
     """braind fails, VRRP is healthy."""
 
