@@ -11,7 +11,6 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from base.diagnostics import ConfigError, Diagnostic, Position, Severity
@@ -22,12 +21,12 @@ from brainctl.local_network import local_addresses
 from brainctl.options import add_common
 from brainctl.output import paint
 from brainctl.stanza import track_file_blocks
-from fencing.plan.delay import check_delay, level_ms
+from fencing.plan.delay import check_delay
 from fencing.topology import topology_warnings
 from watchdog.config.load import LoadedBrain, load_brain
 from watchdog.config.model import BrainSettings, GroupKey, Mode, PathKind
 from watchdog.groups import LoadedGroups, read_groups
-from watchdog.judgement.delays import FenceTimetable, serial_round_ms, spread_ms, timetable
+from watchdog.judgement.delays import Bounds, bounds_of, spread_ms
 from watchdog.judgement.self_fence import bound_ms
 from watchdog.tracked_gate import gate_path, missing_gate
 
@@ -37,55 +36,6 @@ LEAST_KEY_BYTES = 32
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``brainctl check``."""
     add_common(parser)
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What the configuration promises, in ms; None where it cannot promise anything.
-
-    ``detect_ms`` (D): second owner's first claim → confirmed verdict. ``resolve_ms`` (R): confirmed verdict → one owner, when a path lives.
-    ``fence_ms``: confirmed verdict → proved fence, when the device answers within its deadline (None: not enabled).
-    """
-
-    detect_ms: int
-    resolve_ms: int | None
-    fence_ms: int | None
-    why: str
-    serial_ms: tuple[int, int] | None = None
-    turns: FenceTimetable | None = None
-
-
-def bounds_of(brain: BrainSettings, groups: int = 1, priorities: int = 1) -> Bounds:
-    """The bounds of DESIGN section 1, from the configured times. ``priorities``: how many different ones the ``groups`` have."""
-    policy = brain.policy
-    slowest_beat = max((p.interval_ms for p in brain.paths), default=0)
-    first_look = max(policy.census_interval_ms + policy.census_window_ms, slowest_beat)
-    detect = first_look + policy.confirm_ms + policy.census_window_ms
-    resolve = None if policy.mode is Mode.OBSERVE else policy.yield_deadline_ms + 2 * slowest_beat
-    fence = None
-    levels = brain.fence.levels_for(brain.peer.name)
-    if policy.mode is not Mode.OBSERVE and brain.fence.enabled and levels:
-        silence = max((p.silent_after_ms for p in brain.paths), default=0)
-        acts = sum(level_ms(level) + 2 * max((d.deadline_ms for d in level.devices), default=0) for level in levels)
-        delay = 0 if brain.me.rank == 1 else brain.fence.delay_ms
-        fence = silence + policy.confirm_ms + delay + policy.barrier_ms + acts + brain.fence.proof_silence_ms
-    why = (
-        f"claim → seen within census ({policy.census_interval_ms}+{policy.census_window_ms} ms) or beat ({slowest_beat} ms), "
-        f"then confirm_ms {policy.confirm_ms} and one more census; a total cut is seen by neither side"
-    )
-    serial = _serial_bounds(brain, groups, priorities, resolve)
-    return Bounds(detect, resolve, fence, why, serial, timetable(brain) if fence is not None else None)
-
-
-def _serial_bounds(brain: BrainSettings, groups: int, priorities: int, resolve: int | None) -> tuple[int, int] | None:
-    """D and R when nothing but the slowest serial line lives: what is new of every group must get through it."""
-    lines = [path for path in brain.paths if path.kind is PathKind.SERIAL]
-    if not lines or resolve is None:
-        return None
-    line = min(lines, key=lambda path: path.baud)
-    round_ms = serial_round_ms(line.baud, groups, 2 * priorities)
-    told_twice = 2 * round_ms + line.interval_ms
-    return brain.policy.confirm_ms + brain.policy.census_window_ms + told_twice, resolve + 2 * round_ms
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from base.core import NS_PER_MS
 from watchdog.config.model import Mode
 from watchdog.judgement.commands import GateState
+from watchdog.judgement.delays import bounds_of, split_bound_ms
 from watchdog.judgement.evidence import Owner
 from watchdog.judgement.group_view import GateReason, GroupView
 from watchdog.judgement.incidents import Trouble
@@ -17,10 +18,6 @@ from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.troubles import Troubles
 from watchdog.judgement.verdict import PAIR_SCOPE, Isolation, Verdict
-
-SPLIT_BOUND_MS = 12_000
-"""D + R of every configuration without an unusually slow path; ``brainctl check`` prints those of this one. The pages of a split go out
-when it is confirmed; this one says that nothing has ended it."""
 
 
 class Alarms:
@@ -99,11 +96,18 @@ class Alarms:
         if track.verdict is not Verdict.SPLIT_BRAIN or track.stage is not Stage.CONFIRMED or not self._state.resolves:
             self._troubles.report(now_ns, view.scope, Trouble.SPLIT_LASTS)
             return
-        due_ns = track.since_ns + SPLIT_BOUND_MS * NS_PER_MS
+        bound_ms = self._split_bound_ms(now_ns)
+        due_ns = track.since_ns + bound_ms * NS_PER_MS
         if now_ns < due_ns:
             view.wake_at(due_ns)
         elif not fencing:  # a fence that runs is about to end it
-            words = (
-                f"two owners of {view.settings.name} for more than {SPLIT_BOUND_MS // 1_000} s, and nothing has ended it: {track.reason}"
-            )
+            words = f"two owners of {view.settings.name} for more than {bound_ms // 1_000} s, and nothing has ended it: {track.reason}"
             self._troubles.report(now_ns, view.scope, Trouble.SPLIT_LASTS, words)
+
+    def _split_bound_ms(self, now_ns: int) -> int:
+        """D + R by this configuration; while no path lives a fence ends the split, if one may be expected."""
+        state = self._state
+        groups = [view.settings for view in state.groups.values()]
+        bounds = bounds_of(state.settings, len(groups), len({group.priority for group in groups}))
+        fences = not (state.contact.on_a_path(now_ns) or state.in_maintenance(now_ns) or state.peer_excused(now_ns) or state.quarantined)
+        return max(split_bound_ms(bounds), bounds.detect_ms + bounds.fence_ms if fences and bounds.fence_ms is not None else 0)

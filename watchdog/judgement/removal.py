@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from base.core import NS_PER_MS
 from watchdog.config.model import Mode
-from watchdog.judgement.commands import RemoveAddress
+from watchdog.frames.heartbeat import GroupState
+from watchdog.judgement.commands import GateState, RemoveAddress
 from watchdog.judgement.group_view import GroupView
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import Verdict
@@ -29,6 +30,16 @@ def orphan_due_ns(state: WatcherState, now_ns: int, view: GroupView) -> int | No
     return since_ns + TAKEOVER_ADVERTS * view.settings.advert_interval_ms * NS_PER_MS
 
 
+def is_stray(state: WatcherState, now_ns: int, view: GroupView) -> bool:
+    """Strict: an address of a group that is held here, that the peer says under the key that it serves, and that our own daemon does not
+    claim: put there by hand, or left by a program. It was never ours, so nothing is waited for or confirmed (promise "one owner")."""
+    if state.mode is not Mode.STRICT or view.gate.state is not GateState.HELD or not view.own or state.in_maintenance(now_ns):
+        return False
+    claimed = view.local_state is GroupState.MASTER or (view.sent is not None and view.sent.is_fresh(now_ns))
+    report = view.fresh_report(now_ns)
+    return not claimed and report is not None and report.held and state.settled(now_ns) and state.trusted(now_ns)
+
+
 def _peer_serves(now_ns: int, view: GroupView) -> bool:
     report = view.fresh_report(now_ns)
     return view.heard_fresh(now_ns) or (report is not None and report.held)
@@ -48,7 +59,8 @@ class Remover:
 
     def step(self, now_ns: int, view: GroupView, orphan: bool) -> None:
         """Remove what is due. ``orphan``: the ladder allows to remove what a dead daemon left behind."""
-        if orphan:
+        stray = is_stray(self._state, now_ns, view)
+        if orphan or stray:
             self.want(view, now_ns)
         elif self._state.resolves and view.own:
             orphan_ns = orphan_due_ns(self._state, now_ns, view)
@@ -63,7 +75,9 @@ class Remover:
             return
         if view.removals >= MAX_REMOVALS:
             return
-        reason = "orphan: no local daemon claims it" if orphan else view.gate.reason or view.track.reason
+        reason = view.gate.reason or view.track.reason
+        if orphan or stray:
+            reason = "orphan: no local daemon claims it" if orphan else "the peer serves it, and our VRRP daemon does not claim it"
         if not view.removals:
             if orphan:
                 self._page_orphan(now_ns, view)

@@ -186,6 +186,12 @@ class WatcherState:
         watched = self.interfaces if interfaces is None else interfaces
         return self.surroundings.isolation(now_ns, watched, self.contact.on_a_path(now_ns), self.segment_answers(now_ns))
 
+    def isolation_at_stake(self, now_ns: int) -> Isolation:
+        """The worst over the LANs of all groups. A fence decides about all of them: who cannot be seen on one of them must not switch the
+        other node off, which may be the only one that serves there."""
+        found = {self.isolation(now_ns, view.settings.interfaces) for view in self.groups.values()} | {self.isolation(now_ns)}
+        return next((worst for worst in (Isolation.YES, Isolation.UNKNOWN) if worst in found), Isolation.NO)
+
     # --- what we tell the peer, and the comparison that both make ---
 
     def health_facts(self, now_ns: int) -> HealthFacts:

@@ -23,7 +23,9 @@ QUICK_ASKS = 4
 COUNT_GAP_MS = 2_500
 """Readings that are further apart say nothing about the time between them."""
 LEARN_ANEW_MS = 60_000
-"""How long another MAC must answer, while all is well, before it is a reference's too (a gateway was replaced)."""
+"""How long another MAC must answer beside a known one, while all is well, before it is a reference's too (a second gateway)."""
+LEARN_REPLACED_MS = 5_000
+"""The same, when none of the known MACs answers any more."""
 MAX_MACS = 4
 SEGMENT_SILENT_MS = 3_000
 """Nothing arrives on an interface for this long: shorter than the time in which a living pair alone makes itself heard there."""
@@ -69,6 +71,9 @@ class Reference:
     pinned: dict[str, None] = field(default_factory=dict)
     in_doubt: bool = False
     stranger_ns: int | None = None
+    replacement: str = ""
+    """Another MAC that answered in good times; ``replacement_ns``: when it did last, whatever the times."""
+    replacement_ns: int | None = None
     candidate: str = ""
     candidate_since_ns: int = 0
 
@@ -87,6 +92,8 @@ class Reference:
         learnt = mac not in self.pinned and self._learns(now_ns, mac, all_well)
         if mac not in self.pinned:
             self.stranger_ns = now_ns
+            if mac == self.replacement:
+                self.replacement_ns = now_ns
             return False
         silent_before = not self._is_recent(now_ns, self.answered_ns) and not self._is_recent(now_ns, self.asked_since_ns)
         self.in_doubt = silent_before and not learnt
@@ -102,7 +109,9 @@ class Reference:
             return False
         if self.candidate != mac:
             self.candidate, self.candidate_since_ns = mac, now_ns
-        if self.pinned and now_ns - self.candidate_since_ns < LEARN_ANEW_MS * NS_PER_MS:
+            self.replacement = mac
+        wait_ms = LEARN_ANEW_MS if self._is_recent(now_ns, self.answered_ns) else LEARN_REPLACED_MS
+        if self.pinned and now_ns - self.candidate_since_ns < wait_ms * NS_PER_MS:
             return False
         self.pinned[mac] = None
         if len(self.pinned) > MAX_MACS:
@@ -122,9 +131,12 @@ class Reference:
         return not self.in_doubt and self._is_recent(now_ns, self.answered_ns)
 
     def is_silent(self, now_ns: int) -> bool:
-        """Asked for long enough, and no answer: only then its silence means something. While no MAC is pinned an answer may be its own."""
+        """Asked for long enough, and no answer: only then its silence means something. While no MAC is pinned an answer may be its own.
+        While a MAC answers that did so in good times already, nobody knows whether it was replaced just before: then nothing is given up,
+        and nobody is fenced. Who begins to answer only when the peer is silent changes nothing (a stranger beside a cut node).
+        """
         asked_long = self.asked_since_ns is not None and not self._is_recent(now_ns, self.asked_since_ns)
-        unknown = not self.pinned and self._is_recent(now_ns, self.stranger_ns)
+        unknown = self._is_recent(now_ns, self.replacement_ns if self.pinned else self.stranger_ns)
         return asked_long and not unknown and not self._is_recent(now_ns, self.answered_ns)
 
 

@@ -36,7 +36,7 @@ class _Rule:
 
 RULES: dict[Trouble, _Rule] = {
     Trouble.LAST_OWNER_LOST: _Rule(Severity.CRITICAL, 0, excusable=False),
-    Trouble.SPLIT_LASTS: _Rule(Severity.CRITICAL, 0),
+    Trouble.SPLIT_LASTS: _Rule(Severity.CRITICAL, 0, excusable=False),
     Trouble.HOLD_FAILS: _Rule(Severity.CRITICAL, 0),
     Trouble.GATE_NOT_OBEYED: _Rule(Severity.CRITICAL, 5_000),
     Trouble.RECORD_SICK: _Rule(Severity.CRITICAL, 3_000),

@@ -398,7 +398,7 @@ class WatcherCore:
                 quarantined=state.quarantined,
                 maintenance=state.in_maintenance(now_ns) or state.peer_excused(now_ns),
                 settled=state.settled(now_ns),
-                isolated=state.isolation(now_ns) is Isolation.YES,
+                isolated=state.isolation_at_stake(now_ns) is Isolation.YES,
                 reference_configured=state.surroundings.references_ok(now_ns) is True,
                 stalled=not state.trusted(now_ns),
                 peer_seen=state.contact.ever_heard or state.started.seen_peer_before,
@@ -423,7 +423,7 @@ class WatcherCore:
         state, policy = self.state, self.settings.policy
         if not state.trusted(now_ns):
             return "this process was stalled"
-        if state.isolation(now_ns) is not Isolation.NO:
+        if state.isolation_at_stake(now_ns) is not Isolation.NO:
             return UNSURE_ISOLATION
         answered_ns = state.surroundings.last_answer_ns()
         intervals_ms = [r.interval_ms + policy.census_window_ms for r in self.settings.references]

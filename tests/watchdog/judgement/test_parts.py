@@ -161,12 +161,30 @@ def test_a_new_gateway_is_learnt_in_good_times_only() -> None:
     around = surroundings()
     around.answered(0, "gw", "old", True)
     for second in range(1, 100):
+        around.answered(second * 1_000 * MS, "gw", "old", True)
         around.answered(second * 1_000 * MS, "gw", "new", second != 50)
     assert around.references["gw"].pinned == {"old": None}, "the interruption starts the count again"
     for second in range(100, 115):
+        around.answered(second * 1_000 * MS, "gw", "old", True)
         around.answered(second * 1_000 * MS, "gw", "new", True)
     assert list(around.references["gw"].pinned) == ["old", "new"]
     assert around.pinned() == [["gw", "old"], ["gw", "new"]]
+
+
+def test_a_gateway_that_was_replaced_is_learnt_soon_and_in_doubt_until_then() -> None:
+    around = surroundings()
+    around.answered(0, "gw", "old", True)
+    around.due_references(0)
+    for second in range(1, 6):
+        around.answered(second * 1_000 * MS, "gw", "new", True)
+    assert around.references["gw"].pinned == {"old": None}, "the old one may come back"
+    for second in range(6, 12):
+        around.answered(second * 1_000 * MS, "gw", "new", False)
+        assert around.isolation(second * 1_000 * MS, ("eth0",), False, False) is Isolation.UNKNOWN, "it answered in good times"
+        around.answered(second * 1_000 * MS, "gw", "stranger", False)
+    for second in range(12, 19):
+        around.answered(second * 1_000 * MS, "gw", "new", True)
+    assert list(around.references["gw"].pinned) == ["old", "new"]
 
 
 def test_carrier_isolates_whatever_else_is_true() -> None:

@@ -92,6 +92,16 @@ def served_or_critical(within_s: float, from_s: float, until_s: float) -> Callab
     return wanted
 
 
+def all_served_until(until_s: float) -> Callable[[Chronicle], object]:
+    """Who fences must be able to serve what the other one served: every group has an owner in the cut."""
+
+    def wanted(told: Chronicle) -> None:
+        for vip in told.owned:
+            assert told.nobody_for_s(12, until_s, vip) <= 9, (vip, told.owned[vip])
+
+    return wanted
+
+
 def both(*all_wanted: Callable[[Chronicle], object]) -> Callable[[Chronicle], object]:
     def wanted(told: Chronicle) -> None:
         for one in all_wanted:
@@ -299,6 +309,30 @@ CASES = (
         ("handover of A at 10s", "drop vrrp at 80s for 30s"),
         owned_by("B", 105),
         112,
+    ),
+    Case(
+        "O4-maintenance-excuses-no-split",
+        (RESOLVE, KEEPALIVED, PATHS, "lans=2"),
+        ("maintenance of B at 9s for 200s", "kill braind of A at 12s for 100s", "kill vrrp of A at 20s for 100s"),
+        paged("two owners", 15, from_s=20, severity="critical"),
+        45,
+    ),
+    *(
+        Case(
+            f"O1-gateway-replaced-{cut_s}s-before-a-cut-{mode}",
+            (f"mode={mode}", PATHS, "lans=2", "groups=4", daemon),
+            ("move gateway at 10s", f"cut everything at {10 + cut_s}s for 20s"),
+            both(served_again(9, until_s=28 + cut_s), all_served_until(28 + cut_s)),
+            40,
+        )
+        for cut_s in (3, 10)
+        for mode, daemon in (("resolve", VRRPD), ("resolve", KEEPALIVED), ("strict", VRRPD))
+    ),
+    Case(
+        "strict-address-by-hand",
+        (STRICT, VRRPD, "paths=ethernet,serial", LEAST),
+        ("address by hand on B at 11365ms for 14300ms",),
+        both(never_two(10, 40), owned_by("A", 20)),
     ),
     Case(
         "J17",
