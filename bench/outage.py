@@ -38,7 +38,7 @@ USUAL = ("port-dead", "hang", "orphan")
 PEACE = frozenset(
     (
         *("quiet", "reload", "planned", "local-node", "gate-late", "handover", "upgrade", "key-change", "node-replaced"),
-        *("watcher-crashes", "watcher-dies", "descriptors-run-out", "kill-between-intent-and-result"),
+        *("watcher-crashes", "watcher-dies", "descriptors-run-out", "disk-full", "kill-between-intent-and-result"),
     )
 )
 """Scenarios without a fault of the service, and those whose fault is braind's own: a pair without braind cannot have it."""
@@ -187,7 +187,7 @@ def allowance(case: Case, result: Result, bounds: dict[str, Any]) -> float:
     strict waits for a release or a proof. A keepalived that was held in FAULT comes back through BACKUP and waits a master down interval.
     """
     if case.mode == "strict":
-        return float(bounds["detect_ms"]) + float((bounds["fence_ms"] if result.outcome.cut_power else bounds["resolve_ms"]) or 0)
+        return float(bounds["detect_ms"]) + float((bounds["fence_ms"] if result.outcome.fence_states else bounds["resolve_ms"]) or 0)
     if case.mode == "resolve" and case.daemon == "keepalived" and result.outcome.held & set(result.outcome.owners_after):
         return result.setup.master_down_ms
     return 0.0

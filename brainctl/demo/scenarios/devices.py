@@ -74,6 +74,8 @@ class FencedNodeReturns(Scenario):
         fenced = next(node.name for node in stage.lab.nodes.values() if not node.on)
         other = next(name for name in stage.lab.nodes if name != fenced)
         stage.fence_is_proved_and_told()
+        stage.wait("its fence is told", stage.paged("is proved off"), 10.0)
+        stage.hold(0.5)  # what was under way to the pager is no page about its return
         stage.lab.mend()
         paged = len(stage.triggers())
         stage.say(f"the cables are mended and {fenced} is switched on again: brainctl fence on {fenced}")
