@@ -50,7 +50,7 @@ VERBS = {
     "history": "every fence in the record: when, what came of it, how it was proved",
     "test-schedule": "when each device was last tried for real, and which trial is due",
     "off": "order braind to fence the peer now (intent, levels, proof, record) and wait for the outcome",
-    "on": "power a fenced node on again",
+    "on": "order braind to power a fenced node on again by every device that may have cut it, and wait for the outcome",
     "ack": "a person has seen with his own eyes that the node is off",
     "clear": "after the budget latched, or on a node that was fenced",
 }
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             options.add_argument("--replace", action="store_true", help="the device's identity has changed on purpose")
         if verb == "off":
             options.add_argument("--yes", action="store_true", help="do it")
+        if verb in ("off", "on"):
             options.add_argument("--no-wait", action="store_true", help="return as soon as it is ordered")
         if verb in ("off", "on", "ack", "clear"):
             options.add_argument("--note", default="", help="goes into the record")
@@ -321,25 +322,29 @@ def _act(args: argparse.Namespace) -> int:
     if args.verb == "ack" and not args.note:
         complain("an acknowledgement needs --note", "what did you see, and how do you know that the node is off?", as_json=args.json)
         return 2
-    if args.verb == "off" and not args.no_wait:
-        return _off(args)
+    if args.verb in ("off", "on") and not args.no_wait:
+        return _followed(args)
     return operate(args, _ACTIONS[args.verb], subject=args.subject, note=args.note)
 
 
-def _off(args: argparse.Namespace) -> int:
+def _followed(args: argparse.Namespace) -> int:
     """Order it and stay until it is known what became of it: 0 only when it is proved."""
-    status, answer = order(args, "fence_off", subject=args.subject, note=args.note)
+    status, answer = order(args, _ACTIONS[args.verb], subject=args.subject, note=args.note)
     if status:
         return status
-    order_id = answer["order_id"]
+    order_id, kind = answer["order_id"], "fence" if args.verb == "off" else "action"
     try:
         with ControlClient(control_socket(args)) as client:
-            outcome = follow_fence(client, answer, lambda step: None if args.json else print(f"{order_id}: {step}", flush=True))
+            outcome = follow_fence(
+                client, answer, lambda step: None if args.json else print(f"{order_id}: {step}", flush=True), power_on=args.verb == "on"
+            )
     except (OSError, RequestError) as error:
-        complain(f"{order_id} was ordered, but braind is gone: {error}", "brainctl log --kind fence tells what is known", as_json=args.json)
+        complain(
+            f"{order_id} was ordered, but braind is gone: {error}", f"brainctl log --kind {kind} tells what is known", as_json=args.json
+        )
         return 3
     if not outcome.state:
-        complain(f"{order_id}: {outcome.detail}", "brainctl log --kind fence does", as_json=args.json)
+        complain(f"{order_id}: {outcome.detail}", f"brainctl log --kind {kind} does", as_json=args.json)
         return 2
     if args.json:
         print(json.dumps({"order_id": order_id, "state": outcome.state, "level": outcome.level, "detail": outcome.detail}))

@@ -101,9 +101,11 @@ class _Braind:
         return 0 if outcome.proved else FAILED
 
     def on(self) -> int:
-        """Order it; braind's devices answer for themselves (brainctl fence on)."""
-        self._client.call("operate", action="fence_on", subject=self.peer, note="fence_brainctl")
-        return 0
+        """0 only when it reads on, or is heard."""
+        answer = self._client.call("operate", action="fence_on", subject=self.peer, note="fence_brainctl")
+        outcome = follow_fence(self._client, answer, lambda step: print(f"{answer['order_id']}: {step}", flush=True), power_on=True)
+        print(f"{outcome.order_id}: {outcome.state or 'unknown'}: {outcome.detail}", file=sys.stdout if outcome.proved else sys.stderr)
+        return 0 if outcome.proved else FAILED
 
     def power(self) -> int:
         """As braind knows it: 2 proved off, 0 heard on a path; raises _Failed when nobody knows."""
@@ -155,7 +157,10 @@ def act(given: dict[str, str]) -> int:
             case "on":
                 return braind.on()
             case "reboot":
-                return braind.off() or braind.on()
+                failed = braind.off()
+                if not failed:
+                    braind.on()  # the off counts: a node that stays off is fenced
+                return failed
         return 0
 
 

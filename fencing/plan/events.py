@@ -55,7 +55,12 @@ class PowerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FenceRequested:
-    """Begin. Whose turn it is has been decided by the owner, who is asked again by SecondLookNeeded before every act."""
+    """Begin. Whose turn it is has been decided by the owner, who is asked again by SecondLookNeeded before every act.
+
+    ``read_ahead``: devices that told their enrolled identity a moment ago (fencing/plan/ahead.py); the first level does not ask them again.
+    """
+
+    read_ahead: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """PURE: reading a target's power without touching it. A level whose every device reads OFF twice, in two fresh sessions and with the
 enrolled identity, proves that the target is off: nothing need be done any more (docs/FENCING.md). Reading harms nobody, so it needs no
-turn, no budget and no intent, and goes on for as long as the target is missed."""
+turn, no budget and no intent, and goes on for as long as the target is missed. Every enrolled device is read, also one whose word proves
+nothing: that it still fences whom it was enrolled for is known before the act (fencing/plan/ahead.py)."""
 
 from __future__ import annotations
 
@@ -37,10 +38,9 @@ class PowerReading:
     def __init__(self, prefix: str, target: str, levels: Sequence[FenceLevel], order_valid_ms: int) -> None:
         self._prefix = prefix
         self._target = target
-        self._levels = {
-            number: level
-            for number, level in enumerate(levels, 1)
-            if level.devices and all(d.identity and d.worth is Worth.POWER for d in level.devices)
+        self._levels = {number: level for number, level in enumerate(levels, 1) if any(d.identity for d in level.devices)}
+        self._proving = {
+            number: level for number, level in self._levels.items() if all(d.identity and d.worth is Worth.POWER for d in level.devices)
         }
         self._valid_ms = order_valid_ms
         self._devices: dict[tuple[int, str], _Device] = {}
@@ -56,6 +56,11 @@ class PowerReading:
         """Of the reading that is going on."""
         return f"{self._prefix}{self._rounds}"
 
+    def under_way(self, level: int, device: str) -> bool:
+        """Whether a reading of this device was ordered and has not been reported."""
+        state = self._devices.get((level, device))
+        return state is not None and state.waiting
+
     def want(self, now_ns: int) -> None:
         """The target is missed: read from now on."""
         if self._levels and self._due_ns is None and not self.off and not self._waiting():
@@ -66,6 +71,12 @@ class PowerReading:
         self._due_ns = None
         self._give_up_late(now_ns)
         self._due_ns = None
+
+    def disproved(self) -> None:
+        """The target is heard: whatever was read off is no proof of anything; the reading may go on for the sake of the identities."""
+        self.off = ""
+        for state in self._devices.values():
+            state.off_in_row = 0
 
     def stop(self) -> None:
         """It is not missed any more; what was read is no proof of anything now."""
@@ -88,7 +99,7 @@ class PowerReading:
         longest_ms = 0
         commands = []
         for number, level in self._levels.items():
-            for device in level.devices:
+            for device in (d for d in level.devices if d.identity):
                 self._attempts += 1
                 state = self._devices.setdefault((number, device.name), _Device())
                 state.attempt, state.waiting = self._attempts, True
@@ -106,7 +117,7 @@ class PowerReading:
         ours = event.outcome is DeviceOutcome.SUCCESS and event.identity == device.identity
         state.waiting = False
         state.off_in_row = state.off_in_row + 1 if ours and event.power is PowerState.OFF else 0
-        for number, level in self._levels.items():
+        for number, level in self._proving.items():
             if all(self._devices[number, d.name].off_in_row >= _OFF_READINGS for d in level.devices):
                 names = ", ".join(d.name for d in level.devices)
                 self.off = f"{names}: off, read twice, identity as enrolled"
@@ -114,7 +125,7 @@ class PowerReading:
                 return
         if not self._waiting():
             self._deadline_ns = None
-            self._over(now_ns, agreed=any(s.off_in_row for s in self._devices.values()))
+            self._over(now_ns, agreed=any(self._devices[n, d.name].off_in_row for n, lv in self._proving.items() for d in lv.devices))
 
     def lost(self, now_ns: int) -> None:
         """The runner is gone: nothing will be reported."""

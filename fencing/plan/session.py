@@ -2,8 +2,8 @@
 
 For each level, in order:
 
-1. *prepare*: the intent becomes durable while every enrolled device is asked who its outlet belongs to. A device that
-   names another node, or cannot answer, is not used: nothing is done at this level and the next one is tried.
+1. *prepare*: the intent becomes durable while every enrolled device that was not asked ahead is asked who its outlet belongs to. A
+   device that names another node, or cannot answer, is not used: nothing is done at this level and the next one is tried.
 2. *second look*: the owner judges again. Not ok: the session ends, nothing (more) is done.
 3. *act*: ``off``, one device after the other, so that a level that fails at its first device has done nothing.
 4. *verify*: proved by (a) two OFF readings of every device of the level over fresh sessions with the enrolled identity,
@@ -51,28 +51,8 @@ from fencing.plan.events import (
 )
 from fencing.plan.proof import ChannelLedger
 from fencing.plan.settings import FenceDevice, FenceLevel
+from fencing.plan.times import FenceTimes, effect_ms, settle_ms
 from fencing.plan.worth import Worth
-
-DEFAULT_SETTLE_MS = {"ssh": 3_000, "agent": 200, "exec": 500}
-"""How long after a device's claim the target may still be heard: frames in flight, a kernel that is switching off."""
-
-
-@dataclass(frozen=True, slots=True)
-class FenceTimes:
-    """Bounds of a session, all in ms.
-
-    ``order_valid_ms``: an order older than this at the device command is refused. ``barrier_ms``: a slower durable
-    write means that we are sick. ``status_interval_ms``: pause between readings. ``report_slack_ms``: how much later
-    than a device's own deadline its report may come.
-    """
-
-    proof_silence_ms: int = 2_000
-    order_valid_ms: int = 1_500
-    barrier_ms: int = 2_000
-    second_look_ms: int = 1_000
-    status_interval_ms: int = 500
-    probe_interval_ms: int = 250
-    report_slack_ms: int = 2_000
 
 
 class Phase(Enum):
@@ -95,22 +75,6 @@ def _tells(device: FenceDevice) -> bool:
     """Whether a reading can prove or refute anything: without an enrolled identity it may be another node's outlet, and bookkeeping reads
     back its own message."""
     return bool(device.identity) and device.worth is not Worth.BOOKKEEPING
-
-
-def settle_ms(device: FenceDevice) -> int:
-    """How long after its claim this device's target may still be heard without refuting it (parameter ``settle_ms``)."""
-    value = dict(device.parameters).get("settle_ms", "")
-    return int(value) if value.isdigit() else DEFAULT_SETTLE_MS.get(device.type, 500)
-
-
-DEFAULT_EFFECT_MS = {"ipmi": 1_500, "libvirt": 1_000, "snmp_port": 2_000, "snmp_pdu": 5_000, "redfish": 15_000}
-"""How long after the act a device that obeys may still read ON, where its protocol switches at once; the others get the whole window."""
-
-
-def effect_ms(device: FenceDevice) -> int | None:
-    """From when on a reading of ON after the act is a lie (parameter ``effect_ms``); None = only at the end of the verification."""
-    value = dict(device.parameters).get("effect_ms", "")
-    return int(value) if value.isdigit() else DEFAULT_EFFECT_MS.get(device.type)
 
 
 @dataclass(slots=True)
@@ -184,7 +148,7 @@ class FenceSession:
             return []
         match event:
             case FenceRequested():
-                return self._requested(now_ns)
+                return self._requested(now_ns, event.read_ahead)
             case FenceWithdrawn():
                 return self._withdrawn(now_ns, event.reason)
             case IntentDurable():
@@ -249,14 +213,14 @@ class FenceSession:
 
     # --- begin and end ---
 
-    def _requested(self, now_ns: int) -> list[FenceCommand]:
+    def _requested(self, now_ns: int, read_ahead: frozenset[str]) -> list[FenceCommand]:
         if self.phase is not Phase.IDLE:
             return []
         if self._recovering:
             return self._recover(now_ns)
         if not any(level.devices for level in self._levels):
             return self._finish("no fence device is configured for this node")
-        return self._prepare(now_ns, 1)
+        return self._prepare(now_ns, 1, read_ahead)
 
     def _withdrawn(self, now_ns: int, reason: str) -> list[FenceCommand]:
         if self._recovering:
@@ -313,7 +277,7 @@ class FenceSession:
     def _devices(self) -> tuple[FenceDevice, ...]:
         return self._levels[self._level.number - 1].devices
 
-    def _prepare(self, now_ns: int, number: int) -> list[FenceCommand]:
+    def _prepare(self, now_ns: int, number: int, read_ahead: frozenset[str] = frozenset()) -> list[FenceCommand]:
         while number <= len(self._levels) and not self._levels[number - 1].devices:
             number += 1
         if number > len(self._levels):
@@ -329,8 +293,9 @@ class FenceSession:
             ProbeTarget(self.order_id, self.target),
         ]
         for device in self._devices():
-            reading = self._level.readings[device.name] = _Reading(checked=not device.identity)
-            if device.identity:
+            known = not device.identity or device.name in read_ahead
+            reading = self._level.readings[device.name] = _Reading(checked=known)
+            if not known:
                 commands += self._read_status(now_ns, device, reading)
         return commands
 

@@ -28,8 +28,9 @@ from fencing.plan.events import (
     PowerState,
     SecondLook,
 )
-from fencing.plan.session import FenceSession, FenceTimes
+from fencing.plan.session import FenceSession
 from fencing.plan.settings import FenceDevice, FenceLevel
+from fencing.plan.times import FenceTimes
 
 MS = NS_PER_MS
 TIMES = FenceTimes()

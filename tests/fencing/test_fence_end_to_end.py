@@ -29,8 +29,9 @@ from fencing.plan.events import (
     RunnerLost,
     SecondLook,
 )
-from fencing.plan.session import FenceSession, FenceTimes
+from fencing.plan.session import FenceSession
 from fencing.plan.settings import FenceDevice, FenceLevel
+from fencing.plan.times import FenceTimes
 from tests.fencing.conftest import Bmc
 
 TIMES = FenceTimes(order_valid_ms=15_000, barrier_ms=10_000, second_look_ms=10_000)

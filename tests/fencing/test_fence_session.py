@@ -20,8 +20,9 @@ from fencing.plan.events import (
     SecondLook,
     SilenceVoided,
 )
-from fencing.plan.session import FenceSession, FenceTimes
+from fencing.plan.session import FenceSession
 from fencing.plan.settings import FenceLevel
+from fencing.plan.times import FenceTimes
 from tests.fencing.script import MS, TIMES, VirtualDevice, World, device, levels, world
 
 PATH = {"path/eth1": ("eth1", 200)}

@@ -67,6 +67,8 @@ class Census:
         self._probes: dict[int, Probe] = {}
         self._rotation = 0
         self.rounds: dict[str, Round] = {}
+        self._before: dict[str, Round] = {}
+        """The round before the last: it is over, and may be of this moment still."""
         self.tick_due_ns = now_ns
 
     def start_round(self, now_ns: int, group: GroupSettings, peer_addresses: tuple[str, ...]) -> list[ProbeOwners]:
@@ -76,6 +78,8 @@ class Census:
         if last is not None and last.finished_ns is None:
             return []
         fresh = Round(now_ns)
+        if last is not None:
+            self._before[scope] = last
         self.rounds[scope] = fresh
         asked = group.addresses[:MAX_VIPS_PER_ROUND]
         targets = [(at, False) for at in asked] + [(at, True) for at in peer_places(group, peer_addresses)]
@@ -124,11 +128,17 @@ class Census:
         """Promise 8: a window that we slept through proves nothing."""
         self._probes.clear()
         self.rounds.clear()
+        self._before.clear()
 
     def complete_since(self, scope: str, since_ns: int) -> bool:
         """Whether a round that began at or after ``since_ns`` is over."""
         last = self.rounds.get(scope)
         return last is not None and last.started_ns >= since_ns and last.finished_ns is not None
+
+    def any_over_since(self, scope: str, since_ns: int) -> bool:
+        """As ``complete_since``, also when another round has begun meanwhile."""
+        rounds = (self.rounds.get(scope), self._before.get(scope))
+        return any(r is not None and r.started_ns >= since_ns and r.finished_ns is not None for r in rounds)
 
     def running(self, scope: str) -> bool:
         """Whether a round of this group is under way."""

@@ -37,8 +37,9 @@ from fencing.plan.events import (
     Trust,
 )
 from fencing.plan.interlocks import Interlock
-from fencing.plan.session import FenceSession, FenceTimes
+from fencing.plan.session import FenceSession, Phase
 from fencing.plan.settings import FenceSettings
+from fencing.plan.times import FenceTimes
 from watchdog.config.model import LinkAddress
 from watchdog.judgement.commands import Persist, ProbeReference, Row, RowKind, RunFence
 from watchdog.judgement.events import FenceReported
@@ -48,6 +49,7 @@ from watchdog.judgement.judging import fence_is_grounded
 from watchdog.judgement.ladder import Rung, rungs
 from watchdog.judgement.open_evidence import Effect, Strength, sufficient
 from watchdog.judgement.power_watch import PowerWatch
+from watchdog.judgement.powering_on import PoweringOn
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.terms import differences
 from watchdog.judgement.turns import TurnRefusal
@@ -57,6 +59,8 @@ from watchdog.judgement.witnessing import WitnessRefusal
 CENSUS_INTERVAL_MS = 500
 """How often a census channel is heard while a session asks for probes (every 250 ms, plus the window)."""
 MAX_PROBED_GROUPS = 4
+ASK_EARLY_MS = 15
+"""How long before the turn a census must be over: what a busy loop may be late."""
 LOOK_AGAIN_MS = 250
 """How long after a second look that was in doubt it is repeated."""
 TURN_AGAIN_MS = 20
@@ -70,6 +74,9 @@ PASSING_TURNS: frozenset[TurnRefusal | WitnessRefusal] = frozenset(
 CERTAIN = NOT_CARRIED_OUT | {DeviceOutcome.SUCCESS}
 """Outcomes after which nothing can take effect any more."""
 NO_BOOT = b"?"
+LOOK_FRESH_MS = 50
+"""A census that was over so long ago is still one of this moment: what confirmed the danger, or ended right before the turn, need not be
+asked again before the act."""
 
 
 def armed_by(fence: FenceSettings, target: str) -> bool:
@@ -95,6 +102,7 @@ class FenceControl:
         self._hooks = hooks
         settings = state.settings
         self.power = PowerWatch(state)
+        self.powering_on = PoweringOn(state)
         self.budget = FenceBudget(settings.fence.budget_per_hour, recent_ns=remembered_starts(state), latched=state.started.latched)
         self.target = settings.peer.name
         self.session: FenceSession | None = None
@@ -110,10 +118,13 @@ class FenceControl:
         self._look_until_ns = 0
         self._look_again_ns: int | None = None
         self._attempts: dict[tuple[int, str, str], int] = {}
+        self._awaited: dict[tuple[int, str], int] = {}
+        """Readings that were begun before the fence, and answer its question too: (level, device) → the session's attempt."""
         self._spent = False
         self._again_ns = 0
         self._refusal = ""
         self._wake_ns: int | None = None
+        self._asked_for_ns = 0
         self._acted_on_boot = b""
         state.fence_armed = armed_by(settings.fence, self.target)
 
@@ -174,13 +185,25 @@ class FenceControl:
         if isinstance(turn, WitnessRefusal):
             return turn.value
         turns = self._state.contact.turns
-        self._wake_ns = turns.next_turn_ns(now_ns)
+        turn_ns = turns.next_turn_ns(now_ns)
+        self._wake_ns = turn_ns
+        if turn_ns is not None:
+            self._ask_before_turn(now_ns, turn_ns)
         words = turn.value
         if turn is TurnRefusal.TERMS_DIFFER and turns.peer_terms is not None:
             words += f" ({', '.join(differences(turns.terms, turns.peer_terms, self._state.settings.self_name, self.target))})"
         if self._wake_ns is not None:
             words += "; the next turn is when the peer has been silent for d"
         return words
+
+    def _ask_before_turn(self, now_ns: int, turn_ns: int) -> None:
+        """The census of the second look is over when the turn comes, not begun."""
+        ask_ns = turn_ns - (self._state.settings.policy.census_window_ms + ASK_EARLY_MS) * NS_PER_MS
+        if now_ns < ask_ns:
+            self._wake_ns = ask_ns
+        elif self._asked_for_ns != turn_ns:
+            self._asked_for_ns = turn_ns
+            self._probe_target(now_ns)
 
     def _act_ms(self, level: int) -> int:
         """F of the act itself: the deadlines of the level's devices, one after the other."""
@@ -208,17 +231,10 @@ class FenceControl:
         return ""
 
     def order_on(self, now_ns: int, who: str) -> str:
-        """A person switches the peer on again: every device of the first level, no session, nothing to prove."""
-        levels = self._state.settings.fence.levels_for(self.target)
-        if not levels:
-            return f"no [[fence.level]] with target {self.target} is configured"
-        if not self._state.runner_up:
-            return "the fence runner is not armed; braind's log says why"
-        order_id = self._next_order_id()
-        self._state.record_action(PAIR_SCOPE, "fence_on", self.target, f"ordered by {who}")
-        for device in levels[0].devices:
-            self._state.out.append(RunFence(order_id, self.target, 1, device.name, "on", 1, now_ns, FenceTimes().order_valid_ms))
-        return ""
+        """A person switches the peer on again, by every device of every level. Returns "" or why not."""
+        if self.session is not None:
+            return "a fence is running"
+        return self.powering_on.order(now_ns, self._next_order_id(), who, self._times())
 
     def clear_latch(self) -> None:
         """A person looked."""
@@ -245,9 +261,10 @@ class FenceControl:
     def _start(self, now_ns: int, scope: str, *, manual: bool) -> None:
         self._scope, self._manual, self._taken, self._refusal = scope, manual, False, ""
         levels = self._state.settings.fence.levels_for(self.target)
+        self.powering_on.stop(now_ns, "a fence begins")
         self.session = FenceSession(self._next_order_id(), self.target, levels, self._times())
         self._state.publish(f"fence of {self.target}: requested")
-        self._run(now_ns, self.session.handle(now_ns, FenceRequested()))
+        self._run(now_ns, self.session.handle(now_ns, FenceRequested(self.power.ahead.known(now_ns))))
 
     def _recover(self, now_ns: int) -> None:
         """Promise 2: what a crash left open is unknown and only read, never repeated."""
@@ -328,6 +345,7 @@ class FenceControl:
 
     def persisted(self, now_ns: int, barrier: int) -> None:
         """Everything up to ``barrier`` is durable."""
+        self.powering_on.persisted(now_ns, barrier)
         due = [level for number, level in self._intents if number <= barrier]
         self._intents = [pair for pair in self._intents if pair[0] > barrier]
         for level in due:
@@ -336,9 +354,11 @@ class FenceControl:
     def _begin_look(self, now_ns: int, command: SecondLookNeeded) -> None:
         """The second look rests on a census that begins now."""
         self._looking = command
-        self._look_since_ns = now_ns
+        window_ms = self._state.settings.policy.census_window_ms
+        self._look_since_ns = now_ns - (window_ms + LOOK_FRESH_MS) * NS_PER_MS
         self._look_until_ns = now_ns + (self._times().second_look_ms - 2 * LOOK_AGAIN_MS) * NS_PER_MS
-        self._probe_target(now_ns)
+        if not self._census_since(self._look_since_ns):
+            self._probe_target(now_ns)
         self.look_if_ready(now_ns)
 
     def look_if_ready(self, now_ns: int) -> None:
@@ -355,7 +375,7 @@ class FenceControl:
             if now_ns < self._look_again_ns:
                 return
             self._look_again_ns, self._look_since_ns = None, now_ns
-        if state.groups and not any(state.census.complete_since(v.scope, self._look_since_ns) for v in state.groups.values()):
+        if state.groups and not self._census_since(self._look_since_ns):
             for view in list(state.groups.values())[:MAX_PROBED_GROUPS]:
                 state.out.extend(state.census_round(now_ns, view.settings))
             return
@@ -376,8 +396,16 @@ class FenceControl:
             why = self._take_budget(now_ns)
         self.feed(now_ns, SecondLook(command.level, not why, why))
 
+    def _census_since(self, since_ns: int) -> bool:
+        """A census of some group that began at or after ``since_ns`` is over."""
+        return any(self._state.census.any_over_since(v.scope, since_ns) for v in self._state.groups.values())
+
     def _take_budget(self, now_ns: int) -> str:
-        """Promise 7: budget. One fence of the hour's is used up at the last moment before the act; "" or why it must not be."""
+        """Promise 7: budget. One fence of the hour's is used up at the last moment before the act; "" or why it must not be. A person's
+        word is a budget of its own (D17): the order stands in the record with who gave it, and uses up nothing of the daemon's."""
+        if self._manual:
+            self._taken = True
+            return ""
         if self._hooks.budget_left(now_ns) <= 0:
             self._latch()
             return Interlock.BUDGET.value
@@ -400,6 +428,10 @@ class FenceControl:
             self._state.announced_fence = True
             self._state.beat_wanted = True
         self._attempts[command.level, command.device, command.action] = command.attempt
+        preparing = self.session is not None and self.session.phase is Phase.PREPARING
+        if command.action == "status" and preparing and self.power.under_way(command.level, command.device):
+            self._awaited[command.level, command.device] = command.attempt
+            return
         self._state.out.append(
             RunFence(
                 command.order_id,
@@ -447,6 +479,7 @@ class FenceControl:
         self._look_again_ns = None
         self._intents.clear()
         self._attempts.clear()
+        self._awaited.clear()
         self.last = {
             "order_id": end.order_id,
             "target": end.target,
@@ -495,6 +528,7 @@ class FenceControl:
         when it was told off: it never was off, and nobody is to think so."""
         state = self._state
         state.peer_proved_off = ""
+        self.powering_on.peer_heard()
         if self.session is not None:
             return
         self._spent, self._again_ns = False, 0
@@ -519,12 +553,21 @@ class FenceControl:
     def reported(self, now_ns: int, event: FenceReported) -> None:
         """The runner finished one device action."""
         if self.power.reported(now_ns, event):
+            attempt = self._awaited.pop((event.level, event.device), 0)
+            if attempt:
+                self._pass_on(now_ns, event, attempt)
+            return
+        if self.powering_on.reported(now_ns, event):
             return
         if self.session is None or event.order_id != self.session.order_id:
             return
         if event.action == "off" and event.outcome is DeviceOutcome.SUCCESS:
             self._win_caches_back(now_ns)
-        attempt = event.attempt or self._attempts.get((event.level, event.device, event.action), 0)
+        self._pass_on(now_ns, event, event.attempt or self._attempts.get((event.level, event.device, event.action), 0))
+        if event.action == "off" and DeviceOutcome(event.outcome.value) in CERTAIN and (self.session is None or not self.session.acting):
+            self._state.contact.turns.act_ended(now_ns)
+
+    def _pass_on(self, now_ns: int, event: FenceReported, attempt: int) -> None:
         self.feed(
             now_ns,
             DeviceReported(
@@ -539,8 +582,6 @@ class FenceControl:
                 event.detail,
             ),
         )
-        if event.action == "off" and DeviceOutcome(event.outcome.value) in CERTAIN and (self.session is None or not self.session.acting):
-            self._state.contact.turns.act_ended(now_ns)
 
     def _win_caches_back(self, now_ns: int) -> None:
         """The fenced node may have owned our addresses where we could not see it: its neighbours still send to a dead MAC."""
@@ -583,6 +624,7 @@ class FenceControl:
     def runner_lost(self, now_ns: int, reason: str) -> None:
         """The fence runner is gone."""
         self.power.runner_lost(now_ns)
+        self.powering_on.stop(now_ns, reason)
         self.feed(now_ns, RunnerLost(reason))
 
     # --- time ---
@@ -590,6 +632,7 @@ class FenceControl:
     def on_deadline(self, now_ns: int) -> None:
         """The session's timers."""
         self.look_if_ready(now_ns)
+        self.powering_on.on_deadline(now_ns)
         if self._wake_ns is not None and now_ns >= self._wake_ns:
             self._state.touch(PAIR_SCOPE)
         self.power.step(now_ns, acting=self.session is not None)
@@ -599,7 +642,7 @@ class FenceControl:
 
     def next_deadline(self) -> int | None:
         """The session's, the next reading, the next turn or attempt, or when a second look that a stall put off is due."""
-        times = [self._wake_ns, self.power.next_deadline()]
+        times = [self._wake_ns, self.power.next_deadline(), self.powering_on.next_deadline()]
         if self.session is not None:
             times += [self.session.next_deadline(), self._look_again_ns]
         return min((t for t in times if t is not None), default=None)
@@ -624,6 +667,7 @@ class FenceControl:
             "refused": self._refusal,
             "running": self.session.snapshot() if self.session is not None else None,
             "last": last,
+            "power_on": self.powering_on.to_json(now_ns),
             "open": list(self.open_fences),
             "peer_proved_off": self._state.peer_proved_off,
         }

@@ -1,18 +1,23 @@
 """PURE: while the peer is missed, its power is read again and again (fencing/plan/reading.py). Off twice proves that it is off: strict
-may take over without an act, in nobody's turn and without touching the budget."""
+may take over without an act, in nobody's turn and without touching the budget. It is read too while a split is only suspected: then a
+fence that becomes due has asked its devices already whose outlet theirs is (fencing/plan/ahead.py)."""
 
 from __future__ import annotations
 
 from base.core import JsonValue
+from fencing.plan.ahead import ReadAhead
 from fencing.plan.commands import RunDevice
 from fencing.plan.events import DeviceOutcome, DeviceReported, PowerState
 from fencing.plan.reading import PowerReading
-from fencing.plan.session import FenceTimes
+from fencing.plan.times import FenceTimes
 from watchdog.judgement.commands import RunFence
 from watchdog.judgement.events import FenceReported
 from watchdog.judgement.evidence import Owner
+from watchdog.judgement.stages import Stage
 from watchdog.judgement.state import WatcherState
 from watchdog.judgement.verdict import PAIR_SCOPE, Verdict
+
+FENCEABLE = frozenset({Verdict.SPLIT_BRAIN, Verdict.PEER_DEAD, Verdict.PEER_HUNG})
 
 
 class PowerWatch:
@@ -25,22 +30,31 @@ class PowerWatch:
         levels = settings.fence.levels_for(settings.peer.name)
         self._reading = PowerReading(prefix, settings.peer.name, levels, FenceTimes().order_valid_ms)
         self._told = False
+        self.ahead = ReadAhead(levels)
+
+    def _suspected(self) -> bool:
+        """Something that may end in a fence is under way while the peer is still heard."""
+        tracks = [self._state.pair, *(view.track for view in self._state.groups.values())]
+        return any(t.stage is not Stage.CLEAR and t.verdict in FENCEABLE for t in tracks)
 
     def step(self, now_ns: int, *, acting: bool) -> None:
         """Begin, go on, or stop. ``acting``: a fence session runs, which reads for itself."""
         state = self._state
-        if state.contact.on_a_path(now_ns) or state.contact.lives(now_ns):
-            self._reading.stop()
+        alive = state.contact.on_a_path(now_ns) or state.contact.lives(now_ns)
+        if alive:
+            self._reading.disproved()
             self._told = False
-            return
-        missed = state.contact.ever_heard or state.started.seen_peer_before
+            if not self._suspected():
+                self._reading.stop()
+                return
+        missed = alive or state.contact.ever_heard or state.started.seen_peer_before
         ready = state.resolves and state.settings.fence.enabled and state.runner_up and state.trusted(now_ns)
         if missed and ready and not acting and not state.peer_proved_off:
             self._reading.want(now_ns)
             self._run(now_ns, self._reading.on_deadline(now_ns))
         else:
             self._reading.pause(now_ns)
-        if self._reading.off and not state.peer_proved_off:
+        if self._reading.off and not alive and not state.peer_proved_off:
             self._proved(now_ns)
 
     def reported(self, now_ns: int, event: FenceReported) -> bool:
@@ -49,9 +63,14 @@ class PowerWatch:
             return False
         outcome, power = DeviceOutcome(event.outcome.value), PowerState(event.power.value)
         report = DeviceReported(event.level, event.device, event.action, event.attempt, outcome, power, event.identity)
+        self.ahead.note(now_ns, report)
         self._reading.reported(now_ns, report)
         self.step(now_ns, acting=False)
         return True
+
+    def under_way(self, level: int, device: str) -> bool:
+        """Whether a reading of this device will be reported: nobody need ask for another one."""
+        return self._reading.under_way(level, device)
 
     def runner_lost(self, now_ns: int) -> None:
         """Nothing that was ordered will be reported."""

@@ -302,18 +302,20 @@ class WatcherState:
 
     def record_action(self, scope: str, action: str, subject: str, detail: str, outcome: str = "ordered") -> None:
         """One ACTION row."""
-        self.persist(
-            Row(
-                RowKind.ACTION,
-                (
-                    ("id", self.next_row_id("A")),
-                    ("incident", self.incidents.id_of(scope)),
-                    ("action", action),
-                    ("subject", subject),
-                    ("detail", detail),
-                    ("outcome", outcome),
-                ),
-            )
+        self.persist(self.action_row(scope, action, subject, detail, outcome))
+
+    def action_row(self, scope: str, action: str, subject: str, detail: str, outcome: str) -> Row:
+        """One ACTION row, for whoever needs to know when it is durable."""
+        return Row(
+            RowKind.ACTION,
+            (
+                ("id", self.next_row_id("A")),
+                ("incident", self.incidents.id_of(scope)),
+                ("action", action),
+                ("subject", subject),
+                ("detail", detail),
+                ("outcome", outcome),
+            ),
         )
 
     def record_node(self, key: str, value: JsonValue) -> None:

@@ -52,7 +52,7 @@ def test_a_dead_port_is_served_by_the_other_node_as_soon_as_by_plain_vrrp(kind: 
     assert took_s <= PLAIN_VRRP_S + EXCHANGE_S
     lab.run(30)
     assert lab.owner_names() == "b", "and the sick node has let go"
-    assert not a(lab).commands(c.RunFence) and not b(lab).commands(c.RunFence)
+    assert not a(lab).offs() and not b(lab).offs()
 
 
 @pytest.mark.parametrize("offset_ms", [0, 300, 650, 990])

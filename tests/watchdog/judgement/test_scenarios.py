@@ -658,6 +658,7 @@ def test_one_frame_of_the_peer_is_enough_to_stop_a_fence() -> None:
     """A path that was silent counts as working only after several frames; the first one already proves life (Promise 5)."""
     lab = settled()
     lab.cut_everything()
+    a(lab).recorder_delay_ms = 400  # the act waits for its intent
     lab.run_until(lambda: a(lab).core.fence.session is not None, 10)
     lab.heal("path eth1")
     lab.run(0.25)
@@ -670,6 +671,7 @@ def test_a_stall_before_the_second_look_delays_the_fence_and_does_not_lose_it() 
     """Promise 8: what was believed before the stall does not fence; what is heard after it does."""
     lab = settled()
     lab.crash(a(lab))
+    b(lab).recorder_delay_ms = 400  # the act waits for its intent
     lab.run_until(lambda: b(lab).core.fence.session is not None, 40)
     lab.run(0.05)
     lab.freeze(b(lab), True)
