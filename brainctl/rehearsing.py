@@ -16,13 +16,16 @@ POLL_S = 0.2
 
 
 class Braind:
-    """One connection to the local braind for the time of a trial; see ``fencing.check.PeerObserver``. Raises OSError and RequestError."""
+    """One connection to the local braind for the time of a trial; see ``fencing.check.PeerObserver``. Raises OSError, RequestError,
+    and ValueError while braind is only starting."""
 
     def __init__(self, client: ControlClient) -> None:
         self._client = client
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = self._client.call("status")["status"]
+        if not status.get("started"):
+            raise ValueError("braind has not finished starting; try again in a moment")
         return status
 
     def peer(self) -> str:

@@ -219,6 +219,8 @@ def render(document: Document, record: Document, code: int, problems: list[str],
     status = document["status"]
     word, colour = _WORDS[code]
     head = f"{paint(word, colour)} {status['cluster']}: {problems[0] if problems else 'one owner for every address'}"
+    if not status.get("started"):
+        return f"{head}\n  ask again in a moment; what it waits for stands in its log"
     parts = [
         head,
         _nodes(status),

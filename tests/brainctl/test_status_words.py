@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from brainctl.status import CRITICAL, OK, WARNING, grade, render
-from tests.watchdog.judgement.lab import GROUP, Lab
+from brainctl.status import CRITICAL, OK, UNKNOWN, WARNING, grade, render
+from tests.watchdog.judgement.lab import GROUP, KEY, Lab, make_settings
 from tests.watchdog.judgement.test_gate_trust import Disobedient, no_fence, split
 from watchdog.config.model import Mode
 from watchdog.judgement import events as e
+from watchdog.judgement.watcher import WatcherCore
 from watchdog.record.queries import RecordClosed, open_record
 from watchdog.record.store import Store
 
@@ -21,6 +22,15 @@ DAEMON = {"pid": 1, "up_ms": 1, "now_ns": 1, "wall_ns": 1, "receivers": 1, "node
 
 def document(lab: Lab, name: str = "b") -> dict[str, Any]:
     return {"status": lab.nodes[name].core.snapshot(), "daemon": DAEMON}
+
+
+def test_a_braind_that_is_only_starting_is_a_sentence() -> None:
+    """D15."""
+    core = WatcherCore(make_settings("a"), key=KEY)
+    early: dict[str, Any] = {"status": core.snapshot(), "daemon": DAEMON}
+    code, problems = grade(early, {})
+    page = render(early, {}, code, problems, audit=True)
+    assert code == UNKNOWN and "lab: braind has not finished starting" in page
 
 
 @pytest.mark.parametrize(("mode", "code"), [(Mode.OBSERVE, OK), (Mode.RESOLVE, WARNING), (Mode.STRICT, CRITICAL)])
