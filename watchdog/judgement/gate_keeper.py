@@ -126,11 +126,9 @@ class GateKeeper:
         if gate.why is not GateReason.STRICT and gate.why is not None and self._may_release(now_ns, view):
             gate.why = GateReason.STRICT  # what remains is that nobody has granted it yet
             view.gave_up = False
-        if not self._isolation_over(now_ns, view):
-            return
         if state.peer_proved_off:
-            self.grant(now_ns, view, state.peer_proved_off)
-        elif released_for_good(state, now_ns, view):
+            self.grant(now_ns, view, state.peer_proved_off)  # isolated or not: the last possible owner
+        elif self._isolation_over(now_ns, view) and released_for_good(state, now_ns, view):
             self.grant(now_ns, view, "the peer had released it when it stopped in order")
 
     def _isolation_over(self, now_ns: int, view: GroupView) -> bool:
@@ -164,6 +162,8 @@ class GateKeeper:
         if not (state.settled(now_ns) and state.trusted(now_ns)):
             return False
         if gate.why is GateReason.ISOLATED:
+            if state.peer_is_gone:
+                return True  # Promise 4: since it gave up it has become the last possible owner
             return self._isolation_over(now_ns, view) and state.isolation(now_ns) is Isolation.NO
         if gate.why is GateReason.HUNG and state.surroundings.daemon is not DaemonState.RUNNING:
             return False

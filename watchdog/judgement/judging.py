@@ -112,7 +112,7 @@ def _census_found_nobody(state: WatcherState, view: GroupView, now_ns: int) -> b
     if last is None or last.finished_ns is None or not last.heard_segment:
         return False
     fresh_ns = 3 * state.settings.policy.census_interval_ms * NS_PER_MS
-    return now_ns - last.finished_ns <= fresh_ns and state.isolation(now_ns) is Isolation.NO
+    return now_ns - last.finished_ns <= fresh_ns and state.isolation(now_ns, view.settings.interfaces) is Isolation.NO
 
 
 def evidence_ids(state: WatcherState, scope: str, now_ns: int) -> tuple[str, ...]:

@@ -329,6 +329,13 @@ CASES = (
         for mode, daemon in (("resolve", VRRPD), ("resolve", KEEPALIVED), ("strict", VRRPD))
     ),
     Case(
+        "O1-the-last-possible-owner-takes-back-what-it-gave-up",
+        (RESOLVE, VRRPD, "paths=ethernet,unicast", "fence_enabled=false", "preempt=false"),
+        ("crash B at 20s for 60s", "silence gateway at 10s for 50s", "vouch at A at 30s"),
+        owned_by("A", 40),
+        60,
+    ),
+    Case(
         "strict-address-by-hand",
         (STRICT, VRRPD, "paths=ethernet,serial", LEAST),
         ("address by hand on B at 11365ms for 14300ms",),
