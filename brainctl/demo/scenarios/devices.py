@@ -79,7 +79,7 @@ class FencedNodeReturns(Scenario):
         stage.lab.mend()
         paged = len(stage.triggers())
         stage.say(f"the cables are mended and {fenced} is switched on again: brainctl fence on {fenced}")
-        stage.order(other, "fence", "on", fenced)
+        stage.order(other, "fence", "on", fenced, "--no-wait")  # the laboratory itself carries out what the switch is told
         stage.wait(f"{fenced} has power", lambda: stage.node(fenced).on, 10.0)
         stage.start_daemons(fenced)
         stage.wait(f"{fenced} says that it is in quarantine", stage.status_says(fenced, "in quarantine"), 15.0)
